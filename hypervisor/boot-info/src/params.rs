@@ -1,0 +1,380 @@
+//! The hypervisor's own command line, in the words server admins know from Xen.
+//!
+//! # Invariants
+//! - P1: a word that is unknown or malformed costs exactly one warning, which names it; the rest is read and the
+//!   word's default holds.
+//! - P2: where a word comes twice, the last one that is well-formed holds.
+//!
+//! | word | values | default |
+//! |---|---|---|
+//! | `console=` | `com1`, `com2` or `none` (a list such as `com1,vga` is read up to what we have) | `com1` |
+//! | `com1=`, `com2=` | baud`,`data bits parity stop bits`,`I/O port, as `115200,8n1,0x3f8`; later fields may be left out | `115200,8n1` at the PC's port |
+//! | `dom0_mem=` | size, `min:`size, `max:`size, separated by commas; a bare number counts KiB | what the machine has |
+//! | `noreboot` | (also `noreboot=yes`/`no`) after a crash, stay instead of rebooting | `no` |
+//! | `loglvl=` | `none`, `error`, `warning`, `info`, `debug`, `all` | `info` |
+//! | `isolate=`, `smap=` | `auto`, `yes`, `no` | `auto` |
+//! | `exit_port=` | I/O port of QEMU's isa-debug-exit device | none |
+//! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
+
+use crate::size::{parse_number, parse_size};
+use core::fmt;
+
+/// Where messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// Nowhere but the log ring.
+    None,
+    /// First serial port.
+    Com1,
+    /// Second serial port.
+    Com2,
+}
+
+/// A serial port's parity bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parity {
+    /// No parity bit.
+    None,
+    /// Odd.
+    Odd,
+    /// Even.
+    Even,
+    /// Always 1.
+    Mark,
+    /// Always 0.
+    Space,
+}
+
+/// How a serial port is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serial {
+    /// Bits a second; divides 115200.
+    pub baud: u32,
+    /// Data bits, 5 to 8.
+    pub data_bits: u8,
+    /// Parity bit.
+    pub parity: Parity,
+    /// Stop bits, 1 or 2.
+    pub stop_bits: u8,
+    /// First of the port's eight I/O ports.
+    pub port: u16,
+}
+
+impl Serial {
+    /// The fastest rate of a PC's serial port; slower ones divide it.
+    pub const BASE_BAUD: u32 = 115_200;
+
+    /// 115200,8n1 at the given port.
+    const fn at(port: u16) -> Self {
+        Serial {
+            baud: Self::BASE_BAUD,
+            data_bits: 8,
+            parity: Parity::None,
+            stop_bits: 1,
+            port,
+        }
+    }
+
+    /// What the 16550's divisor latch wants for this rate.
+    pub fn divisor(&self) -> u16 {
+        Self::BASE_BAUD
+            .checked_div(self.baud)
+            .and_then(|divisor| u16::try_from(divisor).ok())
+            .unwrap_or(1)
+    }
+}
+
+/// How much is logged. Ordered: a message is shown if its level is at most this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing.
+    None,
+    /// What went wrong.
+    Error,
+    /// What looks wrong.
+    Warning,
+    /// What happens.
+    Info,
+    /// Everything (`debug` and `all`).
+    Debug,
+}
+
+/// A choice that may be left to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Find out what is right.
+    Auto,
+    /// On.
+    Yes,
+    /// Off.
+    No,
+}
+
+/// Whether the time-stamp counter can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tsc {
+    /// As CPUID says.
+    Auto,
+    /// It runs at one rate on all CPUs.
+    Stable,
+    /// It does not.
+    Unstable,
+}
+
+/// The initial domain's memory in bytes; what is not given is left to the builder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dom0Memory {
+    /// What it starts with.
+    pub size: Option<u64>,
+    /// The least it may be given.
+    pub min: Option<u64>,
+    /// The most it may be given, now and later.
+    pub max: Option<u64>,
+}
+
+/// The hypervisor's parameters, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Where messages go.
+    pub console: Console,
+    /// First serial port.
+    pub com1: Serial,
+    /// Second serial port.
+    pub com2: Serial,
+    /// The initial domain's memory.
+    pub dom0_mem: Dom0Memory,
+    /// After a crash, stay instead of rebooting.
+    pub noreboot: bool,
+    /// How much is logged.
+    pub loglvl: LogLevel,
+    /// Whether guests run without ring 0's secrets mapped.
+    pub isolate: Choice,
+    /// Whether supervisor-mode access prevention is turned on.
+    pub smap: Choice,
+    /// I/O port by which a halt may leave QEMU.
+    pub exit_port: Option<u16>,
+    /// Whether the time-stamp counter can be trusted.
+    pub tsc: Tsc,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Params {
+            console: Console::Com1,
+            com1: Serial::at(0x3f8),
+            com2: Serial::at(0x2f8),
+            dom0_mem: Dom0Memory::default(),
+            noreboot: false,
+            loglvl: LogLevel::Info,
+            isolate: Choice::Auto,
+            smap: Choice::Auto,
+            exit_port: None,
+            tsc: Tsc::Auto,
+        }
+    }
+}
+
+/// What is wrong with a word.
+enum Wrong {
+    /// There is no such word.
+    Unknown,
+    /// The word exists; this is how it is written.
+    Malformed(&'static str),
+    /// The word was taken, but part of it names something we do not have.
+    InPart(&'static str),
+}
+
+impl Params {
+    /// Reads a command line. Each word that is not understood is told to `warn` once, in one sentence (P1).
+    pub fn parse(line: &str, warn: &mut dyn FnMut(fmt::Arguments<'_>)) -> Self {
+        let mut params = Params::default();
+        for word in line.split_ascii_whitespace() {
+            match params.take(word) {
+                Ok(()) => {}
+                Err(Wrong::Unknown) => {
+                    warn(format_args!(
+                        "command line: `{word}` is not a parameter of this hypervisor; ignored"
+                    ));
+                }
+                Err(Wrong::Malformed(form)) => {
+                    warn(format_args!(
+                        "command line: `{word}` is malformed and ignored; write {form}"
+                    ));
+                }
+                Err(Wrong::InPart(what)) => warn(format_args!("command line: in `{word}`, {what}")),
+            }
+        }
+        params
+    }
+
+    /// Takes one word.
+    fn take(&mut self, word: &str) -> Result<(), Wrong> {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let text = value.unwrap_or("");
+        match name {
+            "console" => return self.take_console(text),
+            "com1" => set(&mut self.com1, serial(text, Serial::at(0x3f8)), SERIAL_FORM)?,
+            "com2" => set(&mut self.com2, serial(text, Serial::at(0x2f8)), SERIAL_FORM)?,
+            "dom0_mem" => set(
+                &mut self.dom0_mem,
+                dom0_memory(text),
+                "`dom0_mem=512M` or `dom0_mem=512M,max:1G`",
+            )?,
+            "noreboot" => set(
+                &mut self.noreboot,
+                value.map_or(Some(true), boolean),
+                "`noreboot`",
+            )?,
+            "loglvl" => set(
+                &mut self.loglvl,
+                level(text),
+                "`loglvl=none|error|warning|info|debug|all`",
+            )?,
+            "isolate" => set(&mut self.isolate, choice(text), "`isolate=auto|yes|no`")?,
+            "smap" => set(&mut self.smap, choice(text), "`smap=auto|yes|no`")?,
+            "exit_port" => set(
+                &mut self.exit_port,
+                io_port(text).map(Some),
+                "`exit_port=0xf4`",
+            )?,
+            "tsc" => set(&mut self.tsc, tsc(text), "`tsc=auto|stable|unstable`")?,
+            _ => return Err(Wrong::Unknown),
+        }
+        Ok(())
+    }
+
+    /// The first console in the list that we have is used; Xen's others are named in a warning.
+    fn take_console(&mut self, text: &str) -> Result<(), Wrong> {
+        const FORM: &str = "`console=com1`, `console=com2` or `console=none`";
+        let mut chosen = None;
+        let mut others = false;
+        for name in text.split(',') {
+            match name {
+                "com1" => chosen = chosen.or(Some(Console::Com1)),
+                "com2" => chosen = chosen.or(Some(Console::Com2)),
+                "none" => chosen = chosen.or(Some(Console::None)),
+                _ => others = true,
+            }
+        }
+        self.console = chosen.ok_or(Wrong::Malformed(FORM))?;
+        if others {
+            Err(Wrong::InPart(
+                "only com1 and com2 can be consoles; the rest is ignored",
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+const SERIAL_FORM: &str = "`com1=115200,8n1` or `com1=115200,8n1,0x3f8`";
+
+/// Stores a value that was understood; the old one holds otherwise.
+fn set<T>(place: &mut T, value: Option<T>, form: &'static str) -> Result<(), Wrong> {
+    *place = value.ok_or(Wrong::Malformed(form))?;
+    Ok(())
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "yes" | "on" | "true" | "enable" | "1" => Some(true),
+        "no" | "off" | "false" | "disable" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn choice(text: &str) -> Option<Choice> {
+    if text == "auto" {
+        return Some(Choice::Auto);
+    }
+    boolean(text).map(|yes| if yes { Choice::Yes } else { Choice::No })
+}
+
+/// A level, perhaps followed by `/` and Xen's level for rate-limited messages, which we do not distinguish.
+fn level(text: &str) -> Option<LogLevel> {
+    let one = |name: &str| match name {
+        "none" => Some(LogLevel::None),
+        "error" => Some(LogLevel::Error),
+        "warning" => Some(LogLevel::Warning),
+        "info" => Some(LogLevel::Info),
+        "debug" | "all" => Some(LogLevel::Debug),
+        _ => None,
+    };
+    match text.split_once('/') {
+        Some((first, limited)) => one(limited).and(one(first)),
+        None => one(text),
+    }
+}
+
+fn tsc(text: &str) -> Option<Tsc> {
+    match text {
+        "auto" => Some(Tsc::Auto),
+        "stable" => Some(Tsc::Stable),
+        "unstable" => Some(Tsc::Unstable),
+        _ => None,
+    }
+}
+
+/// An I/O port; 0 is the DMA controller's and nobody means it.
+fn io_port(text: &str) -> Option<u16> {
+    parse_number(text)
+        .and_then(|port| u16::try_from(port).ok())
+        .filter(|port| *port != 0)
+}
+
+/// `[min:SIZE,][max:SIZE,][SIZE]` in any order, at least one of them.
+fn dom0_memory(text: &str) -> Option<Dom0Memory> {
+    let mut memory = Dom0Memory::default();
+    for part in text.split(',') {
+        let (place, size) = if let Some(size) = part.strip_prefix("min:") {
+            (&mut memory.min, size)
+        } else if let Some(size) = part.strip_prefix("max:") {
+            (&mut memory.max, size)
+        } else {
+            (&mut memory.size, part)
+        };
+        *place = Some(parse_size(size).filter(|bytes| *bytes != 0)?);
+    }
+    let contradicts =
+        |low: Option<u64>, high: Option<u64>| low.zip(high).is_some_and(|(low, high)| low > high);
+    (!contradicts(memory.min, memory.max)).then_some(memory)
+}
+
+/// `BAUD[,FRAME[,PORT[,IRQ]]]`; the interrupt line, which Xen takes here too, is read and not used.
+fn serial(text: &str, mut serial: Serial) -> Option<Serial> {
+    let mut fields = text.split(',');
+    let baud = fields.next().filter(|baud| !baud.is_empty())?;
+    serial.baud = parse_number(baud).and_then(|baud| u32::try_from(baud).ok())?;
+    let divides = Serial::BASE_BAUD.checked_rem(serial.baud) == Some(0);
+    if !divides || Serial::BASE_BAUD.checked_div(serial.baud)? > u32::from(u16::MAX) {
+        return None;
+    }
+    if let Some(frame) = fields.next() {
+        let [data_bits @ b'5'..=b'8', parity, stop_bits @ b'1'..=b'2'] = frame.as_bytes() else {
+            return None;
+        };
+        serial.data_bits = data_bits - b'0';
+        serial.stop_bits = stop_bits - b'0';
+        serial.parity = match parity {
+            b'n' => Parity::None,
+            b'o' => Parity::Odd,
+            b'e' => Parity::Even,
+            b'm' => Parity::Mark,
+            b's' => Parity::Space,
+            _ => return None,
+        };
+    }
+    if let Some(port) = fields.next() {
+        serial.port = io_port(port)?;
+    }
+    if let Some(irq) = fields.next() {
+        parse_number(irq).filter(|irq| *irq < 256)?;
+    }
+    fields.next().is_none().then_some(serial)
+}
+
+#[cfg(test)]
+mod tests;

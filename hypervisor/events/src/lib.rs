@@ -1,0 +1,58 @@
+//! Event channels: which port leads where, and the bits that tell a guest so.
+//!
+//! A domain's ports are a [`Ports`] table. Each port is free or bound to one source of events; a link
+//! between two domains is a port in each, naming the other:
+//!
+//! ```text
+//!            alloc_unbound             bind_interdomain (by the other side)
+//!   Free ──────────────────▶ Unbound ───────────────────────▶ Interdomain
+//!    ▲ │                       ▲                                   │  │
+//!    │ │ bind_virq, bind_pirq, └───────────────────────────────────┘  │
+//!    │ │ bind_ipi                     the other side closes           │
+//!    │ └──────────▶ Virq, Pirq, Ipi                                   │
+//!    └──────────────────┴───────────────── close ─────────────────────┘
+//! ```
+//!
+//! # Invariants
+//! - E1: links are symmetric: where a port is `Interdomain` to (D, q), port q of domain D is
+//!   `Interdomain` to it. So no port ever names a peer that is gone.
+//! - E2: a port is free exactly if its bit in the free map is set; port 0 is neither free nor bound.
+//! - E3: a virtual interrupt of a vCPU, a global one of a domain, and a physical one have at most one
+//!   port each, and the lookup names the port exactly while it is bound so.
+//! - E4: a port notifies a vCPU the domain has; an IPI or per-vCPU interrupt never moves from its own.
+//! - E5: every refusal comes before the first change: a plan borrows all tables it will write, and its
+//!   `commit` cannot fail.
+//! - E6: every operation is bounded by a constant.
+//! - E7: an event raised while its port is unmasked is never lost: see [`raise`].
+//!
+//! # Locking
+//! One lock a table, the caller's. Where an operation takes two, the lower domain number goes first.
+//! What was read under a lock since dropped is checked again here ([`EventError::Again`]).
+//! A domain's number is not used again before all its ports are closed (E1 rests on it).
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod bits;
+mod close;
+mod free_map;
+mod link;
+mod port;
+mod table;
+mod virq;
+
+pub use bits::{Raised, SharedBits, Wake, raise, rescan, unmask};
+pub use close::{ClosePlan, Released};
+pub use link::{InterdomainPlan, Peer, SendTo, UnboundPlan};
+pub use port::{Binding, DomId, EventError, Port, PortState, VcpuId};
+pub use table::{Bucket, Ports};
+pub use virq::{IpiPlan, PirqPlan, Virq, VirqPlan};
+
+/// Ports the 2-level interface has: 64 words of 64 bits.
+pub const MAX_PORTS: usize = 4096;
+/// Ports in a bucket, the step by which a table grows: what fills a frame of 4 KiB.
+pub const PORTS_PER_BUCKET: usize = 4096 / size_of::<PortState>();
+/// Buckets of a table at its largest.
+pub const MAX_BUCKETS: usize = MAX_PORTS / PORTS_PER_BUCKET;
+/// vCPUs a domain can have, as far as its ports are concerned.
+pub const MAX_VCPUS: usize = 128;

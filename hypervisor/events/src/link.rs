@@ -1,0 +1,205 @@
+//! Links between domains: making a port another domain may bind to, binding to it, and sending.
+
+use crate::{Binding, DomId, EventError, Port, PortState, Ports, VcpuId};
+
+/// The table at the other end of a link.
+pub enum Peer<'p, 'a> {
+    /// The very table the operation was called on: a domain linked to itself.
+    Itself,
+    /// Another domain's, locked as well.
+    Other(&'p mut Ports<'a>),
+}
+
+/// What a sent event comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendTo {
+    /// Nobody listens; the sender is not told.
+    Nothing,
+    /// Raise this port of the sender itself.
+    Local {
+        /// The port to raise.
+        port: Port,
+        /// The vCPU it notifies.
+        vcpu: VcpuId,
+    },
+    /// Raise a port of another domain: ask that domain's table with [`Ports::receive`].
+    Remote {
+        /// The domain to notify.
+        domain: DomId,
+        /// Its port.
+        port: Port,
+        /// The sender's own port, which `receive` checks.
+        from_port: Port,
+    },
+}
+
+/// A port about to become unbound.
+#[must_use]
+pub struct UnboundPlan<'p, 'a> {
+    table: &'p mut Ports<'a>,
+    port: Port,
+    remote: DomId,
+}
+
+impl UnboundPlan<'_, '_> {
+    /// The port that will be allocated.
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// Allocates it.
+    pub fn commit(self) -> Port {
+        let binding = Binding::Unbound {
+            remote: self.remote,
+        };
+        self.table.set(
+            self.port,
+            PortState {
+                binding,
+                vcpu: VcpuId(0),
+            },
+        );
+        self.port
+    }
+}
+
+/// Two ports about to be linked.
+#[must_use]
+pub struct InterdomainPlan<'p, 'a> {
+    local: &'p mut Ports<'a>,
+    remote: Peer<'p, 'a>,
+    local_port: Port,
+    remote_port: Port,
+    remote_vcpu: VcpuId,
+}
+
+impl InterdomainPlan<'_, '_> {
+    /// The local port that will be allocated.
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.local_port
+    }
+
+    /// Links the two. The answer is to be raised at once on the *local* port and its vCPU: what the
+    /// other side sent before there was a link is lost, so the binder looks once for itself.
+    pub fn commit(self) -> (Port, VcpuId) {
+        let Self {
+            local,
+            remote,
+            local_port,
+            remote_port,
+            remote_vcpu,
+        } = self;
+        let local_dom = local.domain();
+        let remote_dom = match &remote {
+            Peer::Itself => local_dom,
+            Peer::Other(table) => table.domain(),
+        };
+        let here = Binding::Interdomain {
+            remote: remote_dom,
+            port: remote_port,
+        };
+        let there = Binding::Interdomain {
+            remote: local_dom,
+            port: local_port,
+        };
+        // The remote port keeps the vCPU its owner chose.
+        let there = PortState {
+            binding: there,
+            vcpu: remote_vcpu,
+        };
+        local.set(
+            local_port,
+            PortState {
+                binding: here,
+                vcpu: VcpuId(0),
+            },
+        );
+        match remote {
+            Peer::Itself => local.set(remote_port, there),
+            Peer::Other(table) => table.set(remote_port, there),
+        }
+        (local_port, VcpuId(0))
+    }
+}
+
+impl<'a> Ports<'a> {
+    /// Prepares a port that `remote` may bind to. `NoSpace` if all are taken.
+    pub fn plan_alloc_unbound(&mut self, remote: DomId) -> Result<UnboundPlan<'_, 'a>, EventError> {
+        let port = self.lowest_free()?;
+        Ok(UnboundPlan {
+            table: self,
+            port,
+            remote,
+        })
+    }
+
+    /// Prepares a link from a new port here to the unbound port `remote_claim` there. `Invalid` unless
+    /// that port waits for this very domain; `NoSpace` if all ports here are taken.
+    pub fn plan_bind_interdomain<'p>(
+        &'p mut self,
+        remote: Peer<'p, 'a>,
+        remote_claim: u32,
+    ) -> Result<InterdomainPlan<'p, 'a>, EventError> {
+        let remote_port = Port::from_claim(remote_claim).ok_or(EventError::Invalid)?;
+        let there = match &remote {
+            Peer::Itself => self.in_use(remote_port)?,
+            Peer::Other(table) if table.domain() == self.domain() => {
+                return Err(EventError::Invalid);
+            }
+            Peer::Other(table) => table.in_use(remote_port)?,
+        };
+        if there.binding
+            != (Binding::Unbound {
+                remote: self.domain(),
+            })
+        {
+            return Err(EventError::Invalid);
+        }
+        // Free, hence another port than the remote one even where both are in this table.
+        let local_port = self.lowest_free()?;
+        Ok(InterdomainPlan {
+            local: self,
+            remote,
+            local_port,
+            remote_port,
+            remote_vcpu: there.vcpu,
+        })
+    }
+
+    /// What to do when the guest sends on a port. `Invalid` for ports it cannot send on: free ones and
+    /// those of interrupts.
+    pub fn send(&self, claim: u32) -> Result<SendTo, EventError> {
+        let from_port = Port::from_claim(claim).ok_or(EventError::Invalid)?;
+        let state = self.in_use(from_port)?;
+        match state.binding {
+            Binding::Unbound { .. } => Ok(SendTo::Nothing),
+            Binding::Ipi => Ok(SendTo::Local {
+                port: from_port,
+                vcpu: state.vcpu,
+            }),
+            Binding::Interdomain { remote, port } if remote == self.domain() => Ok(self
+                .receive(port, remote, from_port)
+                .map_or(SendTo::Nothing, |vcpu| SendTo::Local { port, vcpu })),
+            Binding::Interdomain { remote, port } => Ok(SendTo::Remote {
+                domain: remote,
+                port,
+                from_port,
+            }),
+            Binding::Free | Binding::Pirq { .. } | Binding::Virq { .. } => Err(EventError::Invalid),
+        }
+    }
+
+    /// The vCPU to notify of an event that (`from`, `from_port`) sent to `port` here. `None` if the link
+    /// has gone since the sender's table was read: nothing is to be raised then.
+    #[must_use]
+    pub fn receive(&self, port: Port, from: DomId, from_port: Port) -> Option<VcpuId> {
+        let state = self.in_use(port).ok()?;
+        let expected = Binding::Interdomain {
+            remote: from,
+            port: from_port,
+        };
+        (state.binding == expected).then_some(state.vcpu)
+    }
+}

@@ -1,0 +1,61 @@
+//! Kernel images: what a boot module is, how it is unpacked, and where its parts belong.
+//!
+//! The steps, each its own type, so that none can be left out:
+//!
+//! ```text
+//! module bytes ── Container::identify ──▶ BzImage ── payload() ──▶ Payload ── decompress ──▶ ELF bytes ─┐
+//!                                    └──▶ Elf ──────────────────────────────────────────────────────────┤
+//!        Placement ◀── ElfKernel::placement ── XenNotes ◀── ElfKernel::xen_notes ── ElfKernel::parse ◀──┘
+//! ```
+//!
+//! # Invariants
+//! - I1: the bytes are a stranger's. No input panics, reads out of bounds, or writes outside the output given; every
+//!   offset and length is checked before use.
+//! - I2: a payload that decompresses did so completely, to the length it announced, and its check sum agrees.
+//! - I3: the segments of a parsed ELF lie inside the file, do not wrap and do not overlap each other in memory.
+//! - I4: a [`Placement`] spans every segment, its entry point lies inside it, and nothing in it wraps.
+//!
+//! Nothing here allocates: a payload is unpacked straight into its destination, which is also the dictionary the
+//! decoders look back into, and their tables live in a [`Scratch`] that the caller puts where it likes.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod bzimage;
+mod crc32;
+mod elf;
+mod error;
+mod gzip;
+mod notes;
+mod payload;
+mod placement;
+mod xz;
+
+pub use bzimage::BzImage;
+pub use elf::{ElfKernel, Segment};
+pub use error::ImageError;
+pub use notes::XenNotes;
+pub use payload::{Compression, MAX_KERNEL_LEN, Payload, Scratch};
+pub use placement::{HYPERVISOR_HOLE, Load, Placement};
+
+/// What a kernel module turns out to be.
+#[derive(Clone, Copy, Debug)]
+pub enum Container<'a> {
+    /// A Linux boot image with a compressed kernel inside.
+    BzImage(BzImage<'a>),
+    /// An ELF file, not yet looked into: hand it to [`ElfKernel::parse`].
+    Elf(&'a [u8]),
+}
+
+impl<'a> Container<'a> {
+    /// Tells what `module` is.
+    ///
+    /// # Errors
+    /// [`ImageError`] if it is no kernel, one for another architecture, too old, or cut short.
+    pub fn identify(module: &'a [u8]) -> Result<Self, ImageError> {
+        if module.starts_with(b"\x7fELF") {
+            return Ok(Container::Elf(module));
+        }
+        BzImage::parse(module).map(Container::BzImage)
+    }
+}

@@ -1,0 +1,318 @@
+# Entry and exit: the code every guest's address space maps (in the exposed area, read-only and executable).
+#
+# This text is linked once and mapped once more in each CPU's exposed block, with that CPU's data page 0x4000
+# beyond; everything it needs is reached relative to its own address, so the same bytes serve every CPU.
+# Ring 0 never uses GS: swapgs is the guest's own user/kernel toggle. What must always hold:
+#  X1: interrupts are off in ring 0 except inside the idle loop's `sti; hlt`.
+#  X2: from a guest, nothing but the hardware frame and one scratch word is written to an exposed stack before
+#      CR3 names ring 0's own root; the scratch word is wiped.
+#  X3: an exception taken in ring 0 restores exactly the CR3 it found.
+#  X4: on the way out the last instructions run from exposed memory only.
+#
+# Offsets in the data page: see arch/exposed.rs, which asserts them.
+
+    .set D_HV_CR3, 0x00         # ring 0's root, or 0 where roots are shared
+    .set D_PRIV_TOP, 0x08       # end of the private stack's register frame
+    .set D_TRANSIT, 0x10        # transit page of the vCPU that runs here
+    .set D_S_RSP, 0x18          # scratch
+    .set D_FAULT_TOP, 0x20      # private stack for faults taken on exposed stacks
+    .set D_NMI_TOP, 0x28
+    .set D_MC_TOP, 0x30
+    .set D_DF_TOP, 0x38
+    .set D_DB_TOP, 0x40
+    .set D_CPU, 0x48            # the private per-CPU structure
+
+    .set C_LAST_EXIT, 0x00      # in the per-CPU structure: time stamp of the last exit
+
+    .set ENTRY_TOP, 0x6000      # end of the entry stack, relative to the data page
+    .set BLOCK_BYTES, 0x40000
+
+    .set VEC_SYSCALL, 0x100
+
+    # Transit page
+    .set T_USER, 0x00           # u8: 1 while the guest runs in its user mode
+    .set T_SLOW, 0x01           # u8: user system calls must take the slow path
+    .set T_MASK_EVENTS, 0x02    # u8: the system-call callback masks events
+    .set T_ISOLATED, 0x03
+    .set T_KERNEL_CR3, 0x08
+    .set T_USER_CR3, 0x10
+    .set T_KERNEL_SP, 0x18
+    .set T_SYSCALL, 0x20
+    .set T_VCPU_INFO, 0x28      # address of the vcpu_info in the exposed area
+    .set T_STAMP, 0x30
+    .set T_CYCLES_USER, 0x38
+    .set T_CYCLES_KERNEL, 0x40
+
+    .set R_SIZE, 192
+
+    .section .exposed.text, "ax"
+    .balign 4096
+
+# ---- from a guest -------------------------------------------------------------------------------------------
+# Stack: vector, error code, rip, cs, rflags, rsp, ss.
+guest_entry:
+    push rax
+    mov rax, [rip + exposed_data + D_HV_CR3]
+    test rax, rax
+    jz 1f
+    mov cr3, rax
+1:  mov rax, rsp
+    mov rsp, [rip + exposed_data + D_PRIV_TOP]
+    push [rax + 56]
+    push [rax + 48]
+    push [rax + 40]
+    push [rax + 32]
+    push [rax + 24]
+    push [rax + 16]
+    push [rax + 8]
+    push [rax]
+    mov qword ptr [rax], 0              # X2
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    push rax                            # time stamp of the entry
+    push 0                              # root to load on exit
+    cld
+    xor ebp, ebp
+    mov rdi, rsp
+    movabs rax, offset trap_from_guest
+    call rax
+
+# ---- to a guest: RSP at the register frame --------------------------------------------------------------------
+    .global exit_to_guest
+exit_to_guest:
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    mov rcx, [rip + exposed_data + D_CPU]
+    mov [rcx + C_LAST_EXIT], rax
+    lea rdi, [rip + exposed_data + ENTRY_TOP - 56]
+    mov rax, [rsp + 152]
+    mov [rdi + 16], rax
+    mov rax, [rsp + 160]
+    mov [rdi + 24], rax
+    mov rax, [rsp + 168]
+    mov [rdi + 32], rax
+    mov rax, [rsp + 176]
+    mov [rdi + 40], rax
+    mov rax, [rsp + 184]
+    mov [rdi + 48], rax
+    mov rax, [rsp + 128]                # rax
+    mov [rdi + 8], rax
+    mov rax, [rsp + 96]                 # rdi
+    mov [rdi], rax
+    mov rax, [rsp]
+    add rsp, 16
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    add rsp, 8
+    pop rsi
+    pop rdx
+    pop rcx
+    mov rsp, rdi
+    test rax, rax
+    jz 1f
+    mov cr3, rax
+1:  pop rdi
+    pop rax
+    mov qword ptr [rsp - 8], 0
+    mov qword ptr [rsp - 16], 0
+    .global guest_iretq
+guest_iretq:
+    iretq
+
+# ---- system call ----------------------------------------------------------------------------------------------
+    .global syscall_entry
+syscall_entry:
+    mov [rip + exposed_data + D_S_RSP], rsp
+    lea rsp, [rip + exposed_data + ENTRY_TOP]
+    push 0xe02b
+    push [rip + exposed_data + D_S_RSP]
+    push r11
+    push 0xe033
+    push rcx
+    push 0
+    push VEC_SYSCALL
+    jmp guest_entry
+
+# 32-bit system call instructions: told apart by vector.
+    .global sysenter_entry
+sysenter_entry:
+    lea rsp, [rip + exposed_data + ENTRY_TOP]
+    push 0xe02b
+    push 0
+    push 0x2
+    push 0xe023
+    push 0
+    push 0
+    push VEC_SYSCALL + 1
+    jmp guest_entry
+
+    .global syscall32_entry
+syscall32_entry:
+    mov [rip + exposed_data + D_S_RSP], rsp
+    lea rsp, [rip + exposed_data + ENTRY_TOP]
+    push 0xe02b
+    push [rip + exposed_data + D_S_RSP]
+    push r11
+    push 0xe023
+    push rcx
+    push 0
+    push VEC_SYSCALL + 2
+    jmp guest_entry
+
+# ---- from ring 0 ------------------------------------------------------------------------------------------------
+# Same stack as guest_entry, on whatever stack ring 0 used. Works on a private stack: the one in use if that is
+# private, else the one named. `top` is an offset in the data page.
+    .macro RING0_ENTRY top
+    push rax
+    push rcx
+    push rdx
+    mov rax, cr3
+    mov rcx, [rip + exposed_data + D_HV_CR3]
+    test rcx, rcx
+    jz 1f
+    mov cr3, rcx
+1:  mov rcx, rsp
+    lea rdx, [rip + exposed_start]
+    neg rdx
+    add rdx, rcx
+    cmp rdx, BLOCK_BYTES
+    jae 2f
+    mov rsp, [rip + exposed_data + \top]
+2:  cld
+    push [rcx + 72]
+    push [rcx + 64]
+    push [rcx + 56]
+    push [rcx + 48]
+    push [rcx + 40]
+    push [rcx + 32]
+    push [rcx + 24]
+    push [rcx + 16]                     # rax
+    push [rcx + 8]                      # rcx
+    push [rcx]                          # rdx
+    jmp ring0_common
+    .endm
+
+ring0_common:
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    push rcx                            # the hardware frame's place
+    push rax                            # the CR3 found
+    mov rbx, rsp
+    mov rdi, rsp
+    and rsp, -16
+    movabs rax, offset trap_from_ring0
+    call rax
+    test rax, rax
+    jnz iret_fault
+    mov rsp, rbx
+    pop rax
+    pop rcx
+    mov rdx, [rsp + 152 - 16]           # the handler may have moved RIP to a fix-up
+    mov [rcx + 40], rdx
+    mov rdx, [rsp + 168 - 16]
+    mov [rcx + 56], rdx
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    mov rsp, rcx
+    mov rcx, cr3
+    cmp rcx, rax
+    je 3f
+    mov cr3, rax                        # X3
+3:  pop rdx
+    pop rcx
+    pop rax
+    add rsp, 16
+    iretq
+
+# An iretq to the guest faulted. The handler has rebuilt the guest's frame (its address is in RAX).
+iret_fault:
+    mov rsp, rax
+    mov rdi, rax
+    xor ebp, ebp
+    movabs rax, offset trap_from_guest
+    call rax
+    jmp exit_to_guest
+
+# ---- vectors ------------------------------------------------------------------------------------------------------
+    .macro EITHER name, top
+vector_\name:
+    test byte ptr [rsp + 24], 3
+    jnz guest_entry
+    RING0_ENTRY \top
+    .endm
+    EITHER any, D_FAULT_TOP
+    EITHER nmi, D_NMI_TOP
+    EITHER mc, D_MC_TOP
+    EITHER df, D_DF_TOP
+    EITHER db, D_DB_TOP
+
+# One stub a vector, 16 bytes each: a zero where the CPU pushes no error code, the vector's number, a jump.
+    .balign 16
+    .global vectors_start
+vectors_start:
+    .set nr, 0
+    .rept 256
+    .balign 16
+    .if (nr == 8) || ((nr >= 10) && (nr <= 14)) || (nr == 17) || (nr == 21) || (nr == 29) || (nr == 30)
+    .else
+    .byte 0x6a, 0                       # push 0
+    .endif
+    .byte 0x68                          # push nr
+    .long nr
+    .if nr == 1
+    jmp vector_db
+    .elseif nr == 2
+    jmp vector_nmi
+    .elseif nr == 8
+    jmp vector_df
+    .elseif nr == 18
+    jmp vector_mc
+    .else
+    jmp vector_any
+    .endif
+    .set nr, nr + 1
+    .endr

@@ -1,0 +1,97 @@
+//! Floating-point and vector state: saved and restored in full whenever a vCPU leaves or enters a CPU. Ring 0
+//! itself uses none, so a guest's state stays in the registers through its own exits.
+
+use crate::arch::cpu;
+use crate::info;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes kept for one vCPU: everything up to AVX-512 and PKRU in the standard format.
+const AREA: usize = 2752;
+/// State components guests may have: x87, SSE, AVX, AVX-512 (three).
+const KNOWN: u64 = 0xe7;
+
+/// What `xsave` writes.
+#[repr(C, align(64))]
+pub struct FpuState {
+    bytes: [u8; AREA],
+    /// The guest's XCR0.
+    pub xcr0: u64,
+}
+
+/// Components this machine offers to guests; 0 without XSAVE.
+static OFFERED: AtomicU64 = AtomicU64::new(0);
+
+impl FpuState {
+    /// State of a CPU after reset: FCW 0x37f, MXCSR 0x1f80, everything else zero.
+    pub fn new() -> FpuState {
+        let mut bytes = [0; AREA];
+        bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        bytes[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+        FpuState { bytes, xcr0: 1 }
+    }
+}
+
+/// Finds out what there is. Once per CPU.
+pub fn init() {
+    cpu::set_task_switched(false);
+    if cpu::cpuid(1, 0).ecx >> 26 & 1 == 0 {
+        return;
+    }
+    let leaf = cpu::cpuid(0xd, 0);
+    let have = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & KNOWN;
+    set_xcr0(have);
+    let bytes = cpu::cpuid(0xd, 0).ebx as usize;
+    // A component set that does not fit is not offered.
+    let offered = if bytes <= AREA { have } else { have & 7 };
+    OFFERED.store(offered, Ordering::Relaxed);
+    set_xcr0(1);
+    info!("FPU: XSAVE components {offered:#x}, {bytes} bytes");
+}
+
+/// Components guests may turn on.
+pub fn offered() -> u64 {
+    OFFERED.load(Ordering::Relaxed)
+}
+
+/// Loads XCR0. `value` is one the CPU accepts: a subset of [`offered`] that passed the guest-side check, or all.
+pub fn set_xcr0(value: u64) {
+    // SAFETY: XCR0 governs state ring 0 does not use; a value the CPU refuses faults in ring 0 and stops us.
+    unsafe {
+        asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32,
+             options(nostack, preserves_flags));
+    }
+}
+
+/// Saves the state of the vCPU that leaves.
+pub fn save(state: &mut FpuState) {
+    cpu::set_task_switched(false);
+    let place = state.bytes.as_mut_ptr();
+    let all = offered();
+    // SAFETY: the area is aligned to 64 and large enough for every offered component.
+    unsafe {
+        if all != 0 {
+            set_xcr0(all);
+            asm!("xsave64 [{}]", in(reg) place, in("eax") all as u32, in("edx") (all >> 32) as u32, options(nostack));
+        } else {
+            asm!("fxsave64 [{}]", in(reg) place, options(nostack));
+        }
+    }
+}
+
+/// Loads the state of the vCPU that enters.
+pub fn restore(state: &FpuState) {
+    cpu::set_task_switched(false);
+    let place = state.bytes.as_ptr();
+    let all = offered();
+    // SAFETY: the area holds an image made by `save` or `new`, never written by a guest, so it is well-formed.
+    unsafe {
+        if all != 0 {
+            set_xcr0(all);
+            asm!("xrstor64 [{}]", in(reg) place, in("eax") all as u32, in("edx") (all >> 32) as u32, options(nostack));
+            set_xcr0(state.xcr0);
+        } else {
+            asm!("fxrstor64 [{}]", in(reg) place, options(nostack));
+        }
+    }
+}

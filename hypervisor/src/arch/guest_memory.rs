@@ -1,0 +1,179 @@
+//! The one copy layer: how ring 0 reads and writes a guest's memory by the guest's own addresses.
+//!
+//! It walks the guest kernel's tables through the direct map, so it works the same whether or not the guest's root
+//! is the one in force (isolated or shared form), and never faults.
+//!
+//! # Invariants
+//! - M1: only addresses the ABI gives to guests are walked: canonical, outside the hypervisor's slots.
+//! - M2: a walk's result is used at once, with interrupts off. A frame found through a present (for writes:
+//!   writable) entry carries that entry's reference; should another CPU drop it meanwhile, the frame becomes nothing
+//!   else before this CPU has acknowledged a flush, which it does only where no result is live.
+//! - M3: what a guest can change while it is being read is copied once, then looked at.
+
+use crate::layout::{PAGE, guest_address_ok, guest_range_ok};
+use crate::memory::{frame_table, phys};
+use core::sync::atomic::Ordering;
+use frames::{Class, Entry, Mfn};
+use guest_abi::{Errno, Wire};
+
+/// An address that the guest's tables do not map as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The address.
+    pub address: u64,
+    /// Whether a write was asked for.
+    pub write: bool,
+    /// Whether a translation exists but forbids it.
+    pub present: bool,
+}
+
+impl From<Fault> for Errno {
+    fn from(_: Fault) -> Errno {
+        Errno::Fault
+    }
+}
+
+/// Largest structure copied as a value.
+const VALUE_BYTES: usize = 256;
+
+/// A guest's memory as its kernel root maps it.
+#[derive(Clone, Copy)]
+pub struct GuestMemory {
+    root: Mfn,
+}
+
+impl GuestMemory {
+    /// Memory behind a root that the vCPU in hand holds a reference on (D2).
+    pub fn new(root: Mfn) -> GuestMemory {
+        GuestMemory { root }
+    }
+
+    /// The leaf entry for an address, and where it lies: table and index.
+    #[inline]
+    pub fn leaf(&self, address: u64) -> Option<(Mfn, usize, Entry)> {
+        if !guest_address_ok(address) {
+            return None; // M1
+        }
+        let mut table = self.root;
+        for level in [4, 3, 2] {
+            let index = (address >> (12 + 9 * (level - 1)) & 511) as usize;
+            let entry = Entry(phys::word(table, index).load(Ordering::Relaxed));
+            if !entry.is_present() {
+                return None;
+            }
+            table = entry.mfn();
+        }
+        let index = (address >> 12 & 511) as usize;
+        let entry = Entry(phys::word(table, index).load(Ordering::Relaxed));
+        Some((table, index, entry))
+    }
+
+    /// The physical address behind an address.
+    #[inline]
+    pub fn translate(&self, address: u64, write: bool) -> Result<u64, Fault> {
+        let fault = |present| Fault {
+            address,
+            write,
+            present,
+        };
+        if !guest_address_ok(address) {
+            return Err(fault(false)); // M1
+        }
+        let mut table = self.root;
+        let mut writable = true;
+        for level in [4, 3, 2] {
+            let index = (address >> (12 + 9 * (level - 1)) & 511) as usize;
+            let entry = Entry(phys::word(table, index).load(Ordering::Relaxed));
+            if !entry.is_present() {
+                return Err(fault(false));
+            }
+            writable &= entry.is_writable();
+            table = entry.mfn();
+        }
+        let place = phys::word(table, (address >> 12 & 511) as usize);
+        let entry = Entry(place.load(Ordering::Relaxed));
+        if !entry.is_present() {
+            return Err(fault(false));
+        }
+        if write && !(writable && entry.is_writable()) {
+            return Err(fault(true));
+        }
+        // Device registers are no place for hypercall arguments.
+        if !matches!(frame_table::class(entry.mfn()), Class::Ram(_)) {
+            return Err(fault(true));
+        }
+        // What the CPU would have noted had the guest made the access itself.
+        let noted = if write {
+            Entry::ACCESSED | Entry::DIRTY
+        } else {
+            Entry::ACCESSED
+        };
+        if entry.0 & noted != noted {
+            place.fetch_or(noted, Ordering::Relaxed);
+        }
+        Ok(entry.mfn().0 * PAGE + address % PAGE)
+    }
+
+    /// Copies from the guest.
+    pub fn read(&self, address: u64, to: &mut [u8]) -> Result<(), Fault> {
+        self.pieces(address, to.len(), false, |phys, from, len| {
+            phys::read(phys, &mut to[from..from + len]);
+        })
+    }
+
+    /// Copies to the guest. On an error, what lies before the address in the error was written.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), Fault> {
+        self.pieces(address, from.len(), true, |phys, at, len| {
+            phys::write(phys, &from[at..at + len]);
+        })
+    }
+
+    #[inline]
+    fn pieces(
+        &self,
+        address: u64,
+        len: usize,
+        write: bool,
+        mut each: impl FnMut(u64, usize, usize),
+    ) -> Result<(), Fault> {
+        if !guest_range_ok(address, len as u64) {
+            return Err(Fault {
+                address,
+                write,
+                present: false,
+            });
+        }
+        let mut done = 0;
+        while done < len {
+            // Cannot wrap: the range was checked.
+            let at = address + done as u64;
+            let piece = ((PAGE - at % PAGE) as usize).min(len - done);
+            each(self.translate(at, write)?, done, piece);
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// Reads a structure of the interface.
+    #[inline]
+    pub fn value<T: Wire>(&self, address: u64) -> Result<T, Fault> {
+        const { assert!(T::SIZE <= VALUE_BYTES) };
+        let mut bytes = [0u8; VALUE_BYTES];
+        self.read(address, &mut bytes[..T::SIZE])?;
+        Ok(T::read_from(&bytes).unwrap_or(T::ZERO))
+    }
+
+    /// Writes a structure of the interface.
+    #[inline]
+    pub fn put<T: Wire>(&self, address: u64, value: &T) -> Result<(), Fault> {
+        const { assert!(T::SIZE <= VALUE_BYTES) };
+        let mut bytes = [0u8; VALUE_BYTES];
+        let _ = value.write_to(&mut bytes);
+        self.write(address, &bytes[..T::SIZE])
+    }
+
+    /// Says whether a range could be written now, touching nothing: so that a call can refuse before it commits.
+    pub fn check_writable(&self, address: u64, len: usize) -> Result<(), Fault> {
+        self.pieces(address, len, true, |_, _, _| {})
+    }
+}

@@ -1,0 +1,12 @@
+//! The x86-64 machine: registers, descriptor tables, entry and exit paths, guest memory access.
+
+pub mod apic;
+pub mod cpu;
+pub mod debug;
+pub mod exposed;
+pub mod fpu;
+pub mod guest_memory;
+pub mod paging;
+pub mod percpu;
+pub mod regs;
+pub mod trap;

@@ -1,0 +1,252 @@
+//! Where exits from guests and exceptions in ring 0 arrive, and where they are sent.
+
+use crate::arch::regs::{Regs, VEC_SYSCALL, VEC_SYSCALL32, VEC_SYSENTER};
+use crate::arch::{apic, cpu, debug, exposed, percpu};
+use crate::debug::{console, crash as ring0_crash};
+use crate::device::{ioapic, pirq};
+use crate::domain::inject::{self, pf, vector};
+use crate::domain::{self, Guest, run};
+use crate::hypercall::{self, descriptor};
+use crate::layout::EXPOSED_VCPUS;
+use crate::mmu::trapped;
+use crate::policy::privileged::{self, Emulated};
+use crate::{event, info, schedule};
+
+/// Vector of the console's input.
+const CONSOLE_VECTOR: u8 = 0xee;
+
+/// Sets up what interrupts ring 0 itself wants.
+pub fn init() {
+    schedule::init();
+    if let Some(irq) = console::irq() {
+        let (gsi, signal) = ioapic::isa_route(irq);
+        if ioapic::route(gsi, CONSOLE_VECTOR, signal.level, signal.low, apic::id()) {
+            ioapic::unmask(gsi);
+            console::enable_receive_interrupt();
+            info!("console input by interrupt {gsi}");
+        }
+    }
+}
+
+/// An exit from a guest: system call, fault, interrupt.
+#[unsafe(no_mangle)]
+extern "C" fn trap_from_guest(regs: &mut Regs) {
+    // SAFETY: the exit path of this CPU, once per exit, with the frame the entry code built.
+    let Some(mut g) = (unsafe { Guest::here(regs) }) else {
+        ring0_crash::fatal_exception(regs, cpu::read_cr2());
+    };
+    handle(&mut g);
+    run::leave(&mut g);
+}
+
+fn handle(g: &mut Guest<'_>) {
+    match g.regs.vector {
+        VEC_SYSCALL if !g.is_user() => hypercall::dispatch(g),
+        VEC_SYSCALL => system_call(g),
+        VEC_SYSENTER => {
+            let callback = g.local.sysenter_callback;
+            if callback.address == 0 {
+                inject::general_protection(g);
+            } else {
+                inject::system_call(g, callback);
+            }
+        }
+        VEC_SYSCALL32 => {
+            let callback = g.local.syscall32_callback;
+            if callback.address == 0 {
+                g.regs.rip = g.regs.rip.wrapping_sub(2);
+                inject::exception(g, vector::INVALID_OPCODE, 0);
+            } else {
+                inject::system_call(g, callback);
+            }
+        }
+        14 => page_fault(g),
+        13 => general_protection(g),
+        6 => match privileged::invalid_opcode(g) {
+            Emulated::No => inject::exception(g, vector::INVALID_OPCODE, 0),
+            _ => single_step(g),
+        },
+        1 => debug_exception(g),
+        2 => non_maskable(),
+        7 => {
+            g.local.task_switched = false;
+            inject::exception(g, vector::NO_DEVICE, 0);
+        }
+        8 | 18 => ring0_crash::fatal_exception(g.regs, cpu::read_cr2()),
+        v if v < 32 => inject::exception(g, v as u8, g.regs.error),
+        v => interrupt(v as u8),
+    }
+}
+
+/// A system call of the guest's user mode that did not take the fast path.
+fn system_call(g: &mut Guest<'_>) {
+    let callback = g.local.syscall_callback;
+    if callback.address == 0 {
+        g.regs.rip = g.regs.rip.wrapping_sub(2);
+        inject::exception(g, vector::INVALID_OPCODE, 0);
+    } else {
+        inject::system_call(g, callback);
+    }
+}
+
+fn page_fault(g: &mut Guest<'_>) {
+    let address = cpu::read_cr2();
+    let error = g.regs.error;
+    const TABLE_WRITE: u64 = pf::PRESENT | pf::WRITE;
+    if error & TABLE_WRITE == TABLE_WRITE && !g.is_user() && trapped::try_write(g, address) {
+        single_step(g);
+        return;
+    }
+    // The CPU walks descriptor tables as the supervisor: the guest only named a selector.
+    if address >= EXPOSED_VCPUS && error & pf::USER == 0 && descriptor::ldt_fault(g, address) {
+        return;
+    }
+    inject::page_fault(g, address, error & 0x3f);
+}
+
+fn general_protection(g: &mut Guest<'_>) {
+    let error = g.regs.error;
+    const IDT: u64 = 2;
+    if error & 1 == 0 && error & IDT != 0 {
+        // `int n`: the guest's own table says who may use it.
+        let number = (error >> 3) as u8;
+        let trap = g.local.traps[usize::from(number)];
+        let needed = if g.is_user() { 3 } else { 1 };
+        if trap.address != 0 && trap.dpl >= needed {
+            g.regs.rip = g.regs.rip.wrapping_add(2);
+            inject::software_interrupt(g, number);
+            return;
+        }
+    } else if error == 0 {
+        match privileged::general_protection(g) {
+            Emulated::Done => return single_step(g),
+            Emulated::Again => return,
+            Emulated::No => {}
+        }
+    }
+    inject::exception(g, vector::GENERAL_PROTECTION, error);
+}
+
+/// An instruction carried out for a guest that steps through its code: the step's exception follows.
+fn single_step(g: &mut Guest<'_>) {
+    const DR6_BS: u64 = 1 << 14;
+    if g.regs.rflags & crate::arch::regs::flags::TF != 0 {
+        g.local.debug[6] |= DR6_BS;
+        inject::exception(g, vector::DEBUG, 0);
+    }
+}
+
+fn debug_exception(g: &mut Guest<'_>) {
+    g.local.debug[6] |= debug::take_dr6();
+    inject::exception(g, vector::DEBUG, 0);
+}
+
+/// NMI: nobody asks for one yet.
+fn non_maskable() {
+    info!("CPU {}: unexpected NMI", percpu::current().id);
+}
+
+/// A hardware interrupt, from a guest or the idle loop.
+fn interrupt(number: u8) {
+    match number {
+        apic::TIMER => {
+            apic::eoi();
+            schedule::tick();
+        }
+        CONSOLE_VECTOR => {
+            apic::eoi();
+            if let Some(control) = domain::control() {
+                event::raise_virq(control, events::Virq::CONSOLE, 0);
+            }
+        }
+        apic::SPURIOUS => {}
+        apic::ERROR => {
+            let status = apic::read_error();
+            apic::eoi();
+            info!("local APIC error {status:#x}");
+        }
+        apic::IPI_FLUSH | apic::IPI_RESCHEDULE => apic::eoi(),
+        v if apic::DEVICE_VECTORS.contains(&v) => pirq::interrupt(v),
+        v => info!("unexpected interrupt {v:#x}"),
+    }
+}
+
+unsafe extern "C" {
+    static fixups_start: [u64; 2];
+    static fixups_end: [u64; 2];
+}
+
+/// Where execution goes on after a fault at `rip`, if that place has a fix-up.
+fn fixup(rip: u64) -> Option<u64> {
+    let (start, end) = (&raw const fixups_start, &raw const fixups_end);
+    // SAFETY: linker symbols around the fix-up table: pairs of addresses, constant.
+    let table = unsafe { core::slice::from_raw_parts(start, end.offset_from(start) as usize) };
+    table.iter().find(|[at, _]| *at == rip).map(|[_, to]| *to)
+}
+
+/// An exception while ring 0 ran: a fix-up, a return that faulted, an interrupt in the idle loop, or our own bug.
+///
+/// Returns 0 to go on, or the address of a guest's frame to be handled as an exit.
+#[unsafe(no_mangle)]
+extern "C" fn trap_from_ring0(regs: &mut Regs) -> u64 {
+    if regs.vector >= 32 {
+        interrupt(regs.vector as u8);
+        return 0;
+    }
+    if regs.vector == 2 {
+        non_maskable();
+        return 0;
+    }
+    if regs.vector == 1 {
+        // A guest's watchpoint on memory we touched for it: noted in its status register, nothing more.
+        let status = debug::take_dr6();
+        // SAFETY: only the status word is touched, and its owner is in this CPU's ring 0 right now.
+        if let Some(vcpu) = percpu::current().current.get() {
+            unsafe { vcpu.local() }.debug[6] |= status & 0xf;
+        }
+        return 0;
+    }
+    if exposed::is_guest_iretq(regs.rip) {
+        return failed_return(regs);
+    }
+    let linked = exposed::linked(regs.rip);
+    if let Some(to) = fixup(linked) {
+        regs.rip = regs.rip.wrapping_add(to.wrapping_sub(linked));
+        return 0;
+    }
+    ring0_crash::fatal_exception(regs, cpu::read_cr2())
+}
+
+/// The final return to a guest faulted (a selector or an address it may not have): the fault is the guest's, taken in
+/// the context it was returning to. Builds that context's frame where an exit would have.
+fn failed_return(regs: &Regs) -> u64 {
+    let this = percpu::current();
+    let place = (percpu::area(this.id) + percpu::MAIN_TOP - size_of::<Regs>() as u64) as *mut Regs;
+    // What `iretq` was to load lies where the stack pointer was.
+    let mut frame = [0u64; 5];
+    for (i, word) in frame.iter_mut().enumerate() {
+        let at = (regs.rsp as *const u64).wrapping_add(i);
+        // SAFETY: the entry stack of this CPU, which `exit_to_guest` filled; mapped in every root of ring 0.
+        *word = unsafe { at.read() };
+    }
+    let [rip, cs, rflags, rsp, ss] = frame;
+    let exit = Regs {
+        exit_cr3: 0,
+        entry_tsc: cpu::rdtsc(),
+        rip,
+        cs,
+        rflags,
+        rsp,
+        ss,
+        ..*regs
+    };
+    // SAFETY: the top of this CPU's main stack, which nothing uses between the way out to a guest and the next entry;
+    // this handler runs on another stack.
+    unsafe { place.write(exit) };
+    place as u64
+}
+
+/// Says which guest a fatal report was serving.
+pub fn note_serving(g: &Guest<'_>) {
+    ring0_crash::set_serving(g.dom.id.0, g.vcpu.id);
+}

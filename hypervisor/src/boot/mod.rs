@@ -1,0 +1,155 @@
+//! From the loader to a running machine.
+//!
+//! `entry.s` brings the CPU to 64-bit mode; [`start`] turns what the loader left into one hand-off value, builds
+//! ring 0's own address space, moves onto CPU 0's private stack and goes on in [`on_cpu0`]. Nothing later knows
+//! how we were loaded.
+
+pub mod memory;
+
+use crate::arch::{cpu, exposed, fpu, percpu, trap};
+use crate::debug::{console, log, symbols};
+use crate::device;
+use crate::domain;
+use crate::memory::{frame_table, phys};
+use crate::{error, info, warn};
+use boot_info::{BootInfo, Params};
+use core::arch::global_asm;
+use spin::Once;
+
+global_asm!(include_str!("entry.s"));
+
+static INFO: Once<BootInfo> = Once::new();
+static PARAMS: Once<Params> = Once::new();
+
+/// How we were loaded and with what.
+pub fn boot_info() -> &'static BootInfo {
+    INFO.get().expect("set before anything else runs")
+}
+
+/// The hypervisor's command line.
+pub fn params() -> &'static Params {
+    PARAMS.get().expect("set before anything else runs")
+}
+
+/// Ends a boot that cannot go on: one sentence, then a halt with a failing exit code.
+pub fn give_up(why: core::fmt::Arguments<'_>) -> ! {
+    error!("{why}");
+    device::power::halt(true)
+}
+
+/// Entered from `entry.s` on the boot stack, with the boot tables in force.
+#[unsafe(no_mangle)]
+extern "C" fn start(magic: u32, info_phys: u32) -> ! {
+    let reader = |phys: u64, buf: &mut [u8]| {
+        let reachable = phys
+            .checked_add(buf.len() as u64)
+            .is_some_and(|end| end <= phys::limit());
+        if reachable {
+            phys::read(phys, buf);
+        }
+        reachable
+    };
+    let info = match boot_info::parse(magic, info_phys, &reader) {
+        Ok(info) => INFO.call_once(|| info),
+        Err(why) => {
+            let params = PARAMS.call_once(Params::default);
+            console::init(params);
+            log::init(params);
+            device::power::configure(params);
+            give_up(format_args!("{why}"));
+        }
+    };
+    let params = PARAMS.call_once(|| Params::parse(&info.command_line, &mut |_| {}));
+    console::init(params);
+    log::init(params);
+    device::power::configure(params);
+    info!("xenoserver hypervisor {}", env!("CARGO_PKG_VERSION"));
+    let _ = Params::parse(&info.command_line, &mut |warning| warn!("{warning}"));
+    info!(
+        "loaded by {} ({:?}), command line: {}",
+        info.loader_name, info.protocol, info.command_line
+    );
+    if !info.dropped.is_empty() {
+        warn!("the loader's information did not fit and was cut: {:?}", info.dropped);
+    }
+    check_cpu();
+    match memory::build(info) {
+        Ok(plan) => memory::enter(plan),
+        Err(why) => give_up(format_args!("{why}")),
+    }
+}
+
+/// What we cannot do without is either checked in `entry.s` (64-bit mode, NX) or here.
+fn check_cpu() {
+    let leaf1 = cpu::cpuid(1, 0);
+    let need = [
+        (leaf1.edx >> 4 & 1, "time-stamp counter"),
+        (leaf1.edx >> 9 & 1, "local APIC"),
+        (leaf1.edx >> 24 & 1, "FXSAVE"),
+        (cpu::cpuid(0x8000_0001, 0).edx >> 11 & 1, "SYSCALL"),
+    ];
+    for (have, what) in need {
+        if have == 0 {
+            give_up(format_args!("this CPU has no {what}; use an x86-64 machine that has it"));
+        }
+    }
+    if cpu::cpuid(0x8000_0000, 0).eax >= 0x8000_0008 {
+        frame_table::set_address_bits(cpu::cpuid(0x8000_0008, 0).eax as u8);
+    } else {
+        frame_table::set_address_bits(36);
+    }
+}
+
+/// Goes on where [`start`] left, on CPU 0's private stack, with ring 0's own tables in force.
+extern "C" fn on_cpu0() -> ! {
+    exposed::activate(0);
+    memory::finish();
+    cpu_features();
+    let info = boot_info();
+    for module in &info.modules {
+        if module.args.as_slice() == b"xeno-symbols" {
+            // SAFETY: module memory was taken out of the usable map (`memory::build`) and is written by nobody.
+            symbols::init(unsafe { phys::boot_slice(module.start, module.len) });
+        }
+    }
+    device::init();
+    trap::init();
+    fpu::init();
+    let vcpu = match domain::initial::build(info, params()) {
+        Ok(vcpu) => vcpu,
+        Err(why) => give_up(format_args!("{why}")),
+    };
+    domain::run::start(vcpu)
+}
+
+/// Turns on what this CPU has and ring 0 wants.
+fn cpu_features() {
+    use cpu::cr4;
+    let leaf1 = cpu::cpuid(1, 0);
+    let leaf7 = if cpu::cpuid(0, 0).eax >= 7 {
+        cpu::cpuid(7, 0)
+    } else {
+        cpu::CpuidResult {
+            eax: 0,
+            ebx: 0,
+            ecx: 0,
+            edx: 0,
+        }
+    };
+    let mut value = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::MCE;
+    if leaf1.ecx >> 26 & 1 == 1 {
+        value |= cr4::OSXSAVE;
+    }
+    if leaf7.ebx >> 7 & 1 == 1 {
+        value |= cr4::SMEP;
+    }
+    // SAFETY: PAE stays on; the others only add protection or make instructions available. Ring 0 executes no user
+    // page (SMEP): guests' pages are never executed at privilege level 0.
+    unsafe { cpu::write_cr4(value) };
+    info!(
+        "CPU features: {}{}",
+        if value & cr4::SMEP != 0 { "SMEP " } else { "" },
+        if value & cr4::OSXSAVE != 0 { "XSAVE" } else { "" },
+    );
+    let _ = percpu::current();
+}

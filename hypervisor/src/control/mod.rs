@@ -1,0 +1,34 @@
+//! What happens to the machine when its control domain ends.
+
+use crate::boot;
+use crate::device::power;
+use crate::domain::{Domain, Guest, crash};
+use crate::{error, info};
+use core::sync::atomic::Ordering;
+use guest_abi::sched::ShutdownReason;
+
+/// A domain shuts itself down.
+pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
+    info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
+    match reason {
+        ShutdownReason::Crash => crash::domain(g, "it asked for it (shutdown code crash)"),
+        ShutdownReason::Poweroff if g.dom.privileged => power::power_off(),
+        ShutdownReason::Reboot | ShutdownReason::SoftReset if g.dom.privileged => power::reboot(),
+        _ => {
+            g.dom.stopped.store(true, Ordering::Release);
+            crate::event::reschedule_here();
+        }
+    }
+}
+
+/// A domain runs no more. Without its control domain the machine cannot go on.
+pub fn domain_stopped(dom: &Domain) {
+    if !dom.privileged {
+        return;
+    }
+    error!("the control domain is gone");
+    if boot::params().noreboot || boot::params().exit_port.is_some() {
+        power::halt(true);
+    }
+    power::reboot()
+}

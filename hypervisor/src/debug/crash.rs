@@ -1,0 +1,276 @@
+//! The crash report: registers, backtrace, whom we served, the log's tail; once, and then the machine ends.
+//!
+//! # Invariants
+//! - R1: one report for the machine. A fault inside the report ends it; a crash on another CPU stops that CPU.
+//! - R2: the report reads no address that might not be mapped: saved frames only inside [`stack_contains`], code
+//!   addresses are only named, never read.
+//! - R3: the report takes no lock (`console` S2, `log` L2) and allocates nothing.
+
+use crate::arch::cpu;
+use crate::arch::percpu;
+use crate::arch::regs::Regs;
+use crate::debug::{log, symbols};
+use crate::device::power;
+use crate::layout::CPU_AREAS;
+use core::arch::asm;
+use core::fmt;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// [`SERVING`] when ring 0 works for no domain.
+pub const NOBODY: u64 = u64::MAX;
+
+/// The domain and vCPU being served: `domid << 32 | vcpu`, or [`NOBODY`]. Only ever read by a report.
+pub static SERVING: AtomicU64 = AtomicU64::new(NOBODY);
+
+/// Notes whom ring 0 works for from now on.
+#[inline]
+pub fn set_serving(domid: u16, vcpu: u32) {
+    SERVING.store(u64::from(domid) << 32 | u64::from(vcpu), Ordering::Relaxed);
+}
+
+/// Notes that ring 0 works for nobody.
+#[inline]
+pub fn set_serving_nobody() {
+    SERVING.store(NOBODY, Ordering::Relaxed);
+}
+
+/// Set from a report's first line to the end of the machine.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+/// Which CPU reports (its initial APIC id).
+static REPORTER: AtomicU32 = AtomicU32::new(u32::MAX);
+/// How often the reporter came here.
+static ENTRIES: AtomicU32 = AtomicU32::new(0);
+
+/// Deepest backtrace.
+const DEEPEST: usize = 32;
+/// Bytes of the log that a report repeats.
+const TAIL: u64 = 4096;
+
+/// Whether a crash is being reported, so that locks must not be waited for.
+#[inline]
+pub fn in_progress() -> bool {
+    REPORTING.load(Ordering::Relaxed)
+}
+
+macro_rules! say {
+    ($($arg:tt)*) => { log::write_report(format_args!($($arg)*)) };
+}
+
+/// Makes this CPU the one that reports, or does not return (R1).
+fn begin() {
+    let this = cpu::cpuid(1, 0).ebx >> 24;
+    let claimed = REPORTER.compare_exchange(u32::MAX, this, Ordering::AcqRel, Ordering::Acquire);
+    if claimed.is_err_and(|reporter| reporter != this) {
+        cpu::halt_for_ever();
+    }
+    REPORTING.store(true, Ordering::Release);
+    match ENTRIES.fetch_add(1, Ordering::AcqRel) {
+        0 => {}
+        1 => {
+            say!("\n(xeno) another fault while the first was reported; the report ends here\n");
+            power::halt(true)
+        }
+        _ => cpu::halt_for_ever(),
+    }
+}
+
+/// Reports an exception taken in ring 0 that nothing can fix, and ends the machine.
+pub fn fatal_exception(regs: &Regs, cr2: u64) -> ! {
+    begin();
+    say!(
+        "\n(xeno) ring 0 crashed: {} (vector {:#x}), error code {:#x}\n",
+        exception_name(regs.vector),
+        regs.vector,
+        regs.error
+    );
+    say!("at {}\n", Place(regs.rip));
+    print_registers(regs, cr2);
+    backtrace(regs.rbp);
+    finish()
+}
+
+#[cfg_attr(target_os = "none", panic_handler)]
+#[cfg_attr(not(target_os = "none"), allow(dead_code))]
+fn panic(what: &PanicInfo<'_>) -> ! {
+    begin();
+    say!("\n(xeno) ring 0 crashed: {}", what.message());
+    if let Some(place) = what.location() {
+        say!(" ({place})");
+    }
+    say!("\n");
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    say!(
+        "cr2 {:016x}  cr3 {:016x}  cr4 {:08x}  rsp {:016x}\n",
+        cpu::read_cr2(),
+        cpu::read_cr3(),
+        cpu::read_cr4(),
+        stack_pointer()
+    );
+    backtrace(rbp);
+    finish()
+}
+
+fn finish() -> ! {
+    match SERVING.load(Ordering::Relaxed) {
+        NOBODY => say!("serving no domain\n"),
+        who => say!("serving domain {}, vCPU {}\n", who >> 32, who as u32),
+    }
+    log::show_hidden_tail(TAIL);
+    say!("(xeno) end of report\n");
+    power::halt(true)
+}
+
+fn print_registers(r: &Regs, cr2: u64) {
+    let rows = [
+        [
+            ("rax", r.rax),
+            ("rbx", r.rbx),
+            ("rcx", r.rcx),
+            ("rdx", r.rdx),
+        ],
+        [
+            ("rsi", r.rsi),
+            ("rdi", r.rdi),
+            ("rbp", r.rbp),
+            ("rsp", r.rsp),
+        ],
+        [("r8 ", r.r8), ("r9 ", r.r9), ("r10", r.r10), ("r11", r.r11)],
+        [
+            ("r12", r.r12),
+            ("r13", r.r13),
+            ("r14", r.r14),
+            ("r15", r.r15),
+        ],
+        [
+            ("rip", r.rip),
+            ("flg", r.rflags),
+            ("cr2", cr2),
+            ("cr3", cpu::read_cr3()),
+        ],
+    ];
+    for row in rows {
+        for (name, value) in row {
+            say!("{name} {value:016x}  ");
+        }
+        say!("\n");
+    }
+    say!(
+        "cs {:04x}  ss {:04x}  cr0 {:08x}  cr4 {:08x}\n",
+        r.cs,
+        r.ss,
+        cpu::read_cr0(),
+        cpu::read_cr4()
+    );
+}
+
+/// An address, with the function it lies in where that is known.
+struct Place(u64);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.0)?;
+        match symbols::lookup(self.0) {
+            Some((name, offset)) => write!(f, "  {name}+{offset:#x}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Prints the callers that saved frame pointers lead to.
+fn backtrace(mut frame: u64) {
+    say!("called from:\n");
+    for _ in 0..DEEPEST {
+        // R2: both words of a saved frame: the caller's frame pointer and the return address.
+        let whole = frame.is_multiple_of(8)
+            && stack_contains(frame)
+            && frame.checked_add(15).is_some_and(stack_contains);
+        if !whole {
+            return;
+        }
+        let words = frame as *const u64;
+        // SAFETY: aligned and inside mapped stack memory of ours (R2); volatile, since any value may lie there.
+        let (caller, back) = unsafe { (words.read_volatile(), words.add(1).read_volatile()) };
+        if !text_contains(back) {
+            return;
+        }
+        // The return address may be the next function's first byte, after a call that never returns.
+        match symbols::lookup(back.wrapping_sub(1)) {
+            Some((name, offset)) => {
+                say!("  {back:#018x}  {name}+{:#x}\n", offset.saturating_add(1))
+            }
+            None => say!("  {back:#018x}\n"),
+        }
+        // Callers' frames lie higher; anything else is no chain and might be a circle.
+        if caller <= frame {
+            return;
+        }
+        frame = caller;
+    }
+    say!("  and more\n");
+}
+
+fn stack_pointer() -> u64 {
+    let sp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    sp
+}
+
+// Linker symbols: only their addresses are used.
+unsafe extern "C" {
+    static text_start: u8;
+    static text_end: u8;
+    static data_start: u8;
+    static image_end: u8;
+}
+
+fn text_contains(address: u64) -> bool {
+    let (start, end) = (&raw const text_start as u64, &raw const text_end as u64);
+    (start..end).contains(&address)
+}
+
+/// Whether an address is mapped stack memory that this CPU's code may run on: the stacks of its own private area,
+/// or, before that is used, the boot stack in the image's data.
+fn stack_contains(address: u64) -> bool {
+    let sp = stack_pointer();
+    if sp >= CPU_AREAS {
+        let area = sp & !(percpu::AREA - 1);
+        let Some(offset) = address.checked_sub(area) else {
+            return false;
+        };
+        return percpu::MAPPED
+            .iter()
+            .any(|&(start, end)| (start..end).contains(&offset));
+    }
+    let (start, end) = (&raw const data_start as u64, &raw const image_end as u64);
+    (start..end).contains(&address)
+}
+
+fn exception_name(vector: u64) -> &'static str {
+    match vector {
+        0 => "divide error",
+        1 => "debug exception",
+        2 => "non-maskable interrupt",
+        3 => "breakpoint",
+        4 => "overflow",
+        5 => "bound range exceeded",
+        6 => "invalid opcode",
+        7 => "device not available",
+        8 => "double fault",
+        10 => "invalid TSS",
+        11 => "segment not present",
+        12 => "stack fault",
+        13 => "general protection",
+        14 => "page fault",
+        16 => "x87 floating-point error",
+        17 => "alignment check",
+        18 => "machine check",
+        19 => "SIMD floating-point exception",
+        20 => "virtualization exception",
+        21 => "control protection exception",
+        _ => "unexpected vector",
+    }
+}

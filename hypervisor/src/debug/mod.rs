@@ -1,0 +1,6 @@
+//! What ring 0 says about itself: console, log, symbol names, crash reports.
+
+pub mod console;
+pub mod crash;
+pub mod log;
+pub mod symbols;

@@ -1,0 +1,71 @@
+//! Facts about the machine that decide what the control domain may touch, and how its guests run.
+
+use crate::arch::apic;
+use crate::arch::cpu::{self, msr};
+use crate::device::{acpi, ioapic, timer};
+use alloc::vec::Vec;
+use boot_info::params::Tsc;
+use frames::Mfn;
+
+/// Frames no domain may map: the interrupt controllers.
+pub fn is_ring0_only(mfn: Mfn) -> bool {
+    let phys = mfn.0 * 4096;
+    phys == apic::phys_base() & !0xfff || ioapic::owns(phys)
+}
+
+/// Pages of the interrupt controllers, to be shown as reserved in the machine's memory map.
+pub fn controller_pages() -> Vec<u64> {
+    let mut pages: Vec<u64> = acpi::platform()
+        .map(|p| {
+            p.io_apics
+                .iter()
+                .map(|a| a.address & !0xfff)
+                .collect()
+        })
+        .unwrap_or_default();
+    pages.push(apic::phys_base() & !0xfff);
+    pages
+}
+
+/// The PM timer's port, which ring 0 keeps.
+pub fn pm_timer_port() -> Option<u16> {
+    acpi::platform().and_then(|p| p.pm_timer.as_ref()).map(|t| t.port)
+}
+
+const ARCH_CAPABILITIES: u32 = 0x10a;
+const RDCL_NO: u64 = 1;
+
+/// Whether user code on this CPU can read memory it may not (Meltdown), so that ring 0 must not be mapped while a
+/// guest runs: all Intel CPUs that do not say otherwise.
+pub fn cpu_has_meltdown() -> bool {
+    const INTEL: u32 = 0x756e_6547;
+    if cpu::cpuid(0, 0).ebx != INTEL {
+        return false;
+    }
+    let says = cpu::cpuid(0, 0).eax >= 7 && cpu::cpuid(7, 0).edx >> 29 & 1 == 1;
+    !(says && cpu::try_rdmsr(ARCH_CAPABILITIES).is_some_and(|v| v & RDCL_NO != 0))
+}
+
+/// The time of day when system time was zero: seconds and nanoseconds.
+pub fn wall_clock_base() -> (u64, u32) {
+    let ns = timer::wall_base_ns();
+    (ns / 1_000_000_000, (ns % 1_000_000_000) as u32)
+}
+
+/// Memory types as the architecture sets them after reset: what the page attribute table says.
+pub fn page_attributes() -> u64 {
+    cpu::rdmsr(msr::PAT)
+}
+
+/// Whether the time-stamp counter runs at one rate on all CPUs, whatever they do: as the command line says, else as
+/// the CPU says.
+pub fn tsc_is_stable() -> bool {
+    match crate::boot::params().tsc {
+        Tsc::Stable => true,
+        Tsc::Unstable => false,
+        Tsc::Auto => {
+            cpu::cpuid(0x8000_0000, 0).eax >= 0x8000_0007
+                && cpu::cpuid(0x8000_0007, 0).edx >> 8 & 1 == 1
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The IO-APICs: from a device's interrupt line to a vector on a CPU.
+//!
+//! # Invariants
+//! - I1: every pin is masked until somebody unmasks it; [`route`] leaves it masked.
+//! - I2: an entry's two halves are written while it is masked, so that no interrupt goes to a mixture of two routes.
+//! - I3: the index and data registers are a pair: used under the lock only.
+
+use crate::arch::apic;
+use crate::device::{Registers, acpi};
+use crate::{debug, info, warn};
+use firmware::{MAX_IO_APICS, Platform, Signal};
+use spin::mutex::SpinMutex;
+
+/// Index and data registers.
+const SELECT: u64 = 0x00;
+const WINDOW: u64 = 0x10;
+/// Bytes of registers.
+const BYTES: u64 = 0x20;
+/// Registers reached through them.
+const ID: u32 = 0;
+const VERSION: u32 = 1;
+const ENTRIES: u32 = 0x10;
+
+const MASKED: u32 = 1 << 16;
+const LEVEL: u32 = 1 << 15;
+const LOW: u32 = 1 << 13;
+const DELIVER_NMI: u32 = 4 << 8;
+
+#[derive(Clone, Copy)]
+struct IoApic {
+    registers: Registers,
+    phys: u64,
+    gsi_base: u32,
+    pins: u32,
+    id: u32,
+    version: u32,
+}
+
+struct IoApics {
+    list: [Option<IoApic>; MAX_IO_APICS],
+}
+
+static IO_APICS: SpinMutex<IoApics> = SpinMutex::new(IoApics {
+    list: [None; MAX_IO_APICS],
+});
+
+impl IoApic {
+    fn read(&self, register: u32) -> u32 {
+        self.registers.write32(SELECT, register);
+        self.registers.read32(WINDOW)
+    }
+
+    fn write(&self, register: u32, value: u32) {
+        self.registers.write32(SELECT, register);
+        self.registers.write32(WINDOW, value);
+    }
+
+    fn low(&self, pin: u32) -> u32 {
+        self.read(ENTRIES + 2 * pin)
+    }
+
+    fn set_low(&self, pin: u32, value: u32) {
+        self.write(ENTRIES + 2 * pin, value);
+    }
+
+    /// Writes a whole entry, masked in between (I2).
+    fn set(&self, pin: u32, low: u32, destination: u32) {
+        self.set_low(pin, MASKED);
+        self.write(ENTRIES + 2 * pin + 1, destination << 24);
+        self.set_low(pin, low);
+    }
+}
+
+impl IoApics {
+    /// The controller and pin of a global number.
+    fn find(&self, gsi: u32) -> Option<(&IoApic, u32)> {
+        self.list.iter().flatten().find_map(|io_apic| {
+            let pin = gsi.checked_sub(io_apic.gsi_base)?;
+            (pin < io_apic.pins).then_some((io_apic, pin))
+        })
+    }
+}
+
+/// Maps the controllers, reads what they are and masks every pin.
+pub fn init(platform: &Platform) {
+    let mut all = IO_APICS.lock();
+    for (place, found) in all.list.iter_mut().zip(&platform.io_apics) {
+        let Some(registers) = Registers::map(found.address, BYTES) else {
+            warn!(
+                "IO-APIC {} at {:#x} cannot be mapped; its interrupts stay off",
+                found.id, found.address
+            );
+            continue;
+        };
+        let mut io_apic = IoApic {
+            registers,
+            phys: found.address,
+            gsi_base: found.gsi_base,
+            pins: 0,
+            id: 0,
+            version: 0,
+        };
+        io_apic.id = io_apic.read(ID);
+        io_apic.version = io_apic.read(VERSION);
+        if io_apic.version == u32::MAX {
+            warn!(
+                "IO-APIC {} at {:#x} does not answer; its interrupts stay off",
+                found.id, found.address
+            );
+            continue;
+        }
+        io_apic.pins = (io_apic.version >> 16 & 0xff) + 1;
+        for pin in 0..io_apic.pins {
+            io_apic.set(pin, MASKED, 0);
+        }
+        info!(
+            "IO-APIC {} at {:#x}: interrupts {}-{}",
+            found.id,
+            found.address,
+            io_apic.gsi_base,
+            io_apic.gsi_base.saturating_add(io_apic.pins - 1)
+        );
+        *place = Some(io_apic);
+    }
+    for &(gsi, signal) in &platform.gsi_nmis {
+        if let Some((io_apic, pin)) = all.find(gsi) {
+            io_apic.set(pin, DELIVER_NMI | bits(signal), apic::id());
+            debug!("interrupt {gsi} delivers NMIs");
+        }
+    }
+}
+
+fn bits(signal: Signal) -> u32 {
+    (if signal.level { LEVEL } else { 0 }) | (if signal.low { LOW } else { 0 })
+}
+
+/// Routes a pin to a vector of a CPU, given its local APIC's id (below 255: the entry holds eight bits). The pin is
+/// left masked (I1). False if there is no such pin or CPU.
+pub fn route(gsi: u32, vector: u8, level: bool, low: bool, dest_apic_id: u32) -> bool {
+    let all = IO_APICS.lock();
+    match all.find(gsi) {
+        Some((io_apic, pin)) if dest_apic_id < 0xff => {
+            let entry = u32::from(vector) | bits(Signal { level, low }) | MASKED;
+            io_apic.set(pin, entry, dest_apic_id);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Changes how a pin signals, and keeps its route. It is left masked (I1). False if there is no such pin.
+pub fn set_signal(gsi: u32, level: bool, low: bool) -> bool {
+    change(gsi, |entry| {
+        entry & !(LEVEL | LOW) | bits(Signal { level, low }) | MASKED
+    })
+}
+
+/// Masks a pin. False if there is no such pin.
+pub fn mask(gsi: u32) -> bool {
+    change(gsi, |entry| entry | MASKED)
+}
+
+/// Unmasks a pin that has been routed. False if there is no such pin.
+pub fn unmask(gsi: u32) -> bool {
+    change(gsi, |entry| entry & !MASKED)
+}
+
+fn change(gsi: u32, how: impl FnOnce(u32) -> u32) -> bool {
+    let all = IO_APICS.lock();
+    let Some((io_apic, pin)) = all.find(gsi) else {
+        return false;
+    };
+    let old = io_apic.low(pin);
+    let new = how(old);
+    if new != old {
+        io_apic.set_low(pin, new);
+    }
+    true
+}
+
+/// The pin an ISA interrupt arrives at.
+pub fn gsi_of_isa_irq(irq: u8) -> u32 {
+    isa_route(irq).0
+}
+
+/// The pin an ISA interrupt arrives at, and how it signals there.
+pub fn isa_route(irq: u8) -> (u32, Signal) {
+    acpi::platform().map_or((u32::from(irq), Signal::default()), |p| p.isa(irq))
+}
+
+/// One more than the highest pin number there is.
+pub fn nr_gsis() -> u32 {
+    let all = IO_APICS.lock();
+    all.list
+        .iter()
+        .flatten()
+        .map(|io_apic| io_apic.gsi_base.saturating_add(io_apic.pins))
+        .max()
+        .unwrap_or(0)
+}
+
+/// What a domain that asks reads from register 0 (id) or 1 (version and number of pins) of the controller at `phys`.
+/// `None` for other registers and places.
+pub fn guest_read(phys: u64, register: u32) -> Option<u32> {
+    let all = IO_APICS.lock();
+    let io_apic = all
+        .list
+        .iter()
+        .flatten()
+        .find(|io_apic| io_apic.phys == phys)?;
+    match register {
+        ID => Some(io_apic.id),
+        VERSION => Some(io_apic.version),
+        _ => None,
+    }
+}
+
+/// Whether a physical address lies in a page with a controller's registers, which no guest may map.
+pub fn owns(phys: u64) -> bool {
+    let all = IO_APICS.lock();
+    all.list
+        .iter()
+        .flatten()
+        .any(|io_apic| io_apic.phys >> 12 == phys >> 12)
+}

@@ -1,0 +1,366 @@
+//! Time: the TSC and the local APIC's timer, measured against a timer whose rate is known.
+//!
+//! # Invariants
+//! - T1: no wait is without bound: a reference that stands still is given up after [`LONGEST_WAIT`] TSC ticks.
+//! - T2: the clock's parameters are set once and never change, so that guests may hold copies.
+//! - T3: all references together measure for at most 60 ms.
+
+use crate::arch::{apic, cpu};
+use crate::device::Registers;
+use crate::{debug, info, warn};
+use clock::{
+    Calibration, Clock, CounterReading, Frequency, NS_PER_SECOND, TscScale, best, hz_from_period_fs,
+};
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use firmware::Platform;
+use spin::Once;
+
+/// Samples taken against one reference, each this long.
+const SAMPLES: usize = 3;
+const SAMPLE_MS: u64 = 15;
+/// A reference that has not moved on by then never will: at 1 GHz a second, at 5 GHz a fifth of one.
+const LONGEST_WAIT: u64 = 1 << 30;
+/// Tries for a reading with a narrow bracket.
+const TRIES: usize = 8;
+const PM_TIMER_HZ: u64 = 3_579_545;
+const PIT_HZ: u64 = 1_193_182;
+
+/// What [`init`] measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From TSC ticks to nanoseconds since boot.
+    pub clock: Clock,
+    /// The TSC's rate.
+    pub tsc: Frequency,
+    /// The local APIC timer's rate, ticks a second.
+    pub apic_hz: u64,
+    apic_scale: TscScale,
+}
+
+static TIMING: Once<Timing> = Once::new();
+/// Seconds since 1970 when the clock read zero.
+static WALL_BASE_NS: AtomicU64 = AtomicU64::new(0);
+
+/// There is nothing to tell time by.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTimer;
+
+impl fmt::Display for NoTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "no timer of known rate was found (HPET, ACPI PM timer or 8254); enable one in the firmware set-up",
+        )
+    }
+}
+
+/// A counter of known rate.
+enum Reference {
+    Hpet {
+        registers: Registers,
+        hz: u64,
+        bits: u32,
+    },
+    Pm {
+        port: u16,
+        bits: u32,
+    },
+    Pit,
+}
+
+mod hpet {
+    pub const BYTES: u64 = 0x400;
+    pub const CAPABILITIES: u64 = 0x00;
+    pub const CONFIGURATION: u64 = 0x10;
+    pub const COUNTER: u64 = 0xf0;
+    pub const ENABLE: u64 = 1 << 0;
+    pub const COUNTER_IS_64_BITS: u64 = 1 << 13;
+}
+
+mod pit {
+    pub const CHANNEL0: u16 = 0x40;
+    pub const CHANNEL2: u16 = 0x42;
+    pub const COMMAND: u16 = 0x43;
+    /// Gate of channel 2 (bit 0) and speaker (bit 1).
+    pub const CONTROL: u16 = 0x61;
+    /// Channel 2, both bytes, count down once.
+    pub const CHANNEL2_ONCE: u8 = 0xb0;
+    pub const LATCH_CHANNEL2: u8 = 0x80;
+    /// Channel 0, both bytes, count down once.
+    pub const CHANNEL0_ONCE: u8 = 0x30;
+}
+
+impl Reference {
+    fn hpet(phys: u64) -> Option<Reference> {
+        let registers = Registers::map(phys, hpet::BYTES)?;
+        let capabilities = registers.read64(hpet::CAPABILITIES);
+        let hz = hz_from_period_fs(capabilities >> 32)?;
+        let bits = if capabilities & hpet::COUNTER_IS_64_BITS != 0 {
+            64
+        } else {
+            32
+        };
+        Some(Reference::Hpet {
+            registers,
+            hz,
+            bits,
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Reference::Hpet { .. } => "HPET",
+            Reference::Pm { .. } => "PM timer",
+            Reference::Pit => "8254",
+        }
+    }
+
+    fn rate(&self) -> (u64, u32) {
+        match *self {
+            Reference::Hpet { hz, bits, .. } => (hz, bits),
+            Reference::Pm { bits, .. } => (PM_TIMER_HZ, bits),
+            Reference::Pit => (PIT_HZ, 16),
+        }
+    }
+
+    fn start(&self) {
+        match self {
+            Reference::Hpet { registers, .. } => {
+                let old = registers.read64(hpet::CONFIGURATION);
+                registers.write64(hpet::CONFIGURATION, old | hpet::ENABLE);
+            }
+            Reference::Pm { .. } => {}
+            Reference::Pit => {
+                cpu::outb(pit::CONTROL, cpu::inb(pit::CONTROL) & !2 | 1);
+                cpu::outb(pit::COMMAND, pit::CHANNEL2_ONCE);
+                cpu::outb(pit::CHANNEL2, 0xff);
+                cpu::outb(pit::CHANNEL2, 0xff);
+            }
+        }
+    }
+
+    fn stop(&self) {
+        if let Reference::Pit = self {
+            cpu::outb(pit::CONTROL, cpu::inb(pit::CONTROL) & !3);
+        }
+    }
+
+    /// The counter now, counting up.
+    fn read(&self) -> u64 {
+        match self {
+            Reference::Hpet {
+                registers,
+                bits: 64,
+                ..
+            } => registers.read64(hpet::COUNTER),
+            Reference::Hpet { registers, .. } => u64::from(registers.read32(hpet::COUNTER)),
+            Reference::Pm { port, .. } => u64::from(cpu::inl(*port)),
+            Reference::Pit => {
+                cpu::outb(pit::COMMAND, pit::LATCH_CHANNEL2);
+                let low = cpu::inb(pit::CHANNEL2);
+                let high = cpu::inb(pit::CHANNEL2);
+                u64::from(!u16::from_le_bytes([low, high]))
+            }
+        }
+    }
+}
+
+/// Reads a counter between two readings of the TSC, as narrow as a few tries make it.
+fn bracket(read: impl Fn() -> u64) -> CounterReading {
+    let once = || CounterReading {
+        tsc_before: cpu::rdtsc(),
+        reference: read(),
+        tsc_after: cpu::rdtsc(),
+    };
+    let width = |r: &CounterReading| r.tsc_after.wrapping_sub(r.tsc_before);
+    let mut narrowest = once();
+    for _ in 1..TRIES {
+        let next = once();
+        if width(&next) < width(&narrowest) {
+            narrowest = next;
+        }
+    }
+    narrowest
+}
+
+/// One sample; `None` if the reference stands still (T1).
+fn sample(reference: &Reference) -> Option<Calibration> {
+    let (hz, bits) = reference.rate();
+    let mask = u64::MAX >> (64 - bits);
+    let wanted = hz * SAMPLE_MS / 1000;
+    let start = bracket(|| reference.read());
+    loop {
+        let gone = reference.read().wrapping_sub(start.reference) & mask;
+        if gone >= wanted {
+            break;
+        }
+        if cpu::rdtsc().wrapping_sub(start.tsc_before) > LONGEST_WAIT {
+            return None;
+        }
+        core::hint::spin_loop();
+    }
+    let end = bracket(|| reference.read());
+    Calibration::between(&start, &end, hz, bits)
+}
+
+/// The TSC's rate by the best of several samples, and the APIC timer's over all of them.
+fn measure(reference: &Reference) -> Option<(Frequency, u64)> {
+    reference.start();
+    apic::start_counting();
+    let apic_start = bracket(|| u64::from(apic::counted()));
+    let mut samples = [const { None }; SAMPLES];
+    for place in &mut samples {
+        *place = sample(reference);
+        if place.is_none() {
+            break;
+        }
+    }
+    let apic_end = bracket(|| u64::from(apic::counted()));
+    apic::stop_counting();
+    reference.stop();
+    let tsc = best(samples.into_iter().flatten())?;
+    // Turned around: the TSC is known by now, and the APIC's counter is what is measured.
+    let apic = Calibration::between(&apic_start, &apic_end, 1, 32)?;
+    let hz = u128::from(apic.ref_ticks) * u128::from(tsc.hz) / u128::from(apic.tsc_ticks.max(1));
+    Some((tsc, u64::try_from(hz).unwrap_or(u64::MAX)))
+}
+
+/// Measures, sets the clock going from zero, and turns the 8254 off.
+pub fn init(platform: &Platform) -> Result<(), NoTimer> {
+    let candidates = [
+        platform.hpet.and_then(Reference::hpet),
+        platform.pm_timer.map(|timer| Reference::Pm {
+            port: timer.port,
+            bits: timer.bits,
+        }),
+        Some(Reference::Pit),
+    ];
+    let mut measured = None;
+    for reference in candidates.into_iter().flatten() {
+        measured = measure(&reference).map(|(tsc, apic_hz)| (reference.name(), tsc, apic_hz));
+        if measured.is_some() {
+            break;
+        }
+        warn!(
+            "the {} stands still; trying another timer",
+            reference.name()
+        );
+    }
+    silence_pit();
+    let (name, tsc, apic_hz) = measured.ok_or(NoTimer)?;
+    let scale = TscScale::from_hz(tsc.hz).ok_or(NoTimer)?;
+    let apic_scale = match TscScale::from_hz(apic_hz) {
+        Some(scale) => scale,
+        // In deadline mode the countdown may be absent.
+        None if apic::deadline_mode() => scale,
+        None => return Err(NoTimer),
+    };
+    TIMING.call_once(|| Timing {
+        clock: Clock::new(cpu::rdtsc(), 0, scale),
+        tsc,
+        apic_hz,
+        apic_scale,
+    });
+    info!(
+        "TSC: {}.{:06} MHz by the {}, off by at most {} ppm; local APIC timer: {}.{:03} MHz",
+        tsc.hz / 1_000_000,
+        tsc.hz % 1_000_000,
+        name,
+        tsc.error_ppm(),
+        apic_hz / 1_000_000,
+        apic_hz / 1000 % 1000
+    );
+    debug!("clock: {:?}", scale);
+    Ok(())
+}
+
+/// Stops the periodic interrupt that firmware leaves running: counts down once more and is silent.
+fn silence_pit() {
+    cpu::outb(pit::COMMAND, pit::CHANNEL0_ONCE);
+    cpu::outb(pit::CHANNEL0, 0);
+    cpu::outb(pit::CHANNEL0, 0);
+}
+
+/// What was measured; `None` before [`init`].
+pub fn timing() -> Option<&'static Timing> {
+    TIMING.get()
+}
+
+/// The machine's clock. Before [`init`] it stands for one tick a nanosecond.
+#[inline]
+pub fn clock() -> Clock {
+    match TIMING.get() {
+        Some(timing) => timing.clock,
+        None => Clock::new(0, 0, TscScale::NANOSECONDS),
+    }
+}
+
+/// Nanoseconds since boot; 0 before [`init`].
+#[inline]
+pub fn now_ns() -> u64 {
+    TIMING
+        .get()
+        .map_or(0, |timing| timing.clock.now_ns(cpu::rdtsc()))
+}
+
+/// Makes this CPU's timer interrupt when the clock has reached `ns`, at once if it has. A deadline beyond the
+/// counter's reach (seconds) interrupts early: whoever handles it looks at the clock and asks again.
+#[inline]
+pub fn set_deadline(ns: u64) {
+    let Some(timing) = TIMING.get() else {
+        return;
+    };
+    if apic::deadline_mode() {
+        apic::arm_deadline(timing.clock.tsc_at(ns));
+        return;
+    }
+    let left = ns.saturating_sub(timing.clock.now_ns(cpu::rdtsc()));
+    let ticks = timing.apic_scale.ticks_from_ns(left);
+    apic::arm(u32::try_from(ticks).unwrap_or(u32::MAX));
+}
+
+/// Stops this CPU's timer.
+#[inline]
+pub fn clear_deadline() {
+    apic::disarm();
+}
+
+/// Says that it is `seconds` since 1970 now.
+pub fn set_wall_clock(seconds: u64) {
+    let base = seconds
+        .saturating_mul(NS_PER_SECOND)
+        .saturating_sub(now_ns());
+    WALL_BASE_NS.store(base, Ordering::Release);
+}
+
+/// The wall-clock time at which the clock read zero, in nanoseconds since 1970.
+pub fn wall_base_ns() -> u64 {
+    WALL_BASE_NS.load(Ordering::Acquire)
+}
+
+/// Says when the clock read zero, in nanoseconds since 1970: a domain that is trusted with the time has set it.
+pub fn set_wall_base_ns(base: u64) {
+    WALL_BASE_NS.store(base, Ordering::Release);
+}
+
+/// Does nothing for about so many milliseconds. Works at any time, before the clock only roughly.
+pub fn stall_ms(ms: u64) {
+    match TIMING.get() {
+        Some(timing) => {
+            let start = cpu::rdtsc();
+            let ticks = timing
+                .clock
+                .scale
+                .ticks_from_ns(ms.saturating_mul(1_000_000));
+            while cpu::rdtsc().wrapping_sub(start) < ticks {
+                core::hint::spin_loop();
+            }
+        }
+        None => {
+            // A write to the diagnostic port takes about a microsecond.
+            for _ in 0..ms.saturating_mul(1000) {
+                cpu::outb(0x80, 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A domain's part of the exposed area: per vCPU, descriptor tables, transit page, and an alias of its vcpu_info.
+//!
+//! ```text
+//! +0x00000  14 pages of the guest's descriptor table, read-only
+//! +0x0e000  our own page of it (selectors 0xe0xx, TSS, LDT), read-write
+//! +0x10000  16 pages of the local descriptor table, filled on demand, read-only
+//! +0x20000  transit page, read-write
+//! +0x21000  vcpu_info's page, read-write
+//! ```
+
+use crate::arch::paging::{self, NoFrame, bits};
+use crate::layout::{EXPOSED, EXPOSED_VCPU_STRIDE, EXPOSED_VCPUS, FIRST_SLOT, PAGE, PRIVATE_SLOTS};
+use crate::memory::{alloc, phys};
+use core::sync::atomic::Ordering;
+use frames::Mfn;
+
+/// Offsets in a vCPU's part.
+pub const OWN_DESCRIPTORS: u64 = 0xe000;
+/// Local descriptor table.
+pub const LDT: u64 = 0x10000;
+/// Transit page.
+pub const TRANSIT: u64 = 0x20000;
+/// Alias of vcpu_info's page.
+pub const VCPU_INFO: u64 = 0x21000;
+
+/// First address of a vCPU's part.
+pub fn vcpu_area(id: u32) -> u64 {
+    EXPOSED_VCPUS + u64::from(id) * EXPOSED_VCPU_STRIDE
+}
+
+/// Makes a domain's L3 table of the exposed area: the common part, and nothing else yet (A3).
+pub fn new_l3() -> Result<Mfn, NoFrame> {
+    let l3 = alloc::take_ring0().ok_or(NoFrame)?;
+    let ring0_l3 = paging::descend(paging::root(), EXPOSED, 4, bits::TABLE, &mut || None::<Mfn>)?;
+    let common = phys::word(ring0_l3, 0).load(Ordering::Relaxed);
+    phys::word(l3, 0).store(common, Ordering::Relaxed);
+    Ok(l3)
+}
+
+/// Makes the root ring 0 runs on while an isolated domain is on the CPU: ring 0's own slots (A1), this domain's
+/// exposed area.
+pub fn new_ring0_root(exposed_l3: Mfn) -> Result<Mfn, NoFrame> {
+    let root = alloc::take_ring0().ok_or(NoFrame)?;
+    for slot in PRIVATE_SLOTS {
+        let entry = phys::word(paging::root(), slot).load(Ordering::Relaxed);
+        phys::word(root, slot).store(entry, Ordering::Relaxed);
+    }
+    phys::word(root, FIRST_SLOT + 1).store(exposed_l3.0 * PAGE | bits::TABLE, Ordering::Relaxed);
+    Ok(root)
+}
+
+/// Maps (or with `None` unmaps) one page of a domain's exposed area.
+pub fn map(l3: Mfn, address: u64, frame: Option<Mfn>, leaf: u64) -> Result<(), NoFrame> {
+    let leaf = frame.map_or(0, |f| f.0 * PAGE | leaf);
+    paging::map_below(l3, 3, address, leaf, bits::TABLE, &mut alloc::take_ring0)
+}
+
+/// A zeroed frame of ring 0's own, mapped read-write in a domain's exposed area.
+pub fn new_page(l3: Mfn, address: u64) -> Result<Mfn, NoFrame> {
+    let frame = alloc::take_ring0().ok_or(NoFrame)?;
+    map(l3, address, Some(frame), bits::RW)?;
+    Ok(frame)
+}

@@ -1,0 +1,163 @@
+//! What a vCPU is, apart from its general registers: the state only its own CPU touches (D1).
+
+use crate::arch::fpu::FpuState;
+use crate::arch::regs::Regs;
+use frames::Mfn;
+use sched::Runstate;
+
+/// One entry of the guest's trap table.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Trap {
+    /// Handler, 0 for none.
+    pub address: u64,
+    /// Selector it runs on, privilege level forced to 3.
+    pub cs: u16,
+    /// Least privileged level whose `int n` reaches it.
+    pub dpl: u8,
+    /// Whether delivery masks events.
+    pub masks_events: bool,
+}
+
+/// A registered callback.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Callback {
+    /// Entry point, 0 for none.
+    pub address: u64,
+    /// Whether delivery masks events.
+    pub masks_events: bool,
+}
+
+/// A fault or interrupt to be delivered to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Vector.
+    pub vector: u8,
+    /// Error code, for vectors that have one.
+    pub error: Option<u32>,
+}
+
+/// Frames of the guest's descriptor table.
+pub const GDT_FRAMES: usize = 14;
+
+/// State of a vCPU that only its CPU touches.
+pub struct Local {
+    /// Root of the guest's kernel (D2).
+    pub kernel_root: Mfn,
+    /// Root of the guest's user mode (D2).
+    pub user_root: Option<Mfn>,
+    /// Exception handlers.
+    pub traps: [Trap; 256],
+    /// Event callback.
+    pub event_callback: Callback,
+    /// Callback for segment registers that could not be loaded.
+    pub failsafe_callback: Callback,
+    /// 64-bit system call.
+    pub syscall_callback: Callback,
+    /// 32-bit `syscall`.
+    pub syscall32_callback: Callback,
+    /// 32-bit `sysenter`.
+    pub sysenter_callback: Callback,
+    /// Kernel stack for entries from user mode.
+    pub kernel_ss: u16,
+    /// Kernel stack for entries from user mode.
+    pub kernel_sp: u64,
+    /// Descriptor-table frames, each held with a descriptor-type reference.
+    pub gdt: [Option<Mfn>; GDT_FRAMES],
+    /// Descriptors in the table.
+    pub gdt_entries: u32,
+    /// Guest address of the local descriptor table.
+    pub ldt_base: u64,
+    /// Its descriptors.
+    pub ldt_entries: u32,
+    /// Frames mapped of it so far.
+    pub ldt: [Option<Mfn>; 16],
+    /// Debug registers as the guest set them; 4 and 5 unused.
+    pub debug: [u64; 8],
+    /// Virtual I/O privilege level.
+    pub iopl: u8,
+    /// Virtual CR0.TS.
+    pub task_switched: bool,
+    /// Virtual CR2.
+    pub cr2: u64,
+    /// The guest's part of CR4.
+    pub cr4: u64,
+    /// FS base the guest set.
+    pub fs_base: u64,
+    /// GS base of user mode.
+    pub gs_base_user: u64,
+    /// GS base of kernel mode.
+    pub gs_base_kernel: u64,
+    /// TSC_AUX.
+    pub tsc_aux: u64,
+    /// Whether the CPU has TSC_AUX.
+    pub tsc_aux_used: bool,
+    /// General registers while the vCPU is not on a CPU.
+    pub regs: Regs,
+    /// Guest address of the I/O permission bitmap.
+    pub io_bitmap: u64,
+    /// Ports it describes.
+    pub io_bitmap_ports: u32,
+    /// Guest address where the run state is published, 0 for nowhere.
+    pub runstate_area: u64,
+    /// Guest address where time is published besides vcpu_info, 0 for nowhere.
+    pub time_area: u64,
+    /// Where time went.
+    pub runstate: Runstate,
+    /// Selectors saved while another vCPU is on the CPU.
+    pub selectors: [u16; 4],
+    /// Vector state.
+    pub fpu: FpuState,
+    /// Whether the vCPU was initialised.
+    pub initialised: bool,
+    /// Latch of the PCI configuration address port.
+    pub pci_address: u32,
+    /// Latch of the CMOS index port.
+    pub cmos_index: u8,
+    /// Entries done so far of the batch in hand: when it passes the budget the call is continued later.
+    pub budget: u32,
+}
+
+impl Local {
+    /// A vCPU that has never run.
+    pub fn new() -> Local {
+        Local {
+            kernel_root: Mfn(0),
+            user_root: None,
+            traps: [Trap::default(); 256],
+            event_callback: Callback::default(),
+            failsafe_callback: Callback::default(),
+            syscall_callback: Callback::default(),
+            syscall32_callback: Callback::default(),
+            sysenter_callback: Callback::default(),
+            kernel_ss: 0,
+            kernel_sp: 0,
+            gdt: [None; GDT_FRAMES],
+            gdt_entries: 0,
+            ldt_base: 0,
+            ldt_entries: 0,
+            ldt: [None; 16],
+            debug: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
+            iopl: 0,
+            task_switched: false,
+            cr2: 0,
+            cr4: 0,
+            fs_base: 0,
+            gs_base_user: 0,
+            gs_base_kernel: 0,
+            tsc_aux: 0,
+            tsc_aux_used: crate::arch::cpu::has_tsc_aux(),
+            regs: Regs::default(),
+            io_bitmap: 0,
+            io_bitmap_ports: 0,
+            runstate_area: 0,
+            time_area: 0,
+            runstate: Runstate::new(sched::State::Offline, crate::device::timer::now_ns()),
+            selectors: [0; 4],
+            fpu: FpuState::new(),
+            initialised: false,
+            pci_address: 0,
+            cmos_index: 0,
+            budget: 0,
+        }
+    }
+}

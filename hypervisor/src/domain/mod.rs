@@ -1,0 +1,216 @@
+//! Domains and their vCPUs: what each owns, and who may touch it.
+//!
+//! # Invariants
+//! - D1: a vCPU's [`Local`] state is touched only by the CPU the vCPU runs on, through the one [`Guest`] that its
+//!   exit made; for a vCPU that is not running, by whoever brings it up, before it first runs.
+//! - D2: a vCPU's kernel root is a validated L4 table of its domain on which the vCPU holds a reference; so is its
+//!   user root if it has one. The CPU never runs the vCPU on any other root.
+//! - D3: `Transit::user` says which of the two modes the guest is in, and GS bases are swapped accordingly.
+
+pub mod crash;
+pub mod exposed_area;
+pub mod initial;
+pub mod guest;
+pub mod inject;
+pub mod local;
+pub mod run;
+pub mod shared;
+
+use crate::event::DomainEvents;
+use crate::layout::PAGE;
+use crate::memory::phys;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use frames::{DomId, Mfn};
+pub use guest::Guest;
+pub use local::Local;
+use sched::VcpuHandle;
+use spin::Once;
+use spin::mutex::SpinMutex;
+
+/// vCPUs a domain may have.
+pub const MAX_VCPUS: usize = 64;
+
+/// One domain.
+pub struct Domain {
+    /// Its number.
+    pub id: DomId,
+    /// Whether it is the control domain.
+    pub privileged: bool,
+    /// Frames it holds.
+    pub pages: AtomicU64,
+    /// Frames it may hold.
+    pub max_pages: AtomicU64,
+    /// The page it shares with us.
+    pub shared_info: Mfn,
+    /// Ring 0's root while this domain runs in isolated form: ring 0's own with this domain's exposed area.
+    pub ring0_root: Mfn,
+    /// L3 table of the exposed area.
+    pub exposed_l3: Mfn,
+    /// Whether ring 0 is unmapped while this domain runs.
+    pub isolated: bool,
+    /// Event channels.
+    pub events: SpinMutex<DomainEvents>,
+    /// Assists it switched on, one bit each.
+    pub assists: AtomicU64,
+    /// Set when it was crashed or shut down; it does not run any more.
+    pub stopped: AtomicBool,
+    vcpus: [Once<&'static Vcpu>; MAX_VCPUS],
+    /// vCPU ids from this on do not exist.
+    pub max_vcpus: u32,
+}
+
+impl Domain {
+    /// A vCPU by its number.
+    pub fn vcpu(&self, id: u32) -> Option<&'static Vcpu> {
+        self.vcpus.get(id as usize)?.get().copied()
+    }
+
+    /// The vCPUs there are.
+    pub fn vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + '_ {
+        self.vcpus.iter().filter_map(|v| v.get().copied())
+    }
+}
+
+/// One virtual CPU.
+pub struct Vcpu {
+    /// Its number in the domain.
+    pub id: u32,
+    /// Whose it is.
+    pub domain: &'static Domain,
+    /// Its number in the machine, for scheduler and ledger.
+    pub handle: VcpuHandle,
+    /// Frame of the transit page.
+    pub transit: Transit,
+    /// First address of its descriptor tables in the exposed area.
+    pub area: u64,
+    /// Our own page of its descriptor table.
+    pub own_descriptors: Mfn,
+    /// Physical address of its vcpu_info.
+    pub info: AtomicU64,
+    /// Port it polls plus one: 0 none, `u32::MAX` several.
+    pub polling: AtomicU32,
+    /// Work another CPU or an interrupt left for it: look at events on the way out.
+    pub kicked: AtomicBool,
+    local: UnsafeCell<Local>,
+}
+
+// SAFETY: all fields are atomics, constants or cells of their own; `local` is reached under D1.
+unsafe impl Sync for Vcpu {}
+
+impl Vcpu {
+    /// The state only the running CPU may touch.
+    ///
+    /// # Safety
+    /// D1: the caller is the exit path of the CPU this vCPU runs on, or brings the vCPU up.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn local(&self) -> &mut Local {
+        // SAFETY: the caller's contract makes the reference unique.
+        unsafe { &mut *self.local.get() }
+    }
+}
+
+/// The page shared with the entry code: see `entry.s`. In it lies what the two hot transitions need.
+#[derive(Clone, Copy)]
+pub struct Transit {
+    /// Its frame.
+    pub frame: Mfn,
+    /// Its address in the exposed area.
+    pub address: u64,
+}
+
+impl Transit {
+    const USER: u64 = 0x00;
+    const KERNEL_CR3: u64 = 0x08;
+    const USER_CR3: u64 = 0x10;
+    const KERNEL_SP: u64 = 0x18;
+    const SYSCALL: u64 = 0x20;
+    const VCPU_INFO: u64 = 0x28;
+    const FLAG_USER: u64 = 1 << 0;
+    const FLAG_SLOW: u64 = 1 << 8;
+    const FLAG_MASK_EVENTS: u64 = 1 << 16;
+    const FLAG_BAD_STACK: u64 = 1 << 24;
+
+    fn word(self, offset: u64) -> &'static AtomicU64 {
+        phys::word(self.frame, (offset / 8) as usize)
+    }
+
+    fn set_flag(self, flag: u64, on: bool) {
+        let word = self.word(Self::USER);
+        if on {
+            word.fetch_or(flag, Ordering::Relaxed);
+        } else {
+            word.fetch_and(!flag, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the guest is in its user mode (D3).
+    #[inline]
+    pub fn is_user(self) -> bool {
+        self.word(Self::USER).load(Ordering::Relaxed) & Self::FLAG_USER != 0
+    }
+
+    /// Records the mode. The caller swaps GS (D3).
+    #[inline]
+    pub fn set_user(self, user: bool) {
+        self.set_flag(Self::FLAG_USER, user);
+    }
+
+    /// Makes user system calls take the slow path.
+    pub fn set_slow(self, slow: bool) {
+        self.set_flag(Self::FLAG_SLOW, slow);
+    }
+
+    /// The system-call callback and whether it masks events.
+    pub fn set_syscall(self, address: u64, masks: bool) {
+        self.word(Self::SYSCALL).store(address, Ordering::Relaxed);
+        self.set_flag(Self::FLAG_MASK_EVENTS, masks);
+    }
+
+    /// The roots of the two modes; 0 for no user root.
+    pub fn set_roots(self, kernel: Mfn, user: Option<Mfn>) {
+        self.word(Self::KERNEL_CR3)
+            .store(kernel.0 * PAGE, Ordering::Relaxed);
+        self.word(Self::USER_CR3)
+            .store(user.map_or(0, |m| m.0 * PAGE), Ordering::Relaxed);
+    }
+
+    /// Where the entry code finds vcpu_info: `offset` in the page mapped behind the vCPU's area.
+    pub fn set_vcpu_info(self, area: u64, offset: u64) {
+        self.word(Self::VCPU_INFO)
+            .store(area + exposed_area::VCPU_INFO + offset, Ordering::Relaxed);
+    }
+
+    /// Whether frames may be written below the kernel's stack without looking.
+    pub fn set_stack_ok(self, good: bool) {
+        self.set_flag(Self::FLAG_BAD_STACK, !good);
+    }
+
+    /// The kernel's stack, already aligned.
+    pub fn set_kernel_sp(self, sp: u64) {
+        self.word(Self::KERNEL_SP).store(sp, Ordering::Relaxed);
+    }
+}
+
+/// Domains there can be.
+const MAX_DOMAINS: usize = 64;
+
+static DOMAINS: [Once<&'static Domain>; MAX_DOMAINS] = [const { Once::new() }; MAX_DOMAINS];
+
+/// A domain by its number.
+#[inline]
+pub fn get(id: DomId) -> Option<&'static Domain> {
+    DOMAINS.get(usize::from(id.0))?.get().copied()
+}
+
+/// The control domain, once it is built.
+pub fn control() -> Option<&'static Domain> {
+    get(DomId(0))
+}
+
+/// Makes a domain known under its number.
+fn register(domain: &'static Domain) {
+    if let Some(slot) = DOMAINS.get(usize::from(domain.id.0)) {
+        slot.call_once(|| domain);
+    }
+}

@@ -1,0 +1,219 @@
+//! The way out to a guest: scheduling, event delivery, the root to load; and the switch from one vCPU to another.
+
+use crate::arch::{cpu, exposed, fpu, paging, percpu};
+use crate::arch::cpu::msr;
+use crate::arch::regs::Regs;
+use crate::domain::{Guest, Vcpu, exposed_area, inject};
+use crate::layout::{PAGE, guest_address_ok};
+use crate::schedule;
+use ::sched::State;
+use core::arch::asm;
+use core::sync::atomic::Ordering;
+use guest_abi::segment::FLAT_KERNEL_SS;
+
+/// Last work before a guest goes on: on the same CPU perhaps another than came in.
+pub fn leave(g: &mut Guest<'_>) {
+    let this = percpu::current();
+    if this.reschedule.get() || g.dom.stopped.load(Ordering::Acquire) {
+        reschedule(g);
+    }
+    g.vcpu.kicked.store(false, Ordering::Relaxed);
+    if g.vcpu.event_pending() && !g.vcpu.events_masked() {
+        inject::event(g);
+        if g.dom.stopped.load(Ordering::Acquire) {
+            reschedule(g);
+        }
+    }
+    sanitize(g.regs);
+    let root = g.root().0 * PAGE;
+    g.regs.exit_cr3 = if g.dom.isolated {
+        root
+    } else if this.root.get() != root {
+        this.root.set(root);
+        root
+    } else {
+        0
+    };
+}
+
+/// Nothing in the frame may let the guest out of privilege level 3 or hold interrupts off, and the return itself must
+/// not fault for a reason we could have seen.
+fn sanitize(regs: &mut Regs) {
+    use crate::arch::regs::flags;
+    regs.rflags &= !(flags::IOPL | flags::VM | flags::NT | flags::VIF_VIP);
+    regs.rflags |= flags::IF | flags::ALWAYS;
+    regs.cs |= 3;
+    regs.ss |= 3;
+    if !guest_address_ok(regs.rip) {
+        // Faults at the guest's own privilege level after the return, not in ring 0 on it.
+        regs.rip &= (1 << 47) - 1;
+    }
+}
+
+/// Decides anew and, if another vCPU is to run, puts it in place of the one in hand.
+fn reschedule(g: &mut Guest<'_>) {
+    let this = percpu::current();
+    loop {
+        if g.dom.stopped.load(Ordering::Acquire) {
+            for vcpu in g.dom.vcpus() {
+                schedule::down(vcpu);
+            }
+            crate::control::domain_stopped(g.dom);
+        }
+        let now = crate::device::timer::now_ns();
+        if g.local.runstate.state == State::Running {
+            g.local.runstate.transition(State::Runnable, now);
+        }
+        let next = schedule::decide();
+        if !core::ptr::eq(next, g.vcpu) {
+            put_away(g);
+            // SAFETY: D1: `next` is not running anywhere, and from here on runs on this CPU.
+            let local = unsafe { next.local() };
+            this.current.set(Some(next));
+            g.vcpu = next;
+            g.dom = next.domain;
+            g.local = local;
+            *g.regs = g.local.regs;
+            take_up(g);
+        }
+        let now = crate::device::timer::now_ns();
+        g.local.runstate.transition(State::Running, now);
+        publish(g);
+        if !g.dom.stopped.load(Ordering::Acquire) {
+            return;
+        }
+    }
+}
+
+/// Writes run state (and where registered the clock) where the guest wants to see them.
+fn publish(g: &mut Guest<'_>) {
+    if g.local.runstate_area != 0 {
+        crate::hypercall::vcpu::publish_runstate(g);
+    }
+}
+
+/// Saves what only the CPU holds of a vCPU that leaves it.
+fn put_away(g: &mut Guest<'_>) {
+    g.local.regs = *g.regs;
+    g.local.selectors = cpu::read_selectors();
+    fpu::save(&mut g.local.fpu);
+    // With FSGSBASE off, bases change only through us and through selector loads; read what is in force.
+    g.local.fs_base = cpu::rdmsr(msr::FS_BASE);
+    let (active, shadow) = (cpu::rdmsr(msr::GS_BASE), cpu::rdmsr(msr::KERNEL_GS_BASE));
+    let (user, kernel) = if g.is_user() { (active, shadow) } else { (shadow, active) };
+    g.local.gs_base_user = user;
+    g.local.gs_base_kernel = kernel;
+}
+
+/// Loads a vCPU onto this CPU.
+fn take_up(g: &mut Guest<'_>) {
+    let this = percpu::current();
+    let isolated = g.dom.isolated;
+    let root = if isolated { g.dom.ring0_root } else { g.root() };
+    exposed::set_tss(g.vcpu.own_descriptors, this.block);
+    // SAFETY: either ring 0's own root for this domain, which has all of ring 0's slots, or a validated root of a
+    // domain that shares roots, whose reserved slots were filled by `init_root`.
+    unsafe { cpu::write_cr3(root.0 * PAGE) };
+    this.root.set(root.0 * PAGE);
+    percpu::flush_here();
+    let hv_root = if isolated { g.dom.ring0_root.0 * PAGE } else { 0 };
+    exposed::set_entry(this.id, hv_root, g.vcpu.transit.address);
+    // SAFETY: the vCPU's own page follows its descriptor pages in the domain's exposed area, which every root of the
+    // domain maps; its TSS was made this CPU's above.
+    unsafe { exposed::load_gdt(g.vcpu.area) };
+    exposed::load_ldt(g.local.ldt_entries);
+    load_segments(g);
+    // SAFETY: the guest's own debug state and TSC_AUX; CR4 keeps ring 0's features.
+    unsafe {
+        if g.local.tsc_aux_used {
+            cpu::wrmsr(msr::TSC_AUX, g.local.tsc_aux);
+        }
+    }
+    crate::policy::control::load_cr4(g);
+    crate::hypercall::debug_registers::load(g);
+    fpu::restore(&g.local.fpu);
+    cpu::set_task_switched(g.local.task_switched);
+    crate::hypercall::vcpu::publish_time(g);
+}
+
+fn load_segments(g: &mut Guest<'_>) {
+    let wanted = g.local.selectors;
+    // The null selectors of a fresh vCPU cannot fault; those of a guest may, since its tables may have changed.
+    let good = [
+        cpu::load_ds(wanted[0]),
+        cpu::load_es(wanted[1]),
+        cpu::load_fs(wanted[2]),
+        cpu::load_gs(wanted[3]),
+    ];
+    let (active, shadow) = if g.is_user() {
+        (g.local.gs_base_user, g.local.gs_base_kernel)
+    } else {
+        (g.local.gs_base_kernel, g.local.gs_base_user)
+    };
+    // SAFETY: canonical, checked when the guest set them; ring 0 uses neither FS nor GS.
+    unsafe {
+        cpu::wrmsr(msr::FS_BASE, g.local.fs_base);
+        cpu::wrmsr(msr::GS_BASE, active);
+        cpu::wrmsr(msr::KERNEL_GS_BASE, shadow);
+    }
+    if good.contains(&false) {
+        inject::failsafe(g, wanted);
+    }
+}
+
+/// Enters the first vCPU on this CPU.
+pub fn start(vcpu: &'static Vcpu) -> ! {
+    let this = percpu::current();
+    let frame = (percpu::area(this.id) + percpu::MAIN_TOP) as *mut Regs;
+    // The place where every exit from a guest builds its frame. This function's own frames lie there too, so the
+    // registers are made elsewhere and moved at the very end.
+    let frame = frame.wrapping_sub(1);
+    schedule::up(vcpu);
+    this.current.set(Some(vcpu));
+    // SAFETY: D1: nothing runs yet.
+    let local = unsafe { vcpu.local() };
+    let mut regs = local.regs;
+    let mut g = Guest {
+        regs: &mut regs,
+        vcpu,
+        dom: vcpu.domain,
+        local,
+    };
+    let first = schedule::decide();
+    debug_assert!(core::ptr::eq(first, vcpu));
+    take_up(&mut g);
+    let now = crate::device::timer::now_ns();
+    g.local.runstate.transition(State::Running, now);
+    leave(&mut g);
+    // SAFETY: from here nothing of this stack is used again but the frame: it is copied to the top by registers only
+    // through `rep movsq` after the stack pointer has moved below both copies.
+    unsafe {
+        asm!(
+            "lea rsp, [{from} - 4096]",
+            "mov rdi, {to}",
+            "mov rsi, {from}",
+            "mov ecx, 24",
+            "rep movsq",
+            "mov rsp, {to}",
+            "jmp {exit}",
+            from = in(reg) &raw const regs,
+            to = in(reg) frame,
+            exit = in(reg) exposed::exit_address(this.id),
+            options(noreturn)
+        );
+    }
+}
+
+/// Maps the vCPU's vcpu_info page into the exposed area for the entry code.
+pub fn map_vcpu_info(vcpu: &Vcpu) -> Result<(), paging::NoFrame> {
+    let phys = vcpu.info.load(Ordering::Acquire);
+    exposed_area::map(
+        vcpu.domain.exposed_l3,
+        vcpu.area + exposed_area::VCPU_INFO,
+        Some(frames::Mfn(phys / PAGE)),
+        paging::bits::RW,
+    )
+}
+
+/// Selector of the stack a guest's kernel starts on.
+pub const KERNEL_SS: u16 = FLAT_KERNEL_SS;

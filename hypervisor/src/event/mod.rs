@@ -1,0 +1,95 @@
+//! Event channels on the real machine: the tables of the crate `events` bound to shared pages and the scheduler.
+//!
+//! Locks: a domain's table (`Domain::events`) may be held while a vCPU is woken (the run queue's lock is taken
+//! inside); never the other way round.
+
+use crate::arch::percpu;
+use crate::domain::{Domain, Vcpu};
+use crate::schedule;
+use core::sync::atomic::Ordering;
+use events::{Port, VcpuId, Wake};
+
+/// A domain's event channels.
+pub type DomainEvents = events::Ports<'static>;
+
+/// Raises an event on a port of a domain.
+pub fn raise(dom: &Domain, port: Port, vcpu: VcpuId) {
+    let raised = events::raise(dom, port, vcpu);
+    finish(dom, raised.wake);
+    if raised.newly_pending {
+        wake_pollers(dom, port);
+    }
+}
+
+/// Unmasks a port for a guest.
+pub fn unmask(dom: &Domain, port: Port, vcpu: VcpuId) {
+    finish(dom, events::unmask(dom, port, vcpu));
+}
+
+/// Makes a vCPU look at all its ports, after its vcpu_info moved.
+pub fn rescan(dom: &Domain, vcpu: VcpuId) {
+    finish(dom, events::rescan(dom, vcpu));
+}
+
+fn finish(dom: &Domain, wake: Wake) {
+    if let Wake::Vcpu(id) = wake
+        && let Some(vcpu) = dom.vcpu(u32::from(id.0))
+    {
+        kick(vcpu);
+    }
+}
+
+/// Makes a vCPU notice: wakes it if it sleeps; if it runs here, the way out looks.
+pub fn kick(vcpu: &'static Vcpu) {
+    vcpu.kicked.store(true, Ordering::Release);
+    if !vcpu.events_masked() || vcpu.polling.load(Ordering::Acquire) == 0 {
+        schedule::wake(vcpu);
+    }
+}
+
+/// Whoever polls the port is woken even if it is masked.
+fn wake_pollers(dom: &Domain, port: Port) {
+    for vcpu in dom.vcpus() {
+        let polled = vcpu.polling.load(Ordering::Acquire);
+        if polled == u32::MAX || polled == port.get() + 1 {
+            schedule::wake(vcpu);
+        }
+    }
+}
+
+/// Raises a virtual interrupt, if it is bound.
+pub fn raise_virq(dom: &Domain, virq: u8, vcpu: u32) {
+    let target = dom.events.lock().virq_port(virq, VcpuId(vcpu as u16));
+    if let Some((port, notify)) = target {
+        raise(dom, port, notify);
+    }
+}
+
+/// Raises a physical interrupt, if it is bound; says whether it was.
+pub fn raise_pirq(dom: &Domain, pirq: u16) -> bool {
+    let target = dom.events.lock().pirq_port(pirq);
+    match target {
+        Some((port, notify)) => {
+            raise(dom, port, notify);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Asks this CPU for a new decision on the way out.
+pub fn reschedule_here() {
+    percpu::current().reschedule.set(true);
+}
+
+/// Gives a domain's table its first bucket, from a frame that is charged to it.
+pub fn prepare(dom: &Domain) -> bool {
+    let Some(frame) = crate::memory::alloc::take_ring0() else {
+        return false;
+    };
+    let place = crate::memory::phys::at(frame.0 * crate::layout::PAGE, crate::layout::PAGE);
+    // SAFETY: a zeroed frame of ring 0's own, which no guest can reach and nobody else refers to; a zeroed bucket is
+    // a bucket of free ports, and `Bucket` has exactly a frame's size and less than a frame's alignment.
+    let bucket: &'static mut events::Bucket = unsafe { &mut *place.cast() };
+    dom.events.lock().add_bucket(bucket).is_ok()
+}

@@ -1,0 +1,210 @@
+//! Event channels: the calls, on the tables of `crate::event`.
+
+use crate::domain::{self, Domain, Guest};
+use crate::event as bus;
+use crate::hypercall::{Args, Outcome, Stop, is_self};
+use events::{Binding, DomId, EventError, Peer, Port, Released, SendTo, SharedBits};
+use guest_abi::event::{
+    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, EventChannelOp,
+    PortStatus, Reset, Send, Status, Unmask,
+};
+use guest_abi::{Errno, Wire};
+
+impl From<EventError> for Stop {
+    fn from(e: EventError) -> Stop {
+        Stop::Refused(Errno::from_number(e.errno() as u16).unwrap_or(Errno::Inval))
+    }
+}
+
+/// `event_channel_op(op, arg)`.
+pub fn event_channel_op(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let [op, arg, ..] = args;
+    match EventChannelOp::from_number(op as u32) {
+        Some(EventChannelOp::AllocUnbound) => alloc_unbound(g, arg),
+        Some(EventChannelOp::BindInterdomain) => bind_interdomain(g, arg),
+        Some(EventChannelOp::BindVirq) => bind_virq(g, arg),
+        Some(EventChannelOp::BindPirq) => bind_pirq(g, arg),
+        Some(EventChannelOp::BindIpi) => bind_ipi(g, arg),
+        Some(EventChannelOp::Close) => {
+            let c: Close = g.memory().value(arg)?;
+            close(g.dom, c.port)
+        }
+        Some(EventChannelOp::Send) => {
+            let s: Send = g.memory().value(arg)?;
+            send(g.dom, s.port)
+        }
+        Some(EventChannelOp::Status) => status(g, arg),
+        Some(EventChannelOp::BindVcpu) => {
+            let b: BindVcpu = g.memory().value(arg)?;
+            g.dom.events.lock().bind_vcpu(b.port, b.vcpu)?;
+            Ok(0)
+        }
+        Some(EventChannelOp::Unmask) => {
+            let u: Unmask = g.memory().value(arg)?;
+            let (port, vcpu) = g.dom.events.lock().unmask_target(u.port)?;
+            bus::unmask(g.dom, port, vcpu);
+            Ok(0)
+        }
+        Some(EventChannelOp::Reset) => reset(g, arg),
+        // The FIFO form is not offered: every stock kernel falls back to this one.
+        _ => Err(Errno::NoSys.into()),
+    }
+}
+
+/// Runs a binding with storage for one more port: a frame is added where all ports are taken.
+fn with_room<T>(dom: &Domain, mut bind: impl FnMut(&Domain) -> Result<T, Stop>) -> Result<T, Stop> {
+    if dom.events.lock().wants_bucket() && !bus::prepare(dom) {
+        return Err(Errno::NoMem.into());
+    }
+    bind(dom)
+}
+
+/// Writes a reply whose place was checked before the call committed.
+fn reply<T: Wire>(g: &Guest<'_>, arg: u64, value: &T) -> Outcome {
+    g.memory().put(arg, value)?;
+    Ok(0)
+}
+
+fn alloc_unbound(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut a: AllocUnbound = g.memory().value(arg)?;
+    if !is_self(g, a.dom) {
+        return Err(if g.dom.privileged { Errno::Srch } else { Errno::Perm }.into());
+    }
+    let remote = if is_self(g, a.remote_dom) { g.dom.id.0 } else { a.remote_dom };
+    g.memory().check_writable(arg, AllocUnbound::SIZE)?;
+    a.port = with_room(g.dom, |dom| {
+        let mut table = dom.events.lock();
+        Ok(table.plan_alloc_unbound(DomId(remote))?.commit().get())
+    })?;
+    g.dom_port_cleared(a.port);
+    reply(g, arg, &a)
+}
+
+fn bind_interdomain(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut b: BindInterdomain = g.memory().value(arg)?;
+    g.memory().check_writable(arg, BindInterdomain::SIZE)?;
+    if !is_self(g, b.remote_dom) {
+        // Other domains come with the control calls that build them.
+        return Err(Errno::Srch.into());
+    }
+    let (port, vcpu) = with_room(g.dom, |dom| {
+        let mut table = dom.events.lock();
+        Ok(table.plan_bind_interdomain(Peer::Itself, b.remote_port)?.commit())
+    })?;
+    b.local_port = port.get();
+    g.dom_port_cleared(b.local_port);
+    // The new end is told at once, so that what was sent before it listened is not lost.
+    bus::raise(g.dom, port, vcpu);
+    reply(g, arg, &b)
+}
+
+fn bind_virq(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut b: BindVirq = g.memory().value(arg)?;
+    g.memory().check_writable(arg, BindVirq::SIZE)?;
+    b.port = with_room(g.dom, |dom| {
+        let mut table = dom.events.lock();
+        Ok(table.plan_bind_virq(b.virq, b.vcpu)?.commit().get())
+    })?;
+    g.dom_port_cleared(b.port);
+    reply(g, arg, &b)
+}
+
+fn bind_ipi(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut b: BindIpi = g.memory().value(arg)?;
+    g.memory().check_writable(arg, BindIpi::SIZE)?;
+    b.port = with_room(g.dom, |dom| {
+        let mut table = dom.events.lock();
+        Ok(table.plan_bind_ipi(b.vcpu)?.commit().get())
+    })?;
+    g.dom_port_cleared(b.port);
+    reply(g, arg, &b)
+}
+
+fn bind_pirq(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut b: BindPirq = g.memory().value(arg)?;
+    if !g.dom.privileged {
+        return Err(Errno::Perm.into());
+    }
+    g.memory().check_writable(arg, BindPirq::SIZE)?;
+    b.port = with_room(g.dom, |dom| {
+        let mut table = dom.events.lock();
+        Ok(table.plan_bind_pirq(b.pirq)?.commit().get())
+    })?;
+    g.dom_port_cleared(b.port);
+    crate::device::pirq::bound(b.pirq);
+    reply(g, arg, &b)
+}
+
+impl Guest<'_> {
+    /// A port newly bound starts without an old pending bit.
+    fn dom_port_cleared(&self, port: u32) {
+        if let Some(port) = Port::from_claim(port) {
+            self.dom.clear_pending(port);
+        }
+    }
+}
+
+fn close(dom: &Domain, port: u32) -> Outcome {
+    let (port, released) = dom.events.lock().plan_close(port, Peer::Itself)?.commit();
+    dom.clear_pending(port);
+    if let Released::Pirq { pirq } = released {
+        crate::device::pirq::unbound(u32::from(pirq));
+    }
+    Ok(0)
+}
+
+/// Sends on a port.
+pub fn send(dom: &Domain, port: u32) -> Outcome {
+    let to = dom.events.lock().send(port)?;
+    match to {
+        SendTo::Nothing => {}
+        SendTo::Local { port, vcpu } => bus::raise(dom, port, vcpu),
+        SendTo::Remote {
+            domain,
+            port,
+            from_port,
+        } => {
+            if let Some(remote) = domain::get(frames::DomId(domain.0)) {
+                let from = DomId(dom.id.0);
+                let vcpu = remote.events.lock().receive(port, from, from_port);
+                if let Some(vcpu) = vcpu {
+                    bus::raise(remote, port, vcpu);
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut s: Status = g.memory().value(arg)?;
+    if !is_self(g, s.dom) {
+        return Err(if g.dom.privileged { Errno::Srch } else { Errno::Perm }.into());
+    }
+    let state = g.dom.events.lock().status(s.port)?;
+    s.vcpu = u32::from(state.vcpu.0);
+    match state.binding {
+        Binding::Free => s.set_plain(PortStatus::Closed),
+        Binding::Unbound { remote } => s.set_unbound(remote.0),
+        Binding::Interdomain { remote, port } => s.set_interdomain(remote.0, port.get()),
+        Binding::Pirq { pirq } => s.set_pirq(u32::from(pirq)),
+        Binding::Virq { virq } => s.set_virq(u32::from(virq)),
+        Binding::Ipi => s.set_plain(PortStatus::Ipi),
+    }
+    reply(g, arg, &s)
+}
+
+fn reset(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let r: Reset = g.memory().value(arg)?;
+    if !is_self(g, r.dom) {
+        return Err(if g.dom.privileged { Errno::Srch } else { Errno::Perm }.into());
+    }
+    let mut from = 1;
+    loop {
+        let next = g.dom.events.lock().next_in_use(from);
+        let Some(port) = next else { break };
+        let _ = close(g.dom, port.get());
+        from = port.get() + 1;
+    }
+    Ok(0)
+}

@@ -1,0 +1,379 @@
+//! Page-table calls: batches of updates, one address, and the extended operations.
+
+use crate::domain::Guest;
+use crate::hypercall::{Args, Outcome, Stop, descriptor, is_self};
+use crate::layout::{PAGE, guest_address_ok};
+use crate::memory::{frame_table, m2p, phys};
+use crate::mmu::{show_m2p, tables};
+use core::sync::atomic::Ordering;
+use frames::table::{Change, Refused};
+use frames::{Class, DomId, Entry, FrameType, Level, Mfn};
+use guest_abi::mmu::{
+    ForeignDomains, MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
+    MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, MmuextCommand, MmuextOp,
+};
+use guest_abi::{Errno, Wire};
+
+/// Set in a count when a batch is continued: the number done so far is in the caller's `done`.
+const CONTINUED: u64 = 1 << 31;
+
+fn errno(refused: Refused) -> Errno {
+    match refused {
+        Refused::Invalid => Errno::Inval,
+        Refused::NotYours => Errno::Perm,
+        Refused::Busy => Errno::Again,
+    }
+}
+
+/// `mmu_update(list, count, done, domains)`.
+pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let foreign = ForeignDomains::from_argument(args[3] as u32);
+    if !is_self(g, foreign.tables) {
+        return Err(Errno::Perm.into());
+    }
+    let owner = mapped_owner(g, foreign.frames)?;
+    let mut batch = Batch::new(g, args)?;
+    let mut held = None;
+    let outcome = loop {
+        let Some(at) = batch.next(MmuUpdate::SIZE) else {
+            break Ok(0);
+        };
+        if !g.spend() {
+            break Err(batch.again());
+        }
+        let step = match g.memory().value::<MmuUpdate>(at) {
+            Ok(update) => one_update(g, &mut held, update, owner),
+            Err(_) => Err(Errno::Fault),
+        };
+        if let Err(errno) = step {
+            break Err(errno.into());
+        }
+        batch.done += 1;
+    };
+    drop_held(g, held);
+    batch.finish(g, outcome)
+}
+
+/// Whose frames the caller's entries may name.
+fn mapped_owner(g: &Guest<'_>, domid: u16) -> Result<DomId, Errno> {
+    if is_self(g, domid) {
+        return Ok(g.dom.id);
+    }
+    if !g.dom.privileged {
+        return Err(Errno::Perm);
+    }
+    crate::domain::get(DomId(domid)).map(|d| d.id).ok_or(Errno::Srch)
+}
+
+/// A table on which a batch holds a reference while entries stay in it.
+type Held = Option<(Mfn, Level)>;
+
+fn drop_held(g: &Guest<'_>, held: Held) {
+    if let Some((mfn, level)) = held {
+        tables(g.dom.id).put_table(mfn, level);
+    }
+}
+
+#[inline]
+fn one_update(
+    g: &mut Guest<'_>,
+    held: &mut Held,
+    update: MmuUpdate,
+    owner: DomId,
+) -> Result<(), Errno> {
+    let command = update.command();
+    if command == MMU_MACHPHYS_UPDATE {
+        return set_m2p(g, Mfn(update.ptr >> 12), update.val);
+    }
+    let change = match command {
+        MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => Change::Set(Entry(update.val)),
+        MMU_PT_UPDATE_PRESERVE_AD => Change::SetKeepAd(Entry(update.val)),
+        _ => return Err(Errno::NoSys),
+    };
+    let mfn = Mfn(update.address() >> 12);
+    let index = (update.address() & (PAGE - 1)) as usize / 8;
+    if held.is_none_or(|(table, _)| table != mfn) {
+        drop_held(g, held.take());
+        let Class::Ram(frame) = frame_table::class(mfn) else {
+            return Err(Errno::Inval);
+        };
+        let snap = frame.snapshot();
+        match snap.frame_type().level() {
+            Some(level)
+                if snap.type_count() > 0
+                    && frame
+                        .get_if_valid(Some(g.dom.id), level.frame_type())
+                        .is_ok() =>
+            {
+                *held = Some((mfn, level));
+            }
+            _ => return plain_store(g, mfn, index, change),
+        }
+    }
+    let Some((_, level)) = *held else {
+        return Err(Errno::Inval);
+    };
+    tables(g.dom.id)
+        .update(mfn, level, index, change, owner)
+        .map(|_| ())
+        .map_err(errno)
+}
+
+/// An update of a frame that is no table: a plain store, as long as the frame may be written.
+fn plain_store(g: &Guest<'_>, mfn: Mfn, index: usize, change: Change) -> Result<(), Errno> {
+    let Class::Ram(frame) = frame_table::class(mfn) else {
+        return Err(Errno::Inval);
+    };
+    match frame.get_writable(Some(g.dom.id)) {
+        Ok(frames::frame::Taken::Fresh { stamp, same: false }) => {
+            crate::arch::percpu::flush_since(stamp);
+        }
+        Ok(_) => {}
+        Err(frames::frame::Denied::NotYours) => return Err(Errno::Perm),
+        Err(_) => return Err(Errno::Inval),
+    }
+    let word = phys::word(mfn, index);
+    match change {
+        Change::Set(new) => word.store(new.0, Ordering::Relaxed),
+        Change::SetKeepAd(new) => {
+            let keep = word.load(Ordering::Relaxed) & (Entry::ACCESSED | Entry::DIRTY);
+            word.store(new.0 | keep, Ordering::Relaxed);
+        }
+        Change::And(mask) => {
+            word.fetch_and(mask, Ordering::Relaxed);
+        }
+    }
+    let left = frame.put_type(crate::arch::percpu::flush_clock());
+    if left == frames::frame::Left::Nothing {
+        use frames::Machine;
+        crate::mmu::RING0.release(mfn);
+    }
+    Ok(())
+}
+
+fn set_m2p(g: &Guest<'_>, mfn: Mfn, pfn: u64) -> Result<(), Errno> {
+    let Class::Ram(frame) = frame_table::class(mfn) else {
+        return Err(Errno::Inval);
+    };
+    if frame.snapshot().owner() != g.dom.id {
+        return Err(Errno::Perm);
+    }
+    m2p::set(mfn, pfn);
+    Ok(())
+}
+
+/// The part of a batch that all batch calls share: list, count, where the number done goes.
+struct Batch {
+    list: u64,
+    count: u64,
+    done: u64,
+    done_before: u64,
+    done_at: u64,
+    rest: Args,
+}
+
+impl Batch {
+    fn new(g: &Guest<'_>, args: Args) -> Result<Batch, Stop> {
+        let continued = args[1] & CONTINUED != 0;
+        let done_at = args[2];
+        let mut done_before = 0;
+        if done_at != 0 {
+            g.memory().check_writable(done_at, 4)?;
+            if continued {
+                done_before = u64::from(g.memory().value::<u32>(done_at)?);
+            }
+        }
+        Ok(Batch {
+            list: args[0],
+            count: args[1] & 0xffff_ffff & !CONTINUED,
+            done: 0,
+            done_before,
+            done_at,
+            rest: args,
+        })
+    }
+
+    fn next(&self, size: usize) -> Option<u64> {
+        (self.done < self.count).then(|| self.list.wrapping_add(self.done * size as u64))
+    }
+
+    fn again(&self) -> Stop {
+        Stop::Again(self.rest)
+    }
+
+    /// Tells the number done, whatever the outcome; a continuation starts behind it.
+    fn finish(self, g: &Guest<'_>, outcome: Outcome) -> Outcome {
+        if self.done_at != 0 {
+            let total = (self.done_before + self.done) as u32;
+            g.memory().put(self.done_at, &total)?;
+        }
+        match outcome {
+            Err(Stop::Again(mut args)) => {
+                args[1] = (self.count - self.done) | CONTINUED;
+                Err(Stop::Again(args))
+            }
+            other => other,
+        }
+    }
+}
+
+/// Flags of `update_va_mapping`.
+const UVMF_FLUSH_MASK: u64 = 3;
+
+/// `update_va_mapping(va, entry, flags)`.
+pub fn update_va_mapping(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let [va, value, flush, ..] = args;
+    if !guest_address_ok(va) {
+        return Err(Errno::Inval.into());
+    }
+    let (table, index, _) = g.memory().leaf(va).ok_or(Errno::Inval)?;
+    let Class::Ram(frame) = frame_table::class(table) else {
+        return Err(Errno::Inval.into());
+    };
+    frame
+        .get_if_valid(Some(g.dom.id), FrameType::L1)
+        .map_err(|_| Errno::Inval)?;
+    let t = tables(g.dom.id);
+    let outcome = t.update(table, Level::L1, index, Change::Set(Entry(value)), g.dom.id);
+    t.put_table(table, Level::L1);
+    outcome.map_err(errno)?;
+    if flush & UVMF_FLUSH_MASK != 0 {
+        // One CPU runs the domain: local and all are the same.
+        g.flush_local();
+    }
+    Ok(0)
+}
+
+/// `mmuext_op(list, count, done, domain)`.
+pub fn mmuext_op(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let target = mapped_owner(g, args[3] as u16)?;
+    let mut batch = Batch::new(g, args)?;
+    let outcome = loop {
+        let Some(at) = batch.next(MmuextOp::SIZE) else {
+            break Ok(0);
+        };
+        if !g.spend() {
+            break Err(batch.again());
+        }
+        let step = match g.memory().value::<MmuextOp>(at) {
+            Ok(op) => one_extended(g, op, target),
+            Err(_) => Err(Errno::Fault),
+        };
+        if let Err(errno) = step {
+            break Err(errno.into());
+        }
+        batch.done += 1;
+    };
+    batch.finish(g, outcome)
+}
+
+fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Errno> {
+    let mfn = Mfn(op.arg1);
+    let t = tables(target);
+    match MmuextCommand::from_number(op.cmd).ok_or(Errno::NoSys)? {
+        MmuextCommand::PinL1Table => t.pin(mfn, Level::L1).map_err(errno),
+        MmuextCommand::PinL2Table => t.pin(mfn, Level::L2).map_err(errno),
+        MmuextCommand::PinL3Table => t.pin(mfn, Level::L3).map_err(errno),
+        MmuextCommand::PinL4Table => t.pin(mfn, Level::L4).map_err(errno),
+        MmuextCommand::UnpinTable => t.unpin(mfn).map_err(errno),
+        MmuextCommand::NewBaseptr => new_kernel_root(g, mfn),
+        MmuextCommand::NewUserBaseptr => new_user_root(g, mfn),
+        MmuextCommand::TlbFlushLocal | MmuextCommand::TlbFlushMulti | MmuextCommand::TlbFlushAll => {
+            g.flush_local();
+            Ok(())
+        }
+        MmuextCommand::InvlpgLocal | MmuextCommand::InvlpgMulti | MmuextCommand::InvlpgAll => {
+            if !g.dom.isolated && guest_address_ok(op.arg1) {
+                crate::arch::cpu::invlpg(op.arg1);
+            }
+            Ok(())
+        }
+        MmuextCommand::SetLdt => descriptor::set_ldt(g, op.arg1, op.arg2 as u32),
+        MmuextCommand::FlushCache | MmuextCommand::FlushCacheGlobal => {
+            if !g.dom.privileged {
+                return Err(Errno::Access);
+            }
+            crate::arch::cpu::write_back_caches();
+            Ok(())
+        }
+        MmuextCommand::ClearPage => whole_page(g, mfn, None),
+        MmuextCommand::CopyPage => whole_page(g, mfn, Some(Mfn(op.arg2))),
+        MmuextCommand::MarkSuper | MmuextCommand::UnmarkSuper => Err(Errno::OpNotSupp),
+    }
+}
+
+fn whole_page(g: &Guest<'_>, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
+    let ram = |mfn| match frame_table::class(mfn) {
+        Class::Ram(frame) => Ok(frame),
+        _ => Err(Errno::Inval),
+    };
+    let source = match from {
+        Some(from) => {
+            ram(from)?.get(Some(g.dom.id)).map_err(|_| Errno::Inval)?;
+            Some(from)
+        }
+        None => None,
+    };
+    let give_back = |mfn: Mfn, left| {
+        use frames::Machine;
+        if left == frames::frame::Left::Nothing {
+            crate::mmu::RING0.release(mfn);
+        }
+    };
+    let now = crate::arch::percpu::flush_clock();
+    let target = ram(to).and_then(|f| match f.get_writable(Some(g.dom.id)) {
+        Ok(frames::frame::Taken::Fresh { stamp, same: false }) => {
+            crate::arch::percpu::flush_since(stamp);
+            Ok(f)
+        }
+        Ok(_) => Ok(f),
+        Err(_) => Err(Errno::Inval),
+    });
+    if target.is_ok() {
+        match source {
+            Some(from) => phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE),
+            None => phys::zero_frame(to),
+        }
+    }
+    if let (Some(from), Class::Ram(frame)) = (source, frame_table::class(from.unwrap_or(to))) {
+        give_back(from, frame.put(now));
+    }
+    let frame = target?;
+    give_back(to, frame.put_type(now));
+    Ok(())
+}
+
+fn new_kernel_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {
+    let old = g.local.kernel_root;
+    if mfn == old {
+        return Ok(());
+    }
+    let t = tables(g.dom.id);
+    t.get_table(mfn, Level::L4).map_err(|_| Errno::Inval)?;
+    show_m2p(mfn, true);
+    g.local.kernel_root = mfn;
+    g.vcpu.transit.set_roots(mfn, g.local.user_root);
+    // The old root may go with its last reference: it must not be in force then.
+    g.load_root();
+    t.put_table(old, Level::L4);
+    Ok(())
+}
+
+fn new_user_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {
+    let old = g.local.user_root;
+    let new = (mfn.0 != 0).then_some(mfn);
+    if new == old {
+        return Ok(());
+    }
+    let t = tables(g.dom.id);
+    if let Some(new) = new {
+        t.get_table(new, Level::L4).map_err(|_| Errno::Inval)?;
+        show_m2p(new, false);
+    }
+    g.local.user_root = new;
+    g.vcpu.transit.set_roots(g.local.kernel_root, new);
+    if let Some(old) = old {
+        t.put_table(old, Level::L4);
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Hypercalls: one table from number to handler, one file a family.
+//!
+//! A handler decodes (guest memory is copied once), checks, then commits: no refusal follows the first change. To
+//! add a call: a row in [`handler`], a function in its family's file, a paragraph in `docs/abi.md`.
+
+pub mod console;
+pub mod debug_registers;
+pub mod descriptor;
+pub mod event;
+pub mod grant;
+pub mod memory;
+pub mod mmu;
+pub mod multicall;
+pub mod page;
+pub mod physdev;
+pub mod platform;
+pub mod sched;
+pub mod trap;
+pub mod vcpu;
+pub mod version;
+
+use crate::domain::Guest;
+use guest_abi::{Errno, Hypercall};
+
+/// Arguments in the order of the interface: RDI, RSI, RDX, R10, R8.
+pub type Args = [u64; 5];
+
+/// What a call that did not simply end leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The caller's mistake, told to the caller.
+    Refused(Errno),
+    /// Work remains: interrupts go first, then the same call is made again with these arguments.
+    Again(Args),
+    /// The registers were set by the call itself: there is no result.
+    Gone,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Refused(errno)
+    }
+}
+
+impl From<crate::arch::guest_memory::Fault> for Stop {
+    fn from(_: crate::arch::guest_memory::Fault) -> Stop {
+        Stop::Refused(Errno::Fault)
+    }
+}
+
+/// What a call comes to.
+pub type Outcome = Result<u64, Stop>;
+
+/// A call's handler.
+pub type Handler = fn(&mut Guest<'_>, Args) -> Outcome;
+
+/// Units of work (batch entries and the like) a call does before it lets interrupts in (decision: no section longer
+/// than about 20 microseconds).
+pub const BUDGET: u32 = 128;
+
+/// The whole surface: which calls are served, and by whom.
+fn handler(call: Hypercall) -> Option<Handler> {
+    Some(match call {
+        Hypercall::SetTrapTable => trap::set_trap_table,
+        Hypercall::MmuUpdate => mmu::mmu_update,
+        Hypercall::SetGdt => descriptor::set_gdt,
+        Hypercall::StackSwitch => trap::stack_switch,
+        Hypercall::FpuTaskswitch => trap::fpu_taskswitch,
+        Hypercall::PlatformOp => platform::platform_op,
+        Hypercall::SetDebugreg => debug_registers::set,
+        Hypercall::GetDebugreg => debug_registers::get,
+        Hypercall::UpdateDescriptor => descriptor::update_descriptor,
+        Hypercall::MemoryOp => memory::memory_op,
+        Hypercall::Multicall => multicall::multicall,
+        Hypercall::UpdateVaMapping => mmu::update_va_mapping,
+        Hypercall::SetTimerOp => vcpu::set_timer_op,
+        Hypercall::XenVersion => version::xen_version,
+        Hypercall::ConsoleIo => console::console_io,
+        Hypercall::GrantTableOp => grant::grant_table_op,
+        Hypercall::VmAssist => trap::vm_assist,
+        Hypercall::Iret => trap::iret,
+        Hypercall::VcpuOp => vcpu::vcpu_op,
+        Hypercall::SetSegmentBase => trap::set_segment_base,
+        Hypercall::MmuextOp => mmu::mmuext_op,
+        Hypercall::SchedOp => sched::sched_op,
+        Hypercall::CallbackOp => trap::callback_op,
+        Hypercall::EventChannelOp => event::event_channel_op,
+        Hypercall::PhysdevOp => physdev::physdev_op,
+        _ => return None,
+    })
+}
+
+/// Makes one call.
+#[inline]
+pub fn call(g: &mut Guest<'_>, number: u64, args: Args) -> Outcome {
+    match Hypercall::from_number(number).and_then(handler) {
+        Some(handler) => handler(g, args),
+        None => Err(Stop::Refused(Errno::NoSys)),
+    }
+}
+
+/// A guest's hypercall: arguments from registers, result to RAX.
+pub fn dispatch(g: &mut Guest<'_>) {
+    let r = &*g.regs;
+    let number = r.rax;
+    let args = [r.rdi, r.rsi, r.rdx, r.r10, r.r8];
+    g.local.budget = 0;
+    match call(g, number, args) {
+        Ok(value) => g.regs.rax = value,
+        Err(Stop::Refused(errno)) => g.regs.rax = errno.as_register(),
+        Err(Stop::Gone) => {}
+        Err(Stop::Again(args)) => {
+            // The guest makes the call again: RAX still holds its number, `syscall` has two bytes.
+            [g.regs.rdi, g.regs.rsi, g.regs.rdx, g.regs.r10, g.regs.r8] = args;
+            g.regs.rip = g.regs.rip.wrapping_sub(2);
+        }
+    }
+}
+
+impl Guest<'_> {
+    /// Counts one unit of work; false when the call should stop and be continued.
+    #[inline]
+    pub fn spend(&mut self) -> bool {
+        self.local.budget += 1;
+        self.local.budget <= BUDGET
+    }
+}
+
+/// Resolves a domain number of the interface to the caller, if it names it.
+pub fn is_self(g: &Guest<'_>, domid: u16) -> bool {
+    domid == guest_abi::domid::DOMID_SELF || domid == g.dom.id.0
+}

@@ -1,0 +1,59 @@
+//! The machine's firmware and power, for the control domain.
+
+use crate::device;
+use crate::domain::Guest;
+use crate::hypercall::{Args, Outcome};
+use guest_abi::platform::{
+    EnterAcpiSleep, PlatformCommand, PlatformOp, Settime64, XEN_FW_KBD_SHIFT_FLAGS,
+    XENPF_INTERFACE_VERSION, XENPF_INTERFACE_VERSION_LINUX,
+};
+use guest_abi::{Errno, Wire};
+
+/// `platform_op(op)`.
+pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
+    if !g.dom.privileged {
+        return Err(Errno::Perm.into());
+    }
+    let op: PlatformOp = g.memory().value(args[0])?;
+    if op.interface_version != XENPF_INTERFACE_VERSION
+        && op.interface_version != XENPF_INTERFACE_VERSION_LINUX
+    {
+        return Err(Errno::Access.into());
+    }
+    match PlatformCommand::from_number(op.cmd) {
+        Some(PlatformCommand::Settime64) => {
+            let t = Settime64::read_from(&op.u).ok_or(Errno::Inval)?;
+            if t.mbz != 0 || t.nsecs >= 1_000_000_000 {
+                return Err(Errno::Inval.into());
+            }
+            let wall = clock::WallClock::from_now(t.secs, t.nsecs, t.system_time).ok_or(Errno::Inval)?;
+            g.dom.put_wall_clock(wall.seconds, wall.nanoseconds);
+            Ok(0)
+        }
+        Some(PlatformCommand::EnterAcpiSleep) => {
+            let s = EnterAcpiSleep::read_from(&op.u).ok_or(Errno::Inval)?;
+            device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state).map_err(|_| Errno::Inval)?;
+            Ok(0)
+        }
+        Some(PlatformCommand::FirmwareInfo) => firmware_info(g, args[0], op),
+        _ => Err(Errno::NoSys.into()),
+    }
+}
+
+/// BIOS data: the keyboard's state; disks are not described. No EFI: a negative answer tells a kernel it is on a BIOS.
+fn firmware_info(g: &mut Guest<'_>, at: u64, mut op: PlatformOp) -> Outcome {
+    let kind = u32::read_from(&op.u).ok_or(Errno::Inval)?;
+    match kind {
+        XEN_FW_KBD_SHIFT_FLAGS => {
+            // The union follows kind and index.
+            let mut flags = [0u8];
+            crate::memory::phys::read(0x417, &mut flags);
+            if let Some(place) = op.u.get_mut(8) {
+                *place = flags[0];
+            }
+            g.memory().put(at, &op)?;
+            Ok(0)
+        }
+        _ => Err(Errno::Srch.into()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Who we are, and what we offer.
+
+use crate::domain::Guest;
+use crate::hypercall::{Args, Outcome};
+use crate::layout::HOLE;
+use guest_abi::features::Feature;
+use guest_abi::version::{
+    Capabilities, Changeset, CompileInfo, ExtraVersion, FeatureInfo, PlatformParameters,
+    XenVersionOp, version_number,
+};
+use guest_abi::{Errno, Wire as _};
+
+/// The interface we serve.
+const MAJOR: u16 = 4;
+/// The interface we serve.
+const MINOR: u16 = 17;
+
+/// A text in a fixed field, the rest zero.
+fn text<const N: usize>(s: &str) -> [u8; N] {
+    let mut field = [0; N];
+    for (to, from) in field.iter_mut().take(N - 1).zip(s.bytes()) {
+        *to = from;
+    }
+    field
+}
+
+/// `xen_version(op, arg)`.
+pub fn xen_version(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let [op, arg, ..] = args;
+    let memory = g.memory();
+    match XenVersionOp::from_number(op as u32) {
+        Some(XenVersionOp::Version) => return Ok(version_number(MAJOR, MINOR)),
+        Some(XenVersionOp::Extraversion) => {
+            let value: ExtraVersion = text(concat!(".0-xeno-", env!("CARGO_PKG_VERSION")));
+            memory.write(arg, &value)?;
+        }
+        Some(XenVersionOp::CompileInfo) => {
+            let mut info = CompileInfo::ZERO;
+            info.compiler = text("rustc");
+            info.compile_by = text("xenoserver");
+            memory.put(arg, &info)?;
+        }
+        Some(XenVersionOp::Capabilities) => {
+            let value: Capabilities = text("xen-3.0-x86_64 ");
+            memory.write(arg, &value)?;
+        }
+        Some(XenVersionOp::Changeset) => {
+            let value: Changeset = text("unavailable");
+            memory.write(arg, &value)?;
+        }
+        Some(XenVersionOp::PlatformParameters) => {
+            memory.put(
+                arg,
+                &PlatformParameters {
+                    virt_start: HOLE.start,
+                },
+            )?;
+        }
+        Some(XenVersionOp::GetFeatures) => {
+            let mut info: FeatureInfo = memory.value(arg)?;
+            if info.submap_idx != 0 {
+                return Err(Errno::Inval.into());
+            }
+            info.submap = Feature::PaePgdirAbove4gb.mask()
+                | Feature::MmuPtUpdatePreserveAd.mask()
+                | Feature::HighmemAssist.mask()
+                | Feature::GnttabMapAvailBits.mask()
+                | Feature::MemoryOpVnodeSupported.mask();
+            if g.dom.privileged {
+                info.submap |= Feature::Dom0.mask();
+            }
+            memory.put(arg, &info)?;
+        }
+        Some(XenVersionOp::Pagesize) => return Ok(4096),
+        Some(XenVersionOp::GuestHandle) => memory.write(arg, &[0; 16])?,
+        Some(XenVersionOp::Commandline) => {
+            if !g.dom.privileged {
+                return Err(Errno::Perm.into());
+            }
+            let line: [u8; 1024] = text(&crate::boot::boot_info().command_line);
+            memory.write(arg, &line)?;
+        }
+        Some(XenVersionOp::BuildId) => return Err(Errno::NoData.into()),
+        None => return Err(Errno::NoSys.into()),
+    }
+    Ok(0)
+}

@@ -1,0 +1,136 @@
+//! I/O ports: the control domain drives its machine through them, all but those that are ring 0's.
+//!
+//! Where a port is not the guest's, reads give ones and writes are dropped, as on a bus where nobody answers. A guest
+//! that may use no port at all gets the same for the ports stock kernels probe.
+
+use crate::arch::cpu;
+use crate::debug::console;
+use crate::device;
+use crate::domain::Guest;
+
+/// Width of an access in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    Byte,
+    Word,
+    Long,
+}
+
+impl Width {
+    /// Bytes.
+    pub const fn bytes(self) -> u16 {
+        match self {
+            Width::Byte => 1,
+            Width::Word => 2,
+            Width::Long => 4,
+        }
+    }
+
+    /// All ones of this width.
+    pub const fn ones(self) -> u32 {
+        match self {
+            Width::Byte => 0xff,
+            Width::Word => 0xffff,
+            Width::Long => 0xffff_ffff,
+        }
+    }
+}
+
+const PCI_ADDRESS: u16 = 0xcf8;
+const PCI_DATA: core::ops::RangeInclusive<u16> = 0xcfc..=0xcff;
+const CMOS_INDEX: u16 = 0x70;
+const CMOS_DATA: u16 = 0x71;
+const PIT_CHANNEL_2: u16 = 0x42;
+
+/// Whether a range of ports is ring 0's own: interrupt controllers, timers, its serial line, the PM timer.
+fn is_ring0_only(port: u16, width: Width) -> bool {
+    let last = port.saturating_add(width.bytes() - 1);
+    let touches = |first: u16, end: u16| port <= end && last >= first;
+    let touches_range = |r: core::ops::Range<u16>| port < r.end && last >= r.start && r.start < r.end;
+    touches(0x20, 0x21)
+        || touches(0xa0, 0xa1)
+        || touches(0x40, 0x43)
+        || touches(0x61, 0x61)
+        || touches(0x4d0, 0x4d1)
+        || touches_range(console::ports())
+        || device::pm_timer_port().is_some_and(|p| touches(p, p.saturating_add(3)))
+}
+
+fn native_in(port: u16, width: Width) -> u32 {
+    match width {
+        Width::Byte => u32::from(cpu::inb(port)),
+        Width::Word => u32::from(cpu::inw(port)),
+        Width::Long => cpu::inl(port),
+    }
+}
+
+fn native_out(port: u16, width: Width, value: u32) {
+    match width {
+        Width::Byte => cpu::outb(port, value as u8),
+        Width::Word => cpu::outw(port, value as u16),
+        Width::Long => cpu::outl(port, value),
+    }
+}
+
+/// Reads a port for the guest.
+pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
+    if !g.dom.privileged {
+        // A timer that read ones for ever would be waited for a hundred thousand times.
+        return if port == PIT_CHANNEL_2 { 0 } else { width.ones() };
+    }
+    if port == PCI_ADDRESS && width == Width::Long {
+        return g.local.pci_address;
+    }
+    if PCI_DATA.contains(&port) {
+        cpu::outl(PCI_ADDRESS, g.local.pci_address);
+        return native_in(port, width);
+    }
+    if port == CMOS_DATA && width == Width::Byte {
+        cpu::outb(CMOS_INDEX, g.local.cmos_index);
+        return u32::from(cpu::inb(CMOS_DATA));
+    }
+    if is_ring0_only(port, width) {
+        return if port == PIT_CHANNEL_2 || port == 0x61 { 0 } else { width.ones() };
+    }
+    native_in(port, width)
+}
+
+/// Writes a port for the guest.
+pub fn write(g: &mut Guest<'_>, port: u16, width: Width, value: u32) {
+    if !g.dom.privileged {
+        return;
+    }
+    if port == PCI_ADDRESS && width == Width::Long {
+        g.local.pci_address = value;
+    } else if PCI_DATA.contains(&port) {
+        cpu::outl(PCI_ADDRESS, g.local.pci_address);
+        native_out(port, width, value);
+    } else if port == CMOS_INDEX && width == Width::Byte {
+        g.local.cmos_index = value as u8;
+    } else if port == CMOS_DATA && width == Width::Byte {
+        cpu::outb(CMOS_INDEX, g.local.cmos_index);
+        cpu::outb(CMOS_DATA, value as u8);
+    } else if !is_ring0_only(port, width) {
+        native_out(port, width, value);
+    }
+}
+
+/// Whether the guest may execute port instructions for this port now: by virtual privilege level in kernel mode, else
+/// by the bitmap it registered.
+pub fn may_access(g: &Guest<'_>, port: u16, width: Width) -> bool {
+    let needed = if g.is_user() { 3 } else { 1 };
+    if g.local.iopl >= needed {
+        return true;
+    }
+    let Some(last) = port.checked_add(width.bytes() - 1) else {
+        return false;
+    };
+    if g.local.io_bitmap == 0 || u32::from(last) >= g.local.io_bitmap_ports {
+        return false;
+    }
+    (port..=last).all(|p| {
+        let at = g.local.io_bitmap.wrapping_add(u64::from(p / 8));
+        let mut byte = [0xffu8];
+        g.memory().read(at, &mut byte).is_ok() && byte[0] >> (p % 8) & 1 == 0
+    })
+}

@@ -1,0 +1,96 @@
+//! Proves that a guest starts as the interface says: registers, start_info, p2m and m2p, the initial page tables,
+//! shared_info; that it can print, and power off.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+use guest_runtime::abi::{CODE64, DATA, SIF_INITDOMAIN, SIF_PRIVILEGED, VIRT_BASE};
+use guest_runtime::context::flags;
+use guest_runtime::entry::{command_line, entry_state, start_info};
+use guest_runtime::frames::{Page, mfn_to_pfn, pfn_to_mfn};
+use guest_runtime::page_table::{self, bits};
+use guest_runtime::{check, check_eq, events, guest, hypercall, say};
+
+guest!(hello, main, p2m_at 0x8000000000);
+
+fn main() {
+    let version = hypercall::version();
+    say!("hello: a guest on interface version {}.{}", version >> 16, version & 0xffff);
+    check_eq!("interface version", version, 4 << 16 | 17);
+    entry_registers();
+    start_info_fields();
+    machine_lists();
+    initial_tables();
+    shared_page();
+}
+
+fn entry_registers() {
+    let entry = entry_state();
+    let [cs, ss, ds, es, fs, gs] = entry.selectors;
+    check_eq!("CS at entry", cs, CODE64);
+    check_eq!("SS at entry", ss, DATA);
+    check_eq!("DS at entry", ds, 0);
+    check_eq!("ES at entry", es, 0);
+    check_eq!("FS at entry", fs, 0);
+    check_eq!("GS at entry", gs, 0);
+    check_eq!("RFLAGS at entry", entry.rflags, flags::ALWAYS | flags::IF);
+    check_eq!("other registers at entry", entry.other_registers, 0);
+    check_eq!("RSI at entry is page-aligned", entry.start_info % 4096, 0);
+    check!(page_table::is_linear(entry.rsp - 8), "the boot stack is mapped");
+}
+
+fn start_info_fields() {
+    let info = start_info();
+    check!(info.magic.starts_with(b"xen-3.0-x86_64"), "magic is xen-3.0-x86_64");
+    check!(info.nr_pages >= 1024, "there are at least 1024 pages");
+    check_eq!("shared_info is a page", info.shared_info % 4096, 0);
+    check_eq!("privilege flags", info.flags & 3, SIF_PRIVILEGED | SIF_INITDOMAIN);
+    check_eq!("no module is given", (info.mod_start, info.mod_len), (0, 0));
+    check!(info.nr_pt_frames >= 4, "there are initial page tables");
+    check_eq!("the p2m list is where the note asked", info.mfn_list, 0x80_0000_0000);
+    let line = command_line();
+    check!(line.is_some(), "the command line is terminated");
+    say!("hello: command line \"{}\", {} pages", line.unwrap_or(""), info.nr_pages);
+}
+
+fn machine_lists() {
+    let pages = start_info().nr_pages;
+    let wrong = (0..pages).filter(|&pfn| mfn_to_pfn(pfn_to_mfn(pfn)) != pfn).count();
+    check_eq!("pages whose m2p entry is not their number", wrong, 0);
+}
+
+/// Every page of the initial mapping: present, ours, writable unless it is a table.
+fn initial_tables() {
+    let info = start_info();
+    let tables = Page::at(info.pt_base).pfn..Page::at(info.pt_base).pfn + info.nr_pt_frames;
+    let mut mapped = 0;
+    let mut wrong = 0;
+    for pfn in 0..info.nr_pages {
+        let page = Page { pfn };
+        let Some(slot) = page_table::slot(page.va()) else { break };
+        let value = slot.value();
+        if value & bits::PRESENT == 0 {
+            break;
+        }
+        if pfn == Page::at(&raw const *events::shared() as u64).pfn {
+            continue; // The runtime has put shared_info there.
+        }
+        mapped += 1;
+        let writable = value & bits::WRITE != 0;
+        if value & bits::ADDRESS != page.maddr() || writable == tables.contains(&pfn) {
+            wrong += 1;
+        }
+    }
+    check_eq!("pages wrongly mapped at the start", wrong, 0);
+    let end = VIRT_BASE + (mapped + 1) * 4096;
+    check_eq!("the mapping ends at a multiple of 4 MiB", end % (4 << 20), 0);
+    check!(end > info.pt_base + (info.nr_pt_frames << 12) + (512 << 10), "512 KiB of slack follow the boot stack");
+}
+
+fn shared_page() {
+    let masks = events::shared().vcpu_info.iter().filter(|vcpu| vcpu.upcall_mask == 1).count();
+    check_eq!("vCPUs whose events are masked at the start", masks, 32);
+    let time = events::time_of(events::vcpu_address());
+    check!(time.tsc_to_system_mul != 0, "time is valid from the start");
+    check_eq!("time version is even", time.version & 1, 0);
+    let before = events::now_ns();
+    check!(events::now_ns() >= before, "time does not go back");
+}

@@ -1,0 +1,277 @@
+//! The stock kernel: the distribution's own package, downloaded and unpacked under `target/cache`, never
+//! installed.
+//!
+//! # Invariants
+//! - K1: `target/cache/kernel/current` names a directory only after that directory is complete.
+//! - K2: what is unpacked came through apt, which checked it against the archive's signed lists.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::provision::{self, is_root};
+use crate::shell::{self, say};
+use crate::tree::Tree;
+
+/// The package whose dependency is the distribution's current kernel.
+const PACKAGE: &str = "linux-image-amd64";
+
+/// The stock kernel as the distribution ships it (a bzImage), downloaded on first use.
+///
+/// Later calls stay with the version that was downloaded, so that test results are comparable; deleting
+/// `target/cache/kernel` gets the current one.
+///
+/// # Errors
+/// When this is no Debian, or apt cannot deliver.
+pub fn stock(tree: &Tree) -> Result<PathBuf> {
+    let cache = tree.cache().join("kernel");
+    if let Ok(name) = std::fs::read_to_string(cache.join("current")) {
+        let file = cache.join(name.trim()).join("vmlinuz");
+        if file.is_file() {
+            return Ok(file);
+        }
+    }
+    if ["apt-get", "apt-cache", "dpkg-deb"]
+        .iter()
+        .any(|tool| shell::which(tool).is_none())
+    {
+        bail!(
+            "there is no apt here to download Debian's kernel with: name a kernel with `--kernel FILE`"
+        );
+    }
+    let (package, version) = resolve().or_else(|_| {
+        provision::update();
+        resolve()
+    })?;
+    let dir = cache.join(format!("{package}_{}", version.replace(':', "%3a")));
+    let deb = download(&cache.join("download"), &package, &version)?;
+    unpack_boot_files(&deb, &dir)?;
+    shell::write_if_changed(
+        &cache.join("current"),
+        dir.file_name().unwrap_or_default().as_encoded_bytes(),
+    )?;
+    Ok(dir.join("vmlinuz"))
+}
+
+/// The concrete package and version behind [`PACKAGE`].
+fn resolve() -> Result<(String, String)> {
+    let shown = shell::read(Command::new("apt-cache").args(["show", "--no-all-versions", PACKAGE]))
+        .with_context(|| {
+            format!("apt knows no package {PACKAGE}: check the machine's apt sources")
+        })?;
+    let depends = shown
+        .lines()
+        .find_map(|l| l.strip_prefix("Depends: "))
+        .unwrap_or_default();
+    parse_depends(depends).with_context(|| {
+        format!("the package {PACKAGE} names no kernel (it depends on `{depends}`)")
+    })
+}
+
+/// `linux-image-6.1.0-56-amd64 (= 6.1.192-2)` as package and version.
+fn parse_depends(depends: &str) -> Option<(String, String)> {
+    depends.split(',').find_map(|one| {
+        let (package, rest) = one.trim().split_once(' ')?;
+        let version = rest.trim().strip_prefix("(=")?.strip_suffix(')')?.trim();
+        package
+            .starts_with("linux-image-")
+            .then(|| (package.to_owned(), version.to_owned()))
+    })
+}
+
+fn download(dir: &Path, package: &str, version: &str) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    if let Some(there) = find_deb(dir, package, version) {
+        return Ok(there);
+    }
+    say(format!(
+        "downloading the stock kernel {package} {version} (about 70 MB, once)"
+    ));
+    let try_once = || {
+        let mut command = Command::new("apt-get");
+        command.current_dir(dir).args(["download", "-q"]);
+        if is_root() {
+            // apt's download user may not write into somebody's tree, and says so at length.
+            command.args(["-o", "APT::Sandbox::User=root"]);
+        }
+        command
+            .arg(format!("{package}={version}"))
+            .stdin(Stdio::null())
+            .stdout(std::io::stderr());
+        shell::run(&mut command)
+    };
+    if try_once().is_err() {
+        // Lists older than the archive name files that are gone.
+        provision::update();
+        try_once().context(
+            "the stock kernel could not be downloaded: name another with `--kernel FILE`",
+        )?;
+    }
+    find_deb(dir, package, version)
+        .with_context(|| format!("apt-get download left no {package} in {}", dir.display()))
+}
+
+fn find_deb(dir: &Path, package: &str, version: &str) -> Option<PathBuf> {
+    let prefix = format!("{package}_{}_", version.replace(':', "%3a"));
+    std::fs::read_dir(dir)
+        .ok()?
+        .filter_map(|e| Some(e.ok()?.path()))
+        .find(|path| {
+            let name = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
+            name.starts_with(&prefix) && name.ends_with(".deb")
+        })
+}
+
+/// Takes the boot files out of the package; its 400 MB of drivers stay packed.
+fn unpack_boot_files(deb: &Path, dir: &Path) -> Result<()> {
+    let staged = dir.with_extension(format!("new{}", std::process::id()));
+    std::fs::create_dir_all(&staged)
+        .with_context(|| format!("{} cannot be made", staged.display()))?;
+    let mut contents = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(deb)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("dpkg-deb cannot be started")?;
+    let pipe = contents.stdout.take().context("dpkg-deb has no output")?;
+    shell::run(
+        Command::new("tar")
+            .arg("-xC")
+            .arg(&staged)
+            .arg("./boot")
+            .stdin(pipe),
+    )?;
+    let status = contents.wait()?;
+    if !status.success() {
+        // A download that was cut short must not be found again.
+        std::fs::remove_file(deb)?;
+        bail!("{} was not a whole package and is removed: try again", deb.display());
+    }
+
+    let boot = staged.join("boot");
+    let mut vmlinuz = None;
+    for entry in std::fs::read_dir(&boot)? {
+        let path = entry?.path();
+        if path
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz-"))
+        {
+            vmlinuz = Some(path);
+        }
+    }
+    let vmlinuz = vmlinuz.with_context(|| format!("{} holds no kernel", deb.display()))?;
+    std::fs::rename(vmlinuz, staged.join("vmlinuz"))?;
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    std::fs::rename(&staged, dir)
+        .with_context(|| format!("{} cannot be put in place", dir.display()))
+}
+
+/// The ELF file inside a bzImage, unpacked on the host and kept beside it.
+///
+/// Unpacking takes most of a boot's instructions under emulation; most tests start from this form.
+///
+/// # Errors
+/// When the file is not a bzImage or its payload cannot be unpacked.
+pub fn unpacked(vmlinuz: &Path) -> Result<PathBuf> {
+    let vmlinux = vmlinuz.with_file_name("vmlinux");
+    if vmlinux.is_file() {
+        return Ok(vmlinux);
+    }
+    say("unpacking the stock kernel on the host (once)");
+    let image =
+        std::fs::read(vmlinuz).with_context(|| format!("{} cannot be read", vmlinuz.display()))?;
+    let payload =
+        payload(&image).with_context(|| format!("{} is not a bzImage", vmlinuz.display()))?;
+    let tool: &[&str] = if payload.starts_with(b"\xfd7zXZ\0") {
+        &["xz", "-dc", "--single-stream"]
+    } else if payload.starts_with(b"\x1f\x8b") {
+        &["gzip", "-dcq"]
+    } else if payload.starts_with(b"\x28\xb5\x2f\xfd") {
+        &["zstd", "-dcq"]
+    } else {
+        bail!(
+            "the payload of {} is packed in a way that is not known here",
+            vmlinuz.display()
+        );
+    };
+    // The kernel's build appends the unpacked size to the payload; tools call that trailing garbage, and
+    // some end with a warning's status for it. The size says whether they did their work.
+    let (packed, size) = payload.split_at(payload.len() - 4);
+    let size = size.try_into().map(u32::from_le_bytes)?;
+    let aside = vmlinuz.with_file_name(format!("packed{}", std::process::id()));
+    std::fs::write(&aside, packed)?;
+    let output = Command::new(tool[0])
+        .args(&tool[1..])
+        .arg(&aside)
+        .stderr(Stdio::inherit())
+        .output();
+    std::fs::remove_file(&aside)?;
+    let elf = output
+        .with_context(|| format!("{} cannot be started", tool[0]))?
+        .stdout;
+    ensure!(
+        elf.len() == size as usize && elf.starts_with(b"\x7fELF"),
+        "the payload of {} does not unpack to an ELF file of {size} bytes",
+        vmlinuz.display()
+    );
+    shell::write_if_changed(&vmlinux, &elf)?;
+    Ok(vmlinux)
+}
+
+/// Where a bzImage keeps its packed kernel: offset and length in the file.
+pub fn payload_range(image: &[u8]) -> Option<std::ops::Range<usize>> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let word = |at: usize| {
+        image
+            .get(at..at + 4)?
+            .try_into()
+            .ok()
+            .map(u32::from_le_bytes)
+    };
+    let setup_sectors = match *image.get(0x1f1)? {
+        0 => 4,
+        n => usize::from(n),
+    };
+    let start = (setup_sectors + 1) * 512 + usize::try_from(word(0x248)?).ok()?;
+    let end = start.checked_add(usize::try_from(word(0x24c)?).ok()?)?;
+    (end <= image.len() && end - start > 4).then_some(start..end)
+}
+
+fn payload(image: &[u8]) -> Option<&[u8]> {
+    image.get(payload_range(image)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_meta_package_names_the_concrete_kernel() {
+        let (package, version) = parse_depends("linux-image-6.1.0-56-amd64 (= 6.1.192-2)").unwrap();
+        assert_eq!(
+            (package.as_str(), version.as_str()),
+            ("linux-image-6.1.0-56-amd64", "6.1.192-2")
+        );
+        assert!(parse_depends("linux-base (>= 4.3)").is_none());
+    }
+
+    #[test]
+    fn a_payload_beyond_the_file_is_refused() {
+        let mut image = vec![0_u8; 0x1000];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x1f1] = 1;
+        image[0x248..0x24c].copy_from_slice(&0x100_u32.to_le_bytes());
+        image[0x24c..0x250].copy_from_slice(&0x200_u32.to_le_bytes());
+        assert_eq!(payload_range(&image), Some(0x500..0x700));
+        image[0x24c..0x250].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(payload_range(&image), None);
+    }
+}

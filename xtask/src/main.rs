@@ -1,0 +1,99 @@
+//! `cargo xtask`: everything this project does to itself, one verb per task.
+
+mod build;
+mod image;
+mod initrd;
+mod iso;
+mod kernel;
+mod provision;
+mod qemu;
+mod run;
+mod shell;
+mod testing;
+mod toolchain;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::provision::Need;
+use crate::tree::Tree;
+
+/// Build the hypervisor, run it, test it.
+///
+/// Each verb finds what it needs and says what it does: tools are installed by apt where that is allowed,
+/// kernels are downloaded and unpacked under target/, never installed. Deleting target/ undoes everything else.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask run                        a shell in the stock Debian kernel, on our ring 0
+  cargo xtask run --iso bios --memory 4G the same from a CD image through GRUB
+  cargo xtask run --kernel ./vmlinuz --append 'console=hvc0 debug'
+  cargo xtask test --quick               before each commit
+  cargo xtask test --only 'bad input'    the tests whose name has that in it
+Afterwards the console of each tested machine is in target/xenoserver/logs/.";
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build ring 0: leaves target/xenoserver/hypervisor.elf
+    Build,
+    /// Build the test guests: leaves target/xenoserver/guests/NAME
+    Guests,
+    /// Make a CD image that boots under BIOS and UEFI: leaves target/xenoserver/xenoserver.iso
+    Iso(run::Payload),
+    /// Boot to a shell on the serial console: `poweroff` leaves, as does Ctrl-A x
+    Run(run::Options),
+    /// Run the tests: without options everything once, at most twenty minutes
+    Test(testing::Options),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().verb) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> Result<ExitCode> {
+    let tree = Tree::find()?;
+    match verb {
+        Verb::Build => {
+            provision::ensure(&[Need::BareMetal])?;
+            build::command(&tree)?;
+        }
+        Verb::Guests => {
+            provision::ensure(&[Need::BareMetal])?;
+            let bare = toolchain::BareMetal::find(&tree)?;
+            let built = build::guests(&tree, &bare)?;
+            shell::say(format!(
+                "{} guests in {}",
+                built.len(),
+                tree.shown(&tree.guests())
+            ));
+        }
+        Verb::Iso(payload) => run::iso_command(&tree, &payload)?,
+        Verb::Run(options) => {
+            run::check(&options)?;
+            return run::command(&tree, &options);
+        }
+        Verb::Test(options) => return testing::command(&tree, &options),
+    }
+    Ok(ExitCode::SUCCESS)
+}

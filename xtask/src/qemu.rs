@@ -1,0 +1,266 @@
+//! One emulated machine: its command line, and what boots on it.
+//!
+//! # Invariants
+//! - Q1: only the emulator's own translator is used (`-accel tcg`): results are the same with and without KVM.
+//! - Q2: the symbol table is the last boot module, with the command line `xeno-symbols`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::tree::Tree;
+
+/// The command line of the symbol table's module (Q2).
+pub const SYMBOLS_NAME: &str = "xeno-symbols";
+
+/// The port of the emulator's exit device; writing `v` ends it with status `2·v + 1`.
+pub const EXIT_PORT: &str = "0xf4";
+
+/// A processor that both old and new emulators get right; newer models trip over emulated SMAP in QEMU 7.2.
+pub const CPU: &str = "Haswell-noTSX";
+
+/// What the machine starts.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// QEMU loads the hypervisor itself, by multiboot1.
+    Direct(Modules),
+    /// A CD image starts it through GRUB, by multiboot2.
+    Iso {
+        /// The image.
+        image: PathBuf,
+        /// UEFI firmware instead of the BIOS.
+        uefi: Option<PathBuf>,
+    },
+}
+
+/// A file for the hypervisor, with its command line.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// The file to load.
+    pub file: PathBuf,
+    /// Its command line.
+    pub arguments: String,
+}
+
+impl Module {
+    /// A module with a command line.
+    pub fn new(file: impl Into<PathBuf>, arguments: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
+            arguments: arguments.into(),
+        }
+    }
+}
+
+/// The hypervisor's command line and its modules, the first of which is the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Modules {
+    /// The hypervisor itself, when it is not the one built here.
+    pub hypervisor: Option<PathBuf>,
+    /// The hypervisor's own words.
+    pub hypervisor_arguments: String,
+    /// Kernel first, then its initial file system.
+    pub modules: Vec<Module>,
+}
+
+/// A machine to be started.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What it starts.
+    pub boot: Boot,
+    /// As QEMU writes it: `512M`, `4G`.
+    pub memory: String,
+    /// Number of processors.
+    pub smp: u32,
+    /// Processor model and flags.
+    pub cpu: String,
+    /// Machine model: `pc` or `q35`.
+    pub model: String,
+    /// Whether a reset ends the emulator instead of starting the machine again.
+    pub no_reboot: bool,
+    /// Whether virtual time counts instructions, so that each run repeats exactly.
+    pub icount: bool,
+    /// How the serial port is connected.
+    pub serial: Serial,
+    /// More words for the emulator, as they are.
+    pub extra: Vec<String>,
+}
+
+/// Where the first serial port goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serial {
+    /// The person's terminal; Ctrl-C belongs to the guest, Ctrl-A x leaves.
+    Terminal,
+    /// Standard input and output as they are.
+    Pipes,
+}
+
+impl Machine {
+    /// A machine of the usual shape.
+    pub fn new(boot: Boot) -> Self {
+        Self {
+            boot,
+            memory: "1G".to_owned(),
+            smp: 1,
+            cpu: CPU.to_owned(),
+            model: "pc".to_owned(),
+            no_reboot: true,
+            icount: false,
+            serial: Serial::Pipes,
+            extra: Vec::new(),
+        }
+    }
+
+    /// The emulator's whole command line.
+    ///
+    /// # Errors
+    /// When a file's name cannot be handed to the emulator.
+    pub fn command(&self, tree: &Tree) -> Result<Command> {
+        let mut command = Command::new("qemu-system-x86_64");
+        // Names beneath `target/` are given relative to it: the tree's own path may hold blanks.
+        command.current_dir(tree.target());
+        command.args([
+            "-machine",
+            &self.model,
+            "-accel",
+            "tcg",
+            "-cpu",
+            &self.cpu,
+            "-m",
+            &self.memory,
+        ]);
+        command.args([
+            "-smp",
+            &self.smp.to_string(),
+            "-display",
+            "none",
+            "-nic",
+            "none",
+            "-no-user-config",
+        ]);
+        command.args([
+            "-device",
+            &format!("isa-debug-exit,iobase={EXIT_PORT},iosize=4"),
+        ]);
+        match self.serial {
+            Serial::Terminal => command.args(["-serial", "mon:stdio"]),
+            Serial::Pipes => command.args(["-serial", "stdio", "-monitor", "none"]),
+        };
+        if self.no_reboot {
+            command.arg("-no-reboot");
+        }
+        if self.icount {
+            command.args([
+                "-icount",
+                "shift=0,sleep=off",
+                "-rtc",
+                "base=2024-01-01,clock=vm",
+                "-seed",
+                "1",
+            ]);
+        }
+        match &self.boot {
+            Boot::Direct(modules) => {
+                let hypervisor = modules
+                    .hypervisor
+                    .clone()
+                    .unwrap_or_else(|| tree.hypervisor());
+                command
+                    .arg("-kernel")
+                    .arg(name_for_qemu(tree, &hypervisor)?);
+                command.args(["-append", &modules.hypervisor_arguments]);
+                if !modules.modules.is_empty() {
+                    command.args(["-initrd", &modules.initrd_argument(tree)?]);
+                }
+            }
+            Boot::Iso { image, uefi } => {
+                command
+                    .args(["-boot", "d", "-cdrom"])
+                    .arg(name_for_qemu(tree, image)?);
+                if let Some(firmware) = uefi {
+                    command.arg("-bios").arg(firmware);
+                }
+            }
+        }
+        command.args(&self.extra);
+        Ok(command)
+    }
+}
+
+impl Modules {
+    /// `FILE words,FILE words`, with the commas inside doubled, as the emulator takes its boot modules.
+    fn initrd_argument(&self, tree: &Tree) -> Result<String> {
+        let mut all = Vec::new();
+        for module in &self.modules {
+            let name = name_for_qemu(tree, &module.file)?;
+            let line = if module.arguments.is_empty() {
+                name
+            } else {
+                format!("{name} {}", module.arguments)
+            };
+            all.push(line.replace(',', ",,"));
+        }
+        Ok(all.join(","))
+    }
+}
+
+/// A file's name as the emulator's module list can express it: it splits at the first blank.
+fn name_for_qemu(tree: &Tree, file: &Path) -> Result<String> {
+    let name = file.strip_prefix(tree.target()).unwrap_or(file);
+    let name = name.to_str().unwrap_or_default();
+    ensure!(
+        !name.is_empty() && !name.contains(char::is_whitespace),
+        "the emulator cannot be given the file name `{}`: use one without blanks",
+        file.display()
+    );
+    Ok(name.to_owned())
+}
+
+/// Joins default words with a person's own, which win over a default of the same name.
+///
+/// `dom0_mem=512M loglvl=all` with `dom0_mem=1G` is `loglvl=all dom0_mem=1G`.
+pub fn merge_words(defaults: &str, own: &str) -> String {
+    let key = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    let own_keys: Vec<String> = own.split_whitespace().map(key).collect();
+    let kept = defaults
+        .split_whitespace()
+        .filter(|word| !own_keys.contains(&key(word)));
+    kept.chain(own.split_whitespace())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_ones_own_replaces_the_default_of_that_name() {
+        assert_eq!(merge_words("a=1 b c=2", "a=3"), "b c=2 a=3");
+        assert_eq!(merge_words("a=1", ""), "a=1");
+        assert_eq!(merge_words("a=1", "a=2 a=3"), "a=2 a=3");
+    }
+
+    #[test]
+    fn commas_in_a_command_line_are_doubled() {
+        let tree = Tree::find().unwrap();
+        let modules = Modules {
+            modules: vec![
+                Module::new("/k", "console=ttyS0,115200"),
+                Module::new("/i", ""),
+            ],
+            ..Modules::default()
+        };
+        assert_eq!(
+            modules.initrd_argument(&tree).unwrap(),
+            "/k console=ttyS0,,115200,/i"
+        );
+    }
+
+    #[test]
+    fn a_file_name_with_a_blank_is_refused() {
+        let tree = Tree::find().unwrap();
+        assert!(name_for_qemu(&tree, Path::new("/some where/kernel")).is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! Each test guest as the initial domain of a machine of its own.
+//!
+//! A guest passes when its console has the line `GUEST PASS name` and the emulator ended by itself with status 0.
+//! One that says `GUEST EXPECT CRASH name` must be crashed by the hypervisor: the emulator then ends through its
+//! exit device, after the hypervisor said which domain it was. `GUEST SKIP name: reason` is a skip.
+//!
+//! A guest says what it needs in comments of its source file, one word a line:
+//! `//! xtask: memory=1G`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::qemu::{Boot, Machine, Module, merge_words};
+use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
+use crate::testing::serial::Session;
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST};
+use crate::tree::Tree;
+use crate::{iso, run};
+
+/// Both forms of the address space a domain may run in, and the smallest tier that tries each.
+const FORMS: &[(&str, Tier)] = &[("yes", Tier::Quick), ("no", Tier::Normal)];
+
+/// What a guest asks of its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wants {
+    memory: String,
+    dom0_memory: String,
+    smp: u32,
+    limit: Duration,
+    append: String,
+    hypervisor: String,
+}
+
+impl Default for Wants {
+    fn default() -> Self {
+        Self {
+            memory: "256M".to_owned(),
+            dom0_memory: "128M".to_owned(),
+            smp: 1,
+            limit: Duration::from_secs(60),
+            append: String::new(),
+            hypervisor: String::new(),
+        }
+    }
+}
+
+/// One case for each guest in the tree and each form.
+///
+/// # Errors
+/// When the tree cannot be read or a guest asks for something unknown.
+pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for name in crate::build::guest_names(tree)? {
+        let source = tree.root().join("tests/guests/src/bin");
+        let wants = read_wants(&source, &name)?;
+        for &(isolate, tier) in FORMS {
+            let (guest, wants) = (name.clone(), wants.clone());
+            cases.push(Case {
+                name: format!("guest {name} (isolate={isolate})"),
+                tier,
+                stage: Stage::Machine,
+                needs: Needs::Guests,
+                run: Box::new(move |context| one(context, &guest, isolate, &wants)),
+            });
+        }
+    }
+    Ok(cases)
+}
+
+fn read_wants(source: &Path, name: &str) -> Result<Wants> {
+    let files = [
+        source.join(format!("{name}.rs")),
+        source.join(name).join("main.rs"),
+    ];
+    let text = files
+        .iter()
+        .find_map(|f| std::fs::read_to_string(f).ok())
+        .unwrap_or_default();
+    parse_wants(&text).with_context(|| format!("the guest {name} asks for something unknown"))
+}
+
+fn parse_wants(text: &str) -> Result<Wants> {
+    let mut wants = Wants::default();
+    for line in text
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("//! xtask:"))
+    {
+        let (key, value) = line
+            .trim()
+            .split_once('=')
+            .context("a line `xtask:` has no `key=value`")?;
+        let text = || value.to_owned();
+        match key {
+            "memory" => wants.memory = text(),
+            "dom0_mem" => wants.dom0_memory = text(),
+            "smp" => wants.smp = value.parse().context("`smp` is not a number")?,
+            "seconds" => {
+                wants.limit =
+                    Duration::from_secs(value.parse().context("`seconds` is not a number")?)
+            }
+            "append" => wants.append = text(),
+            "hv" => wants.hypervisor = text(),
+            _ => bail!("there is no `xtask: {key}`"),
+        }
+    }
+    Ok(wants)
+}
+
+fn one(context: &Context, name: &str, isolate: &str, wants: &Wants) -> Outcome {
+    let tree = &context.tree;
+    let defaults = format!(
+        "{} isolate={isolate}",
+        run::hypervisor_arguments(&wants.dom0_memory)
+    );
+    let contents = iso::Contents {
+        hypervisor_arguments: merge_words(&defaults, &wants.hypervisor),
+        kernel: Module::new(tree.guests().join(name), wants.append.clone()),
+        initrd: None,
+    };
+    let modules = run::direct(tree, &contents, context.other_hypervisor.as_deref());
+    let machine = Machine {
+        memory: wants.memory.clone(),
+        smp: wants.smp,
+        ..Machine::new(Boot::Direct(modules))
+    };
+    let log = format!("guest {name} isolate={isolate}");
+    let mut session = match Session::start(tree, &machine, &log) {
+        Ok(session) => session,
+        Err(error) => return Outcome::failed("not started", format!("{error:#}")),
+    };
+    let ended = match context.other_hypervisor {
+        None => session.wait(wants.limit),
+        Some(_) => ended_elsewhere(&mut session, wants.limit),
+    };
+    match ended {
+        Err(error) => Outcome::failed(format!("{error:#}"), session.report(tree)),
+        Ok(status) => match judge(&session.text(), name, status) {
+            Verdict::Passed(note) => Outcome::passed(note),
+            Verdict::Skipped(reason) => Outcome::skipped(reason),
+            Verdict::Failed(why) => Outcome::failed(why, session.report(tree)),
+        },
+    }
+}
+
+/// Another hypervisor that we compare with halts instead of ending the emulator, and says so.
+fn ended_elsewhere(session: &mut Session, limit: Duration) -> Result<i32> {
+    let said = session.expect(r"Hardware Dom0 \w+|Domain 0 crashed", limit)?;
+    Ok(if said.ends_with("halted") {
+        0
+    } else {
+        EXIT_BY_PORT_AT_LEAST
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed(String),
+    Skipped(String),
+    Failed(String),
+}
+
+/// What a console and the emulator's status say about a guest.
+fn judge(console: &str, name: &str, status: i32) -> Verdict {
+    // The hypervisor may put a prefix of its own before a domain's line.
+    let line = |wanted: &str| {
+        console.lines().map(str::trim_end).find(|l| {
+            l.strip_suffix(wanted)
+                .is_some_and(|before| before.is_empty() || before.ends_with(' '))
+        })
+    };
+    if let Some(failure) = console.lines().find(|l| l.contains("GUEST FAIL ")) {
+        return Verdict::Failed(failure.trim().to_owned());
+    }
+    if let Some((_, reason)) = console
+        .lines()
+        .find_map(|l| l.split_once(&format!("GUEST SKIP {name}")))
+    {
+        return Verdict::Skipped(reason.trim_start_matches([':', ' ']).to_owned());
+    }
+    if line(&format!("GUEST EXPECT CRASH {name}")).is_some() {
+        return if status < EXIT_BY_PORT_AT_LEAST {
+            Verdict::Failed(format!(
+                "should have been crashed, and the emulator ended with status {status}"
+            ))
+        } else if console.to_lowercase().contains("panic") {
+            Verdict::Failed("the hypervisor itself panicked".to_owned())
+        } else {
+            Verdict::Passed("crashed, as it should be".to_owned())
+        };
+    }
+    match (line(&format!("GUEST PASS {name}")), status) {
+        (Some(_), 0) => Verdict::Passed(checks(console, name)),
+        (Some(_), status) => Verdict::Failed(format!(
+            "passed, yet the emulator ended with status {status}"
+        )),
+        (None, status) => Verdict::Failed(format!("no line `GUEST PASS {name}`, status {status}")),
+    }
+}
+
+/// The guest's own count, `name: 12 checks`, for its line.
+fn checks(console: &str, name: &str) -> String {
+    let prefix = format!("{name}: ");
+    console
+        .lines()
+        .filter_map(|l| l.split_once(&prefix))
+        .map(|(_, rest)| rest.trim())
+        .find(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(" checks"))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_needs_the_line_and_a_clean_end() {
+        let console = "booting\nhello: 3 checks\nGUEST PASS hello\n";
+        assert_eq!(
+            judge(console, "hello", 0),
+            Verdict::Passed("3 checks".to_owned())
+        );
+        assert!(matches!(judge(console, "hello", 3), Verdict::Failed(_)));
+        assert!(matches!(judge(console, "hell", 0), Verdict::Failed(_)));
+        assert!(matches!(
+            judge("GUEST FAIL hello: x\nGUEST PASS hello", "hello", 0),
+            Verdict::Failed(_)
+        ));
+    }
+
+    #[test]
+    fn a_guest_that_must_crash_does_not_pass_by_powering_off() {
+        let console = "GUEST EXPECT CRASH bad\n";
+        assert!(matches!(judge(console, "bad", 0), Verdict::Failed(_)));
+        assert!(matches!(judge(console, "bad", 1), Verdict::Failed(_)));
+        assert!(matches!(judge(console, "bad", 3), Verdict::Passed(_)));
+    }
+
+    #[test]
+    fn a_guest_asks_for_its_machine_in_comments() {
+        let wants =
+            parse_wants("//! Words.\n//! xtask: memory=1G\n//! xtask: append=a=b c\n").unwrap();
+        assert_eq!(
+            (wants.memory.as_str(), wants.append.as_str()),
+            ("1G", "a=b c")
+        );
+        assert!(parse_wants("//! xtask: colour=red").is_err());
+    }
+}

@@ -1,0 +1,285 @@
+//! `cargo xtask test`: what is tried, in tiers.
+//!
+//! Three kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), and the stock kernel or
+//! what should have been one (`stories`, `bad_input`). Each is a table or is read from the tree, so that a new
+//! case is one row and cannot be forgotten.
+
+mod bad_input;
+mod checks;
+mod console_shell;
+mod guests;
+mod runner;
+mod serial;
+mod stories;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::provision::{self, Need};
+use crate::testing::runner::{Case, Needs, Outcome, Reporter, Tier};
+use crate::toolchain::BareMetal;
+use crate::tree::Tree;
+use crate::{build, initrd, iso, kernel};
+
+/// The emulator's exit device never gives less than this for a failure: status 1 is the emulator's own.
+const EXIT_BY_PORT_AT_LEAST: i32 = 3;
+
+/// Options of `cargo xtask test`.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// What a person runs before each commit: at most five minutes
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// The long forms and the whole matrix
+    #[arg(long)]
+    full: bool,
+    /// Run only the tests whose name has this in it, of every tier
+    #[arg(long, value_name = "PATTERN")]
+    only: Option<String>,
+    /// Say what would be run, and run nothing
+    #[arg(long)]
+    list: bool,
+    /// One JSON object a line on standard output; what a person reads goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// Another hypervisor instead of ours where the emulator starts it itself, to compare with
+    #[arg(long, value_name = "FILE")]
+    hypervisor: Option<PathBuf>,
+}
+
+/// What cases work with.
+pub struct Context {
+    /// The source tree and what is built from it.
+    pub tree: Tree,
+    /// The stock system, when it could be had.
+    pub system: Option<System>,
+    /// Another hypervisor to compare with.
+    pub other_hypervisor: Option<PathBuf>,
+    /// Why the hypervisor, the guests or the system are not there.
+    missing: Missing,
+    images: Mutex<Vec<PathBuf>>,
+}
+
+/// The stock kernel in its two forms and an initial file system.
+pub struct System {
+    /// As shipped.
+    pub vmlinuz: PathBuf,
+    /// Unpacked.
+    pub vmlinux: PathBuf,
+    /// A shell.
+    pub initrd: PathBuf,
+}
+
+#[derive(Default)]
+struct Missing {
+    hypervisor: Option<String>,
+    guests: Option<String>,
+    system: Option<String>,
+}
+
+impl Context {
+    /// Why a case cannot be tried.
+    pub fn missing(&self, needs: Needs) -> Option<String> {
+        let Missing {
+            hypervisor,
+            guests,
+            system,
+        } = &self.missing;
+        let reasons: &[&Option<String>] = match needs {
+            Needs::Tree => &[],
+            Needs::Hypervisor => &[hypervisor],
+            Needs::Guests => &[hypervisor, guests],
+            Needs::System | Needs::Image => &[hypervisor, system],
+        };
+        reasons.iter().find_map(|reason| reason.as_ref()).cloned()
+    }
+
+    /// Makes a CD image unless this run already made it.
+    ///
+    /// # Errors
+    /// As [`iso::build`].
+    pub fn build_image_once(&self, contents: &iso::Contents, image: &Path) -> Result<()> {
+        let mut made = self
+            .images
+            .lock()
+            .map_err(|_| anyhow::anyhow!("another image's making was cut short"))?;
+        if !made.iter().any(|m| m == image) {
+            iso::build(&self.tree, contents, image)?;
+            made.push(image.to_path_buf());
+        }
+        Ok(())
+    }
+}
+
+/// Runs the tests that the options select; the status is a failure's if one failed.
+///
+/// # Errors
+/// When the tree's tests cannot be listed, or a tool is missing and may not be installed.
+pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
+    let cases = select(tree, options)?;
+    if options.list {
+        for case in &cases {
+            println!("{}", case.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if cases.is_empty() {
+        bail!(
+            "no test's name has `{}` in it: `cargo xtask test --full --list` names them all",
+            pattern(options)
+        );
+    }
+    provision::ensure(&tools(&cases))?;
+    let preparations = preparations(&cases);
+    let reporter = Reporter::new(preparations.len() + cases.len(), options.json);
+    let mut context = Context {
+        tree: tree.clone(),
+        system: None,
+        other_hypervisor: options
+            .hypervisor
+            .as_ref()
+            .map(std::fs::canonicalize)
+            .transpose()?,
+        missing: Missing::default(),
+        images: Mutex::default(),
+    };
+    for preparation in preparations {
+        prepare(&mut context, preparation, &reporter);
+    }
+    reporter.run(&context, cases);
+    Ok(if reporter.close() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn pattern(options: &Options) -> &str {
+    options.only.as_deref().unwrap_or_default()
+}
+
+fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
+    let tier = match (options.quick, options.full) {
+        (true, _) => Tier::Quick,
+        (_, true) => Tier::Full,
+        _ if options.only.is_some() => Tier::Full,
+        _ => Tier::Normal,
+    };
+    let mut cases = checks::cases();
+    cases.extend(guests::cases(tree)?);
+    cases.extend(bad_input::cases());
+    cases.extend(stories::cases());
+    cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
+    Ok(cases)
+}
+
+/// The programs that these cases call for.
+fn tools(cases: &[Case]) -> Vec<Need> {
+    let mut tools = vec![Need::BareMetal, Need::BareMetalLints, Need::PublicHeaders];
+    let wants = |needs: &[Needs]| cases.iter().any(|case| needs.contains(&case.needs));
+    if wants(&[
+        Needs::Hypervisor,
+        Needs::Guests,
+        Needs::System,
+        Needs::Image,
+    ]) {
+        tools.push(Need::Qemu);
+    }
+    if wants(&[Needs::System, Needs::Image]) {
+        tools.extend([Need::Xz, Need::Busybox]);
+    }
+    if wants(&[Needs::Image]) {
+        tools.push(Need::Grub);
+    }
+    tools
+}
+
+/// What is made before the cases run; each is told about like a case, because a broken build is a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preparation {
+    Hypervisor,
+    Guests,
+    System,
+}
+
+fn preparations(cases: &[Case]) -> Vec<Preparation> {
+    let wants = |needs: &[Needs]| cases.iter().any(|case| needs.contains(&case.needs));
+    let mut all = Vec::new();
+    if wants(&[
+        Needs::Hypervisor,
+        Needs::Guests,
+        Needs::System,
+        Needs::Image,
+    ]) {
+        all.push(Preparation::Hypervisor);
+    }
+    if wants(&[Needs::Guests]) {
+        all.push(Preparation::Guests);
+    }
+    if wants(&[Needs::System, Needs::Image]) {
+        all.push(Preparation::System);
+    }
+    all
+}
+
+fn prepare(context: &mut Context, preparation: Preparation, reporter: &Reporter) {
+    let started = Instant::now();
+    let (name, result) = match preparation {
+        Preparation::Hypervisor => ("build the hypervisor", build_hypervisor(&context.tree)),
+        Preparation::Guests => ("build the test guests", build_guests(&context.tree)),
+        Preparation::System => ("fetch the stock kernel", fetch_system(context)),
+    };
+    let outcome = match &result {
+        Ok(note) => Outcome::passed(note.clone()),
+        Err(error) => Outcome::failed("", format!("{error:#}")),
+    };
+    if result.is_err() {
+        let (slot, reason) = match preparation {
+            Preparation::Hypervisor => (
+                &mut context.missing.hypervisor,
+                "the hypervisor was not built",
+            ),
+            Preparation::Guests => (
+                &mut context.missing.guests,
+                "the test guests were not built",
+            ),
+            Preparation::System => (&mut context.missing.system, "the stock kernel is not there"),
+        };
+        *slot = Some(reason.to_owned());
+    }
+    reporter.tell(name, &outcome, started.elapsed().as_secs_f64());
+}
+
+fn build_hypervisor(tree: &Tree) -> Result<String> {
+    build::hypervisor(tree, &BareMetal::find(tree)?)?;
+    let size = std::fs::metadata(tree.hypervisor())?.len();
+    Ok(format!("{} KiB", size.div_ceil(1024)))
+}
+
+fn build_guests(tree: &Tree) -> Result<String> {
+    let built = build::guests(tree, &BareMetal::find(tree)?)?;
+    Ok(format!("{} guests", built.len()))
+}
+
+fn fetch_system(context: &mut Context) -> Result<String> {
+    let vmlinuz = kernel::stock(&context.tree)?;
+    let vmlinux = kernel::unpacked(&vmlinuz)?;
+    let initrd = initrd::build(&context.tree)?;
+    let name = vmlinuz
+        .parent()
+        .and_then(Path::file_name)
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    context.system = Some(System {
+        vmlinuz,
+        vmlinux,
+        initrd,
+    });
+    Ok(name)
+}

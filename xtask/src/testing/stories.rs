@@ -1,0 +1,332 @@
+//! The stock kernel on our ring 0, told as short stories over its serial console.
+//!
+//! A story is a row of [`STORIES`]: which machine, which form of the kernel, which way of booting, and a script.
+//! A new case is one row more.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::qemu::{Boot, Machine, Module, merge_words};
+use crate::testing::console_shell::{Shell, Try, a_try};
+use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
+use crate::testing::serial::Session;
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST};
+use crate::{iso, run};
+
+/// The form in which the kernel is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    /// Unpacked on the host: the quickest to boot.
+    Elf,
+    /// As the distribution ships it.
+    BzImage,
+}
+
+/// How the hypervisor is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By the emulator itself, multiboot1.
+    Direct,
+    /// From a CD through GRUB under SeaBIOS, multiboot2.
+    Iso,
+}
+
+/// What is done at the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Script {
+    /// Everything in [`COMMANDS`], time, Ctrl-C, then power off.
+    Tour,
+    /// A look around, then power off.
+    Glance,
+    /// A look around, then `reboot`, until the machine starts again.
+    Reboot,
+}
+
+struct Story {
+    tier: Tier,
+    way: Way,
+    kernel: Kernel,
+    isolate: &'static str,
+    memory: &'static str,
+    dom0_memory: &'static str,
+    model: &'static str,
+    script: Script,
+}
+
+const fn story(
+    tier: Tier,
+    way: Way,
+    kernel: Kernel,
+    isolate: &'static str,
+    script: Script,
+) -> Story {
+    Story {
+        tier,
+        way,
+        kernel,
+        isolate,
+        memory: "1G",
+        dom0_memory: "512M",
+        model: "pc",
+        script,
+    }
+}
+
+const fn sized(
+    tier: Tier,
+    isolate: &'static str,
+    memory: &'static str,
+    dom0_memory: &'static str,
+) -> Story {
+    Story {
+        memory,
+        dom0_memory,
+        ..story(tier, Way::Direct, Kernel::Elf, isolate, Script::Glance)
+    }
+}
+
+const STORIES: &[Story] = &[
+    story(Tier::Quick, Way::Direct, Kernel::Elf, "yes", Script::Tour),
+    story(Tier::Quick, Way::Direct, Kernel::Elf, "no", Script::Glance),
+    story(Tier::Normal, Way::Direct, Kernel::Elf, "no", Script::Tour),
+    story(
+        Tier::Normal,
+        Way::Direct,
+        Kernel::BzImage,
+        "yes",
+        Script::Reboot,
+    ),
+    story(
+        Tier::Normal,
+        Way::Iso,
+        Kernel::BzImage,
+        "yes",
+        Script::Glance,
+    ),
+    sized(Tier::Normal, "yes", "512M", "320M"),
+    story(
+        Tier::Full,
+        Way::Direct,
+        Kernel::BzImage,
+        "no",
+        Script::Reboot,
+    ),
+    story(
+        Tier::Full,
+        Way::Direct,
+        Kernel::BzImage,
+        "yes",
+        Script::Tour,
+    ),
+    story(Tier::Full, Way::Iso, Kernel::BzImage, "no", Script::Tour),
+    story(Tier::Full, Way::Iso, Kernel::BzImage, "yes", Script::Reboot),
+    sized(Tier::Full, "no", "512M", "320M"),
+    sized(Tier::Full, "yes", "4G", "2G"),
+    sized(Tier::Full, "no", "4G", "2G"),
+    sized(Tier::Full, "yes", "20G", "1G"),
+    sized(Tier::Full, "no", "20G", "1G"),
+    Story {
+        model: "q35",
+        ..story(Tier::Full, Way::Direct, Kernel::Elf, "yes", Script::Glance)
+    },
+];
+
+/// Enough to see that the right thing runs.
+const GLANCE: &[Try] = &[
+    a_try("uname -a", r"^Linux xeno \d+\.\d+.* x86_64 GNU/Linux", 20),
+    a_try("cat /sys/hypervisor/type", r"^xen$", 20),
+];
+
+/// What a person would try first, and a little more than that.
+const COMMANDS: &[Try] = &[
+    a_try("cat /proc/cpuinfo", r"(?m)^model name\s*: \S", 20),
+    a_try("cat /proc/interrupts", r"(?m)^ *\d+: +[1-9]\d* .*timer", 20),
+    a_try("free -m", r"(?m)^Mem: +[1-9]", 20),
+    a_try(
+        r#"echo $((6 * 7)) $(awk 'BEGIN { printf "%.4f", 355 / 113 }')"#,
+        r"^42 3\.1416$",
+        20,
+    ),
+    a_try(
+        "i=0; while [ $i -lt 1000 ] && /bin/true; do i=$((i+1)); done; echo ran $i",
+        r"(?m)^ran 1000$",
+        240,
+    ),
+    a_try(
+        "dd if=/dev/zero of=/tmp/zeros bs=64k count=256 2>/dev/null; md5sum < /tmp/zeros; rm /tmp/zeros",
+        r"2c7ab85a893283e98c931e9511add182",
+        120,
+    ),
+    a_try(
+        "dd if=/dev/zero bs=4k count=256 2>/dev/null | gzip -c | gzip -dc | wc -c",
+        r"(?m)^1048576$",
+        60,
+    ),
+    a_try(
+        "sh -c 'kill -SEGV $$'; echo status $?",
+        r"(?m)^status 139$",
+        20,
+    ),
+];
+
+/// From power-on to a prompt; the packed form spends most of it unpacking under emulation.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+
+/// One case for each story.
+pub fn cases() -> Vec<Case> {
+    STORIES
+        .iter()
+        .map(|story| Case {
+            name: story.name(),
+            tier: story.tier,
+            stage: Stage::Machine,
+            needs: if story.way == Way::Iso {
+                Needs::Image
+            } else {
+                Needs::System
+            },
+            run: Box::new(move |context| story.play(context)),
+        })
+        .collect()
+}
+
+impl Story {
+    fn name(&self) -> String {
+        let script = match self.script {
+            Script::Tour => "a tour of the shell",
+            Script::Glance => "boot and power off",
+            Script::Reboot => "boot and reboot",
+        };
+        let way = if self.way == Way::Iso {
+            "CD under SeaBIOS"
+        } else {
+            "emulator's loader"
+        };
+        let kernel = if self.kernel == Kernel::Elf {
+            "ELF"
+        } else {
+            "bzImage"
+        };
+        let model = if self.model == "pc" {
+            String::new()
+        } else {
+            format!(", {}", self.model)
+        };
+        format!(
+            "story {script} ({way}, {kernel}, {}{model}, isolate={})",
+            self.memory, self.isolate
+        )
+    }
+
+    fn play(&self, context: &Context) -> Outcome {
+        if let Some(reason) = self.impossible_here() {
+            return Outcome::skipped(reason);
+        }
+        let mut session = match self
+            .machine(context)
+            .and_then(|m| Session::start(&context.tree, &m, &self.name()))
+        {
+            Ok(session) => session,
+            Err(error) => return Outcome::failed("not started", format!("{error:#}")),
+        };
+        match self.act(&mut session) {
+            Ok(note) => Outcome::passed(note),
+            Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
+        }
+    }
+
+    /// A machine larger than ours would swap, or be refused.
+    fn impossible_here(&self) -> Option<String> {
+        let wanted_gib: u64 = self.memory.strip_suffix('G')?.parse().ok()?;
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+        let have_gib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? / (1024 * 1024);
+        (have_gib < wanted_gib)
+            .then(|| format!("a machine of {} on one of {have_gib} GiB", self.memory))
+    }
+
+    fn machine(&self, context: &Context) -> Result<Machine> {
+        let system = context
+            .system
+            .as_ref()
+            .context("the stock kernel is not there")?;
+        let kernel = if self.kernel == Kernel::Elf {
+            &system.vmlinux
+        } else {
+            &system.vmlinuz
+        };
+        let contents = iso::Contents {
+            hypervisor_arguments: merge_words(
+                &run::hypervisor_arguments(self.dom0_memory),
+                &format!("isolate={}", self.isolate),
+            ),
+            kernel: Module::new(kernel, run::KERNEL_ARGUMENTS),
+            initrd: Some(system.initrd.clone()),
+        };
+        let boot = match self.way {
+            Way::Direct => Boot::Direct(run::direct(
+                &context.tree,
+                &contents,
+                context.other_hypervisor.as_deref(),
+            )),
+            Way::Iso => {
+                let image = context
+                    .tree
+                    .out()
+                    .join(format!("test-isolate-{}.iso", self.isolate));
+                context.build_image_once(&contents, &image)?;
+                Boot::Iso { image, uefi: None }
+            }
+        };
+        Ok(Machine {
+            memory: self.memory.to_owned(),
+            model: self.model.to_owned(),
+            // A machine that resets where nobody asked for it ends, and is found out by how it ended.
+            no_reboot: self.script != Script::Reboot,
+            ..Machine::new(boot)
+        })
+    }
+
+    fn act(&self, session: &mut Session) -> Result<String> {
+        let mut shell = Shell::at_prompt(session, BOOT_LIMIT)?;
+        let booted = shell.seconds_to_prompt();
+        shell.try_all(GLANCE)?;
+        if self.script == Script::Tour {
+            shell.try_all(COMMANDS)?;
+            shell.time_passes_as_it_should()?;
+            shell.ctrl_c_interrupts()?;
+        }
+        shell.kernel_has_no_complaint()?;
+        match self.script {
+            Script::Reboot => reboot(session)?,
+            Script::Tour | Script::Glance => power_off(session)?,
+        }
+        Ok(format!("prompt after {booted:.1} s"))
+    }
+}
+
+fn power_off(session: &mut Session) -> Result<()> {
+    session.send("poweroff\n")?;
+    let status = session
+        .wait(Duration::from_secs(60))
+        .context("after poweroff")?;
+    ensure!(
+        status == 0,
+        "the emulator ended with status {status} after poweroff{}",
+        if status >= EXIT_BY_PORT_AT_LEAST {
+            " (through its exit device, as for a failure)"
+        } else {
+            ""
+        }
+    );
+    Ok(())
+}
+
+fn reboot(session: &mut Session) -> Result<()> {
+    session.send("reboot\n")?;
+    session
+        .expect("Linux version ", BOOT_LIMIT)
+        .context("after reboot the kernel did not start again")?;
+    Ok(())
+}
