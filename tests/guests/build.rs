@@ -8,8 +8,13 @@ fn main() {
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return; // A host build only type-checks and lints the guests.
     }
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the manifest directory"));
-    println!("cargo:rustc-link-arg-bins=-T{}", root.join("guest.ld").display());
+    let root = PathBuf::from(
+        env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the manifest directory"),
+    );
+    println!(
+        "cargo:rustc-link-arg-bins=-T{}",
+        root.join("guest.ld").display()
+    );
     for argument in ["-no-pie", "--build-id=none", "-z", "max-page-size=4096"] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }

@@ -128,7 +128,7 @@ fn find_deb(dir: &Path, package: &str, version: &str) -> Option<PathBuf> {
 
 /// Takes the boot files out of the package; its 400 MB of drivers stay packed.
 fn unpack_boot_files(deb: &Path, dir: &Path) -> Result<()> {
-    let staged = dir.with_extension(format!("new{}", std::process::id()));
+    let staged = dir.with_file_name(format!("unpacking-{}", std::process::id()));
     std::fs::create_dir_all(&staged)
         .with_context(|| format!("{} cannot be made", staged.display()))?;
     let mut contents = Command::new("dpkg-deb")
@@ -138,19 +138,23 @@ fn unpack_boot_files(deb: &Path, dir: &Path) -> Result<()> {
         .spawn()
         .context("dpkg-deb cannot be started")?;
     let pipe = contents.stdout.take().context("dpkg-deb has no output")?;
-    shell::run(
+    let unpacked = shell::run(
         Command::new("tar")
             .arg("-xC")
             .arg(&staged)
             .arg("./boot")
             .stdin(pipe),
-    )?;
-    let status = contents.wait()?;
-    if !status.success() {
+    );
+    if !contents.wait()?.success() {
         // A download that was cut short must not be found again.
         std::fs::remove_file(deb)?;
-        bail!("{} was not a whole package and is removed: try again", deb.display());
+        std::fs::remove_dir_all(&staged)?;
+        bail!(
+            "{} was not a whole package and is removed: try again",
+            deb.display()
+        );
     }
+    unpacked?;
 
     let boot = staged.join("boot");
     let mut vmlinuz = None;

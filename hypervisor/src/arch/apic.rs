@@ -117,7 +117,7 @@ pub fn init_bsp(platform: &Platform) {
         registers
     });
     DEADLINE_MODE.store(features.ecx >> 24 & 1 == 1, Ordering::Relaxed);
-    init_this_cpu(platform, None);
+    init_this_cpu(platform);
     info!(
         "local APIC: id {}, version {:#x}, {}, {} timer",
         id(),
@@ -131,9 +131,8 @@ pub fn init_bsp(platform: &Platform) {
     );
 }
 
-/// Sets up the APIC of the CPU this runs on. `acpi_id` is its ACPI id, `None` where only lines wired alike on all
-/// CPUs matter.
-pub fn init_this_cpu(platform: &Platform, acpi_id: Option<u32>) {
+/// Sets up the APIC of the CPU this runs on.
+pub fn init_this_cpu(platform: &Platform) {
     let mut base = cpu::rdmsr(msr::APIC_BASE) | BASE_ENABLED;
     if access().is_none() {
         // Both bits at once is not a legal step from "off", but firmware leaves the APIC on.
@@ -158,7 +157,7 @@ pub fn init_this_cpu(platform: &Platform, acpi_id: Option<u32>) {
     write(register::SPURIOUS, SOFTWARE_ENABLE | u32::from(SPURIOUS));
     write(register::TASK_PRIORITY, 0);
     acknowledge_leftovers();
-    set_up_nmi_lines(platform, acpi_id);
+    set_up_nmi_lines(platform);
     write(register::LVT_ERROR, u32::from(ERROR));
     let _ = read_error();
     set_up_timer();
@@ -176,8 +175,15 @@ fn acknowledge_leftovers() {
     }
 }
 
-fn set_up_nmi_lines(platform: &Platform, acpi_id: Option<u32>) {
+fn set_up_nmi_lines(platform: &Platform) {
+    let this = id();
+    let acpi_id = platform
+        .cpus
+        .iter()
+        .find(|cpu| cpu.apic_id == this)
+        .map(|cpu| cpu.acpi_id);
     for nmi in &platform.local_nmis {
+        // An entry without an id is for every CPU.
         if nmi.acpi_id.is_some() && nmi.acpi_id != acpi_id {
             continue;
         }

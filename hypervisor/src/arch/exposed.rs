@@ -313,6 +313,7 @@ pub fn activate(id: u32) {
             cs = in(reg) u64::from(selector::RING0_CODE),
             t = out(reg) _,
         );
+        cpu::wrmsr(msr::EFER, cpu::rdmsr(msr::EFER) | EFER_SCE);
         let star = u64::from(selector::SYSRET_BASE) << 48 | u64::from(selector::RING0_CODE) << 32;
         cpu::wrmsr(msr::STAR, star);
         cpu::wrmsr(msr::LSTAR, in_block(base, link_address!(syscall_entry)));
@@ -337,6 +338,8 @@ pub fn set_entry(id: u32, ring0_root: u64, transit: u64) {
     phys::write_u64(frame.0 * PAGE + data::TRANSIT, transit);
 }
 
+/// EFER: `syscall` is an instruction.
+const EFER_SCE: u64 = 1;
 /// Flags that `syscall` clears: TF, IF, DF, IOPL, NT, AC.
 const SYSCALL_CLEARS: u64 = 0x4_7700;
 

@@ -39,6 +39,8 @@ pub fn set_serving_nobody() {
 static REPORTING: AtomicBool = AtomicBool::new(false);
 /// Which CPU reports (its initial APIC id).
 static REPORTER: AtomicU32 = AtomicU32::new(u32::MAX);
+/// Where the log ended when the report began.
+static LOG_END: AtomicU64 = AtomicU64::new(0);
 /// How often the reporter came here.
 static ENTRIES: AtomicU32 = AtomicU32::new(0);
 
@@ -66,7 +68,7 @@ fn begin() {
     }
     REPORTING.store(true, Ordering::Release);
     match ENTRIES.fetch_add(1, Ordering::AcqRel) {
-        0 => {}
+        0 => LOG_END.store(log::end_of_ring(), Ordering::Relaxed),
         1 => {
             say!("\n(xeno) another fault while the first was reported; the report ends here\n");
             power::halt(true)
@@ -118,7 +120,7 @@ fn finish() -> ! {
         NOBODY => say!("serving no domain\n"),
         who => say!("serving domain {}, vCPU {}\n", who >> 32, who as u32),
     }
-    log::show_hidden_tail(TAIL);
+    log::show_hidden_tail(TAIL, LOG_END.load(Ordering::Relaxed));
     say!("(xeno) end of report\n");
     power::halt(true)
 }

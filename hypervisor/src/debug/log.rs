@@ -107,9 +107,9 @@ pub fn end_of_ring() -> u64 {
     WRITTEN.load(Ordering::Acquire)
 }
 
-/// Shows the ring's last `bytes`, if any message among them was not shown when it was written. For crash reports.
-pub fn show_hidden_tail(bytes: u64) {
-    let end = WRITTEN.load(Ordering::Acquire);
+/// Shows the ring's last `bytes` up to offset `end`, if any message among them was not shown when it was written.
+/// For crash reports.
+pub fn show_hidden_tail(bytes: u64, end: u64) {
     let mut at = end.saturating_sub(bytes.min(RING_BYTES));
     if HIDDEN.load(Ordering::Relaxed) <= at {
         return;

@@ -39,7 +39,7 @@ pub struct Timing {
 }
 
 static TIMING: Once<Timing> = Once::new();
-/// Seconds since 1970 when the clock read zero.
+/// Nanoseconds since 1970 when the clock read zero.
 static WALL_BASE_NS: AtomicU64 = AtomicU64::new(0);
 
 /// There is nothing to tell time by.
@@ -303,8 +303,9 @@ pub fn now_ns() -> u64 {
         .map_or(0, |timing| timing.clock.now_ns(cpu::rdtsc()))
 }
 
-/// Makes this CPU's timer interrupt when the clock has reached `ns`, at once if it has. A deadline beyond the
-/// counter's reach (seconds) interrupts early: whoever handles it looks at the clock and asks again.
+/// Makes this CPU's timer interrupt when the clock has reached `ns`, at once if it has. Outside deadline mode the
+/// interrupt may come early, by the measurement's error (millionths of the wait) or because the deadline lies beyond
+/// the counter's reach (seconds): whoever handles it looks at the clock and asks again.
 #[inline]
 pub fn set_deadline(ns: u64) {
     let Some(timing) = TIMING.get() else {

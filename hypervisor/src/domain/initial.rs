@@ -63,7 +63,7 @@ impl fmt::Display for BuildError {
                 f,
                 "no kernel: the boot loader passed no module; name a Linux kernel as the first module (QEMU: -initrd \"KERNEL ARGS,INITRD\")"
             ),
-            BuildError::Kernel(e) => write!(f, "module 1: {e}"),
+            BuildError::Kernel(e) => write!(f, "{e}"),
             BuildError::NoRoom { what, need, have } => write!(
                 f,
                 "{what} does not fit: it needs {} MiB and {} MiB are free; give the machine more memory or ask for less",
@@ -460,7 +460,12 @@ fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, BuildError>
         "domain 0: {} address space",
         if isolated { "isolated" } else { "shared" }
     );
-    event::prepare(domain);
+    if !event::prepare(domain) {
+        return Err(BuildError::NoFrame);
+    }
+    // The control domain's own wired interrupts, one number each.
+    let pirqs = alloc::vec![None; device::pirq::MAX as usize].into_boxed_slice();
+    domain.events.lock().set_pirqs(Box::leak(pirqs));
     // Upcalls are masked until the guest says otherwise.
     for id in 0..32u64 {
         phys::write_u64(shared_info.0 * PAGE + id * 64, 0x100);

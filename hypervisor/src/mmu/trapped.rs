@@ -18,9 +18,9 @@ enum Form {
     Store(u64),
     /// `xchg r64, m64`: the old entry goes to the register.
     Exchange(u8),
-    /// `lock and m8, imm8` at byte `n` of the entry.
+    /// `(lock) and m8, imm8` at byte `n` of the entry.
     AndByte { byte: u32, mask: u8 },
-    /// `lock btr m64, imm8`: carry is the old bit.
+    /// `(lock) btr m64, imm8`: carry is the old bit.
     ResetBit(u32),
 }
 
@@ -46,8 +46,9 @@ fn operand_len(bytes: &[u8]) -> Option<usize> {
 }
 
 fn decode(g: &Guest<'_>, bytes: &[u8], fault: u64) -> Option<Decoded> {
-    let lock = *bytes.first()? == 0xf0;
-    let mut at = usize::from(lock);
+    // A kernel that found one CPU has patched its lock prefixes to segment prefixes without effect.
+    let locked = matches!(*bytes.first()?, 0xf0 | 0x3e);
+    let mut at = usize::from(locked);
     let mut rex = 0;
     let first = *bytes.get(at)?;
     if first & 0xf0 == 0x40 {
@@ -58,7 +59,7 @@ fn decode(g: &Guest<'_>, bytes: &[u8], fault: u64) -> Option<Decoded> {
     let opcode = *bytes.get(at)?;
     at += 1;
     if opcode == 0x0f {
-        if !lock || !wide || *bytes.get(at)? != 0xba {
+        if !wide || *bytes.get(at)? != 0xba {
             return None;
         }
         at += 1;
@@ -78,7 +79,7 @@ fn decode(g: &Guest<'_>, bytes: &[u8], fault: u64) -> Option<Decoded> {
     let register = (*operand.first()? >> 3 & 7) | (rex & 4) << 1;
     let aligned = fault.is_multiple_of(8);
     match opcode {
-        0x89 if wide && !lock && aligned => Some(Decoded {
+        0x89 if wide && !locked && aligned => Some(Decoded {
             form: Form::Store(g.regs.general(register)),
             len: end,
         }),
@@ -86,7 +87,7 @@ fn decode(g: &Guest<'_>, bytes: &[u8], fault: u64) -> Option<Decoded> {
             form: Form::Exchange(register),
             len: end,
         }),
-        0xc7 if wide && !lock && aligned && register & 7 == 0 => {
+        0xc7 if wide && !locked && aligned && register & 7 == 0 => {
             let immediate: [u8; 4] = bytes.get(end..end + 4)?.try_into().ok()?;
             let value = i64::from(i32::from_le_bytes(immediate)) as u64;
             Some(Decoded {
@@ -94,7 +95,7 @@ fn decode(g: &Guest<'_>, bytes: &[u8], fault: u64) -> Option<Decoded> {
                 len: end + 4,
             })
         }
-        0x80 if lock && register & 7 == 4 => Some(Decoded {
+        0x80 if register & 7 == 4 => Some(Decoded {
             form: Form::AndByte {
                 byte: (fault & 7) as u32,
                 mask: *bytes.get(end)?,

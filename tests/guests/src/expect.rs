@@ -41,17 +41,29 @@ pub struct Expected {
 impl Expected {
     /// A fault without error code.
     pub const fn fault(vector: u16) -> Self {
-        Self { vector, error: None, advance: 0 }
+        Self {
+            vector,
+            error: None,
+            advance: 0,
+        }
     }
 
     /// A fault with this error code.
     pub const fn fault_code(vector: u16, error: u64) -> Self {
-        Self { vector, error: Some(error), advance: 0 }
+        Self {
+            vector,
+            error: Some(error),
+            advance: 0,
+        }
     }
 
     /// A trap reported after `advance` bytes.
     pub const fn after(vector: u16, advance: u64) -> Self {
-        Self { vector, error: None, advance }
+        Self {
+            vector,
+            error: None,
+            advance,
+        }
     }
 }
 
@@ -68,13 +80,23 @@ pub fn compare(what: &str, context: &Context, trap: &Trap, expected: Expected) {
     if !named("vector", u64::from(trap.vector), u64::from(expected.vector)) {
         // The rest would only repeat it.
         let (rip, cr2) = (trap.context.rip, trap.cr2);
-        guest_runtime::say!("  error {:x?}, rip {rip:#x} (code at {:#x}), cr2 {cr2:#x}", trap.error, context.rip);
+        guest_runtime::say!(
+            "  error {:x?}, rip {rip:#x} (code at {:#x}), cr2 {cr2:#x}",
+            trap.error,
+            context.rip
+        );
         return;
     }
-    named("error code", trap.error.unwrap_or(u64::MAX), expected.error.unwrap_or(u64::MAX));
+    named(
+        "error code",
+        trap.error.unwrap_or(u64::MAX),
+        expected.error.unwrap_or(u64::MAX),
+    );
     named("rip", trap.context.rip, context.rip + expected.advance);
     compare_state(what, context, trap);
-    for ((register, got), (_, wanted)) in trap.context.general().iter().zip(context.general().iter()) {
+    for ((register, got), (_, wanted)) in
+        trap.context.general().iter().zip(context.general().iter())
+    {
         named(register, *got, *wanted);
     }
 }
@@ -83,27 +105,65 @@ pub fn compare(what: &str, context: &Context, trap: &Trap, expected: Expected) {
 pub fn compare_state(what: &str, context: &Context, trap: &Trap) {
     let named = |part: &str, got: u64, wanted: u64| compare_part(what, part, got, wanted);
     let user = context.cs & 3 == 3;
-    let mask = if context.rflags & flags::IF == 0 { 1 } else { 0 };
-    let code = if user { context.cs & 0xffff } else { u64::from(KERNEL_CODE64) };
+    let mask = if context.rflags & flags::IF == 0 {
+        1
+    } else {
+        0
+    };
+    let code = if user {
+        context.cs & 0xffff
+    } else {
+        u64::from(KERNEL_CODE64)
+    };
     named("cs", trap.context.cs, code | mask << 32);
     named("ss", trap.context.ss, context.ss | 3);
     named("rsp", trap.context.rsp, context.rsp);
     // Processors set RF in the image of faults, and emulators do not all.
-    named("rflags", trap.context.rflags & !flags::RF, context.rflags & !(flags::RF | flags::IOPL));
-    let base = if user { trap::trap_stack_top() } else { context.rsp };
-    named("address of the frame", trap.frame, (base & !15) - 8 * trap.words);
+    named(
+        "rflags",
+        trap.context.rflags & !flags::RF,
+        context.rflags & !(flags::RF | flags::IOPL),
+    );
+    let base = if user {
+        trap::trap_stack_top()
+    } else {
+        context.rsp
+    };
+    named(
+        "address of the frame",
+        trap.frame,
+        (base & !15) - 8 * trap.words,
+    );
     named("event mask in the handler", u64::from(trap.mask), 1);
-    named("cs of the handler", u64::from(trap.handler_cs_ss[0]), u64::from(CODE64));
-    named("ss of the handler", u64::from(trap.handler_cs_ss[1]), u64::from(DATA));
+    named(
+        "cs of the handler",
+        u64::from(trap.handler_cs_ss[0]),
+        u64::from(CODE64),
+    );
+    named(
+        "ss of the handler",
+        u64::from(trap.handler_cs_ss[1]),
+        u64::from(DATA),
+    );
     let cleared = flags::AC | flags::NT | flags::RF | flags::TF | flags::VM | flags::IOPL;
-    named("flags cleared in the handler", trap.handler_flags & cleared, 0);
-    named("IF in the handler", trap.handler_flags & flags::IF, flags::IF);
+    named(
+        "flags cleared in the handler",
+        trap.handler_flags & cleared,
+        0,
+    );
+    named(
+        "IF in the handler",
+        trap.handler_flags & flags::IF,
+        flags::IF,
+    );
 }
 
 fn compare_part(what: &str, part: &str, got: u64, wanted: u64) -> bool {
     if got == wanted {
         return check::condition(part, true);
     }
-    check::fail(format_args!("{what}: {part}, wanted {wanted:#x}, got {got:#x}"));
+    check::fail(format_args!(
+        "{what}: {part}, wanted {wanted:#x}, got {got:#x}"
+    ));
     false
 }

@@ -121,16 +121,25 @@ const CASES: &[Bad] = &[
         ..bad(
             "an initrd larger than the domain",
             Kernel::Stock,
-            r"(initrd|initial file system|module 2).*(dom0_mem|memory|larger|fit)",
+            r"dom0_mem is too small.*initrd|(initrd|module 2).*(larger|fit|room|memory)",
         )
     },
     Bad {
-        memory: "24M",
+        memory: "40M",
         hypervisor_arguments: "dom0_mem=16M",
         ..bad(
-            "too little memory",
-            Kernel::BareElf(X86_64),
-            r"(too little|not enough|needs? .*|only .*)memory|memory.*(too (little|small)|not enough|needs?)",
+            "too little memory for the kernel",
+            Kernel::Stock,
+            r"does not fit.*memory",
+        )
+    },
+    Bad {
+        memory: "6M",
+        hypervisor_arguments: "dom0_mem=1M",
+        ..bad(
+            "too little memory to start",
+            Kernel::None,
+            r"too little memory",
         )
     },
     Bad {

@@ -170,8 +170,12 @@ fn judge(console: &str, name: &str, status: i32) -> Verdict {
                 .is_some_and(|before| before.is_empty() || before.ends_with(' '))
         })
     };
-    if let Some(failure) = console.lines().find(|l| l.contains("GUEST FAIL ")) {
-        return Verdict::Failed(failure.trim().to_owned());
+    let mut failures = console.lines().filter(|l| l.contains("GUEST FAIL "));
+    if let Some(first) = failures.next() {
+        return Verdict::Failed(match failures.count() {
+            0 => first.trim().to_owned(),
+            more => format!("{} (and {more} more)", first.trim()),
+        });
     }
     if let Some((_, reason)) = console
         .lines()

@@ -1,9 +1,8 @@
-//! LZMA2: chunks of bytes, plain or as LZMA's literals and matches.
+//! LZMA: bytes as literals and as matches, each decision with a probability that adapts to what came before.
 //!
 //! A match copies from what was written before, so the output itself is the dictionary. Two places decide that nothing
 //! is read before its beginning or written past a chunk's end: [`Window::copy`] and the limit of [`Window`].
 
-use super::corrupt;
 use super::range::{EVEN, RangeDecoder};
 use crate::ImageError;
 
@@ -18,11 +17,8 @@ const SHORTEST_MATCH: usize = 2;
 const FIRST_DIRECT_SLOT: u32 = 14;
 const ALIGN_BITS: u32 = 4;
 
-const DAMAGED: ImageError = ImageError::CorruptPayload {
+pub(super) const DAMAGED: ImageError = ImageError::CorruptPayload {
     what: "its LZMA2 stream is damaged",
-};
-const EARLY: ImageError = ImageError::CorruptPayload {
-    what: "its xz stream ends early",
 };
 
 /// Probabilities of the lengths of matches.
@@ -104,7 +100,7 @@ impl Tables {
     }
 
     /// Forgets everything but the properties. Field by field: a whole new value would pass over the stack.
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.is_match.as_flattened_mut().fill(EVEN);
         for row in [
             &mut self.is_rep,
@@ -126,7 +122,7 @@ impl Tables {
     }
 
     /// Takes the properties byte: `(pb * 5 + lp) * 9 + lc`, of which LZMA2 allows `lc + lp` up to 4.
-    fn set_properties(&mut self, byte: u8) -> Option<()> {
+    pub(super) fn set_properties(&mut self, byte: u8) -> Option<()> {
         let (lc, rest) = (u32::from(byte % 9), byte / 9);
         let (lp, pb) = (u32::from(rest % 5), u32::from(rest / 5));
         if pb > 4 || lc + lp > 4 {
@@ -141,7 +137,7 @@ impl Tables {
     /// Decodes one chunk of packed bytes: until the window is full, which must be when the chunk is used up. Both
     /// cursors are made here and stay: as locals of one function they live in registers.
     #[inline(never)]
-    fn chunk(&mut self, body: &[u8], window: Window<'_>) -> Result<(), ImageError> {
+    pub(super) fn chunk(&mut self, body: &[u8], window: Window<'_>) -> Result<(), ImageError> {
         let mut range = RangeDecoder::new(body).ok_or(DAMAGED)?;
         let Window {
             out,
@@ -268,10 +264,13 @@ impl Tables {
 }
 
 /// The output up to the end of the current chunk, and how far back matches may reach.
-struct Window<'a> {
-    out: &'a mut [u8],
-    at: usize,
-    dictionary_start: usize,
+pub(super) struct Window<'a> {
+    /// The output; its end is the chunk's.
+    pub(super) out: &'a mut [u8],
+    /// Where the next byte goes.
+    pub(super) at: usize,
+    /// The first byte a match may reach back to.
+    pub(super) dictionary_start: usize,
 }
 
 impl Window<'_> {
@@ -323,114 +322,5 @@ impl Window<'_> {
         }
         self.at = self.at.wrapping_add(len);
         Some(())
-    }
-}
-
-/// Decodes chunks up to the end mark. Returns the bytes read and the bytes written.
-pub(super) fn decode(
-    input: &[u8],
-    out: &mut [u8],
-    tables: &mut Tables,
-) -> Result<(usize, usize), ImageError> {
-    let mut read = 0;
-    let mut written = 0;
-    let mut dictionary_start = None;
-    let mut have_properties = false;
-    loop {
-        let chunk = input.get(read..).unwrap_or_default();
-        let control = *chunk.first().ok_or(EARLY)?;
-        if control == 0 {
-            return Ok((read + 1, written));
-        }
-        let header = Chunk::read(chunk, control)?;
-        if header.resets_dictionary {
-            dictionary_start = Some(written);
-            have_properties = false;
-        }
-        let dictionary_start = dictionary_start.ok_or(DAMAGED)?;
-        let end = written + header.unpacked;
-        let out = out
-            .get_mut(..end)
-            .ok_or(corrupt("it is longer than it announces"))?;
-        let body = chunk
-            .get(header.len..)
-            .and_then(|body| body.get(..header.packed))
-            .ok_or(EARLY)?;
-        if header.is_plain {
-            out.get_mut(written..).ok_or(DAMAGED)?.copy_from_slice(body);
-        } else {
-            if let Some(properties) = header.properties {
-                tables.set_properties(properties).ok_or(DAMAGED)?;
-                have_properties = true;
-            }
-            if !have_properties {
-                return Err(DAMAGED);
-            }
-            if header.resets_state {
-                tables.reset();
-            }
-            let window = Window {
-                out,
-                at: written,
-                dictionary_start,
-            };
-            tables.chunk(body, window)?;
-        }
-        read += header.len + header.packed;
-        written = end;
-    }
-}
-
-/// A chunk's header.
-struct Chunk {
-    len: usize,
-    packed: usize,
-    unpacked: usize,
-    is_plain: bool,
-    resets_dictionary: bool,
-    resets_state: bool,
-    properties: Option<u8>,
-}
-
-impl Chunk {
-    fn read(bytes: &[u8], control: u8) -> Result<Self, ImageError> {
-        let size = |at: usize| -> Result<usize, ImageError> {
-            let pair = bytes
-                .get(at..)
-                .and_then(|rest| rest.first_chunk::<2>())
-                .ok_or(EARLY)?;
-            Ok(usize::from(u16::from_be_bytes(*pair)))
-        };
-        if control < 0x80 {
-            // 1 is plain bytes with a new dictionary, 2 without; there are no others.
-            if control > 2 {
-                return Err(DAMAGED);
-            }
-            let len = size(1)? + 1;
-            return Ok(Chunk {
-                len: 3,
-                packed: len,
-                unpacked: len,
-                is_plain: true,
-                resets_dictionary: control == 1,
-                resets_state: false,
-                properties: None,
-            });
-        }
-        let has_properties = control >= 0xc0;
-        let properties = if has_properties {
-            Some(*bytes.get(5).ok_or(EARLY)?)
-        } else {
-            None
-        };
-        Ok(Chunk {
-            len: if has_properties { 6 } else { 5 },
-            packed: size(3)? + 1,
-            unpacked: (usize::from(control & 0x1f) << 16) + size(1)? + 1,
-            is_plain: false,
-            resets_dictionary: control >= 0xe0,
-            resets_state: control >= 0xa0,
-            properties,
-        })
     }
 }

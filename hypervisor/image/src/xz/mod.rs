@@ -8,6 +8,7 @@
 //! their own, and the index must list what was decoded.
 
 mod lzma;
+mod lzma2;
 mod range;
 mod x86;
 
@@ -118,7 +119,7 @@ pub(crate) fn decompress(
         let header = block_header(&mut input, start, size)?;
         let room = out.get_mut(written..).unwrap_or_default();
         let compressed_at = input.at;
-        let (read, wrote) = lzma::decode(input.rest(), room, tables)?;
+        let (read, wrote) = lzma2::decode(input.rest(), room, tables)?;
         input.at += read;
         let sizes_agree = header
             .packed

@@ -35,7 +35,10 @@ pub fn compare<T: PartialEq + Debug>(what: &str, got: T, wanted: T) -> bool {
     let same = got == wanted;
     record(same);
     if !same {
-        say!("GUEST FAIL {}: {what}, wanted {wanted:x?}, got {got:x?}", name());
+        say!(
+            "GUEST FAIL {}: {what}, wanted {wanted:x?}, got {got:x?}",
+            name()
+        );
     }
     same
 }

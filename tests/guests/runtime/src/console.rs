@@ -12,7 +12,10 @@ pub struct Line {
 
 impl Line {
     const fn new() -> Self {
-        Self { bytes: [0; 240], used: 0 }
+        Self {
+            bytes: [0; 240],
+            used: 0,
+        }
     }
 
     fn flush(&mut self) {

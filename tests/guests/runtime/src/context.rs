@@ -84,7 +84,11 @@ impl Context {
 
     /// A user-mode context with events unmasked.
     pub fn user(rip: u64, rsp: u64) -> Self {
-        Self { cs: u64::from(crate::abi::CODE64), rflags: flags::ALWAYS | flags::IF, ..Self::kernel(rip, rsp) }
+        Self {
+            cs: u64::from(crate::abi::CODE64),
+            rflags: flags::ALWAYS | flags::IF,
+            ..Self::kernel(rip, rsp)
+        }
     }
 
     /// The general registers other than RSP, with their names, for comparing.

@@ -20,8 +20,13 @@ pub struct EntryState {
     pub start_info: u64,
 }
 
-static ENTRY: Global<EntryState> =
-    Global::new(EntryState { rflags: 0, rsp: 0, selectors: [0; 6], other_registers: 0, start_info: 0 });
+static ENTRY: Global<EntryState> = Global::new(EntryState {
+    rflags: 0,
+    rsp: 0,
+    selectors: [0; 6],
+    other_registers: 0,
+    start_info: 0,
+});
 
 /// What the vCPU was started with.
 pub fn entry_state() -> EntryState {
@@ -43,7 +48,10 @@ pub fn command_line() -> Option<&'static str> {
 
 /// Whether the command line has this word.
 pub fn has_argument(word: &str) -> bool {
-    command_line().is_some_and(|line| line.split_ascii_whitespace().any(|candidate| candidate == word))
+    command_line().is_some_and(|line| {
+        line.split_ascii_whitespace()
+            .any(|candidate| candidate == word)
+    })
 }
 
 unsafe extern "C" {

@@ -1,6 +1,6 @@
 //! Events: the shared page, the upcall, ports and time.
 
-use core::sync::atomic::{AtomicU64, AtomicU8, Ordering, fence};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 use crate::Global;
 use crate::abi::{SharedInfo, VcpuInfo, VcpuTimeInfo};
@@ -74,7 +74,11 @@ fn mask_word(index: usize) -> &'static AtomicU64 {
 
 /// The event mask; 1 before the shared page is mapped.
 pub fn mask() -> u8 {
-    if VCPU.get() == 0 { 1 } else { byte(1).load(Ordering::SeqCst) }
+    if VCPU.get() == 0 {
+        1
+    } else {
+        byte(1).load(Ordering::SeqCst)
+    }
 }
 
 /// Sets the event mask by a plain store, and delivers nothing.
@@ -117,7 +121,11 @@ pub fn set_selector(value: u64) {
 
 /// cr2 of vcpu_info; 0 before it is mapped.
 pub fn cr2() -> u64 {
-    if VCPU.get() == 0 { 0 } else { word(VCPU.get(), 2).load(Ordering::SeqCst) }
+    if VCPU.get() == 0 {
+        0
+    } else {
+        word(VCPU.get(), 2).load(Ordering::SeqCst)
+    }
 }
 
 /// Masks or unmasks a port by its bit; a pending port that is unmasked so is not delivered by itself.
@@ -180,7 +188,8 @@ pub(crate) fn handle() {
         while selected != 0 {
             let index = selected.trailing_zeros() as usize;
             selected &= selected - 1;
-            let mut ready = pending_word(index).load(Ordering::SeqCst) & !mask_word(index).load(Ordering::SeqCst);
+            let mut ready = pending_word(index).load(Ordering::SeqCst)
+                & !mask_word(index).load(Ordering::SeqCst);
             while ready != 0 {
                 let bit = ready.trailing_zeros();
                 ready &= ready - 1;
@@ -215,7 +224,11 @@ pub fn time_of(vcpu: u64) -> VcpuTimeInfo {
 pub fn now_ns() -> u64 {
     let time = time_of(VCPU.get());
     let ticks = rdtsc().wrapping_sub(time.tsc_timestamp);
-    let shifted = if time.tsc_shift >= 0 { ticks << time.tsc_shift } else { ticks >> -time.tsc_shift };
+    let shifted = if time.tsc_shift >= 0 {
+        ticks << time.tsc_shift
+    } else {
+        ticks >> -time.tsc_shift
+    };
     let scaled = (u128::from(shifted) * u128::from(time.tsc_to_system_mul)) >> 32;
     time.system_time.wrapping_add(scaled as u64)
 }

@@ -3,7 +3,7 @@
 //! Pages 1 to 255 lie below the image, belong to the domain and are mapped writable at the start.
 
 use crate::Global;
-use crate::abi::{M2P, VIRT_BASE};
+use crate::abi::{MACH2PHYS_VIRT_START as M2P, VIRT_BASE};
 use crate::entry::start_info;
 
 const POOL_PAGES: usize = 256;
@@ -20,7 +20,9 @@ pub struct Page {
 impl Page {
     /// The page mapped at `address` in the kernel's initial mapping.
     pub fn at(address: u64) -> Self {
-        Self { pfn: (address - VIRT_BASE) >> 12 }
+        Self {
+            pfn: (address - VIRT_BASE) >> 12,
+        }
     }
 
     /// Its virtual address in the kernel's initial mapping.
@@ -67,7 +69,11 @@ impl Page {
 pub fn pfn_to_mfn(pfn: u64) -> u64 {
     assert!(pfn < start_info().nr_pages, "page {pfn:#x} is not ours");
     // SAFETY: the list has nr_pages entries at the address start_info gives.
-    unsafe { (start_info().mfn_list as *const u64).add(pfn as usize).read_volatile() }
+    unsafe {
+        (start_info().mfn_list as *const u64)
+            .add(pfn as usize)
+            .read_volatile()
+    }
 }
 
 /// The page of a machine frame of ours, from the m2p list.
@@ -90,7 +96,9 @@ pub fn allocate() -> Page {
             let bit = bits.trailing_zeros();
             *bits &= *bits - 1;
             FREE.set(free);
-            let page = Page { pfn: (word * 64) as u64 + u64::from(bit) };
+            let page = Page {
+                pfn: (word * 64) as u64 + u64::from(bit),
+            };
             page.clear();
             return page;
         }

@@ -4,9 +4,12 @@
 
 use core::arch::asm;
 
+pub use crate::abi::ShutdownReason;
+
 use crate::Global;
 use crate::abi::{
-    CallbackRegister, DOMID_SELF, MmuExtOp, MmuUpdate, MulticallEntry, TrapInfo, callback, evtchn, mmuext, nr, sched,
+    CallbackRegister, DOMID_SELF, MmuUpdate, MmuextOp, MulticallEntry, TrapInfo, callback, evtchn,
+    mmuext, nr, sched,
 };
 
 static PAGE: Global<u64> = Global::new(0);
@@ -63,25 +66,20 @@ pub fn by_page(page: u64, number: u64, [a1, a2, a3, a4, a5]: [u64; 5]) -> i64 {
 
 /// Writes bytes to the console; what is refused is lost.
 pub fn console_write(bytes: &[u8]) {
-    call(nr::CONSOLE_IO, [0, bytes.len() as u64, bytes.as_ptr() as u64, 0, 0]);
-}
-
-/// Why a domain shuts down.
-#[derive(Clone, Copy)]
-pub enum ShutdownReason {
-    /// In order.
-    Poweroff = 0,
-    /// To be started again.
-    Reboot = 1,
-    /// It gave up.
-    Crash = 3,
+    call(
+        nr::CONSOLE_IO,
+        [0, bytes.len() as u64, bytes.as_ptr() as u64, 0, 0],
+    );
 }
 
 /// Shuts the domain down.
 pub fn shutdown(reason: ShutdownReason) -> ! {
-    let argument = reason as u32;
+    let argument = reason.number();
     loop {
-        call(nr::SCHED_OP, [sched::SHUTDOWN, &raw const argument as u64, 0, 0, 0]);
+        call(
+            nr::SCHED_OP,
+            [sched::SHUTDOWN, &raw const argument as u64, 0, 0, 0],
+        );
     }
 }
 
@@ -100,22 +98,40 @@ pub fn mmu_update_for(requests: &[MmuUpdate], domains: u64) -> (i64, u32) {
     let mut done = u32::MAX;
     let result = call(
         nr::MMU_UPDATE,
-        [requests.as_ptr() as u64, requests.len() as u64, &raw mut done as u64, domains, 0],
+        [
+            requests.as_ptr() as u64,
+            requests.len() as u64,
+            &raw mut done as u64,
+            domains,
+            0,
+        ],
     );
     (result, done)
 }
 
 /// mmuext_op of one command.
 pub fn mmuext(cmd: u32, arg1: u64, arg2: u64) -> i64 {
-    mmuext_batch(&[MmuExtOp { cmd, pad: 0, arg1, arg2 }]).0
+    mmuext_batch(&[MmuextOp {
+        cmd,
+        arg1,
+        arg2,
+        ..MmuextOp::ZERO
+    }])
+    .0
 }
 
 /// mmuext_op of several commands; also how many were done.
-pub fn mmuext_batch(requests: &[MmuExtOp]) -> (i64, u32) {
+pub fn mmuext_batch(requests: &[MmuextOp]) -> (i64, u32) {
     let mut done = u32::MAX;
     let result = call(
         nr::MMUEXT_OP,
-        [requests.as_ptr() as u64, requests.len() as u64, &raw mut done as u64, DOMID_SELF, 0],
+        [
+            requests.as_ptr() as u64,
+            requests.len() as u64,
+            &raw mut done as u64,
+            DOMID_SELF,
+            0,
+        ],
     );
     (result, done)
 }
@@ -132,7 +148,10 @@ pub fn flush() -> i64 {
 
 /// Several calls in one.
 pub fn multicall(calls: &mut [MulticallEntry]) -> i64 {
-    call(nr::MULTICALL, [calls.as_mut_ptr() as u64, calls.len() as u64, 0, 0, 0])
+    call(
+        nr::MULTICALL,
+        [calls.as_mut_ptr() as u64, calls.len() as u64, 0, 0, 0],
+    )
 }
 
 /// Merges entries into the trap table; the slice must end with an all-zero entry.
@@ -142,13 +161,21 @@ pub fn set_trap_table(entries: &[TrapInfo]) -> i64 {
 
 /// Registers a callback that masks events.
 pub fn register_callback(kind: u16, address: u64) -> i64 {
-    let request = CallbackRegister { kind, flags: 1, pad: 0, address };
+    let request = CallbackRegister {
+        kind,
+        flags: 1,
+        address,
+        ..CallbackRegister::ZERO
+    };
     call(nr::CALLBACK_OP, [0, &raw const request as u64, 0, 0, 0])
 }
 
 /// Removes a callback.
 pub fn unregister_callback(kind: u16) -> i64 {
-    let request = CallbackRegister { kind, flags: 0, pad: 0, address: 0 };
+    let request = CallbackRegister {
+        kind,
+        ..CallbackRegister::ZERO
+    };
     call(nr::CALLBACK_OP, [1, &raw const request as u64, 0, 0, 0])
 }
 
@@ -159,7 +186,10 @@ pub fn register_event_callback(address: u64) -> i64 {
 
 /// Sets the stack on which user mode's traps are taken.
 pub fn stack_switch(rsp: u64) -> i64 {
-    call(nr::STACK_SWITCH, [u64::from(crate::abi::DATA), rsp, 0, 0, 0])
+    call(
+        nr::STACK_SWITCH,
+        [u64::from(crate::abi::DATA), rsp, 0, 0, 0],
+    )
 }
 
 /// Sets a segment base.
@@ -169,7 +199,10 @@ pub fn set_segment_base(which: u64, base: u64) -> i64 {
 
 /// An event channel operation on `argument`.
 pub fn event_channel<T>(operation: u64, argument: &mut T) -> i64 {
-    call(nr::EVENT_CHANNEL_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
+    call(
+        nr::EVENT_CHANNEL_OP,
+        [operation, &raw mut *argument as u64, 0, 0, 0],
+    )
 }
 
 /// Sends on a port.
@@ -179,12 +212,18 @@ pub fn send(port: u32) -> i64 {
 
 /// A vcpu_op on vCPU `id` with an argument.
 pub fn vcpu_op<T>(operation: u64, id: u64, argument: &mut T) -> i64 {
-    call(nr::VCPU_OP, [operation, id, &raw mut *argument as u64, 0, 0])
+    call(
+        nr::VCPU_OP,
+        [operation, id, &raw mut *argument as u64, 0, 0],
+    )
 }
 
 /// A sched_op with an argument.
 pub fn sched_op<T>(operation: u64, argument: &mut T) -> i64 {
-    call(nr::SCHED_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
+    call(
+        nr::SCHED_OP,
+        [operation, &raw mut *argument as u64, 0, 0, 0],
+    )
 }
 
 /// The version, by a call that has no effect: also delivers what is pending.

@@ -13,7 +13,9 @@ pub fn rdmsr(register: u32) -> u64 {
 /// Writes a model-specific register.
 pub fn wrmsr(register: u32, value: u64) {
     // SAFETY: the hypervisor emulates or refuses it; none it accepts changes memory.
-    unsafe { asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32) };
+    unsafe {
+        asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32)
+    };
 }
 
 /// The time-stamp counter, after all earlier instructions.
@@ -90,7 +92,12 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
 /// CPUID as the bare instruction.
 pub fn native_cpuid(leaf: u32, subleaf: u32) -> Cpuid {
     let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-    Cpuid { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
+    Cpuid {
+        eax: result.eax,
+        ebx: result.ebx,
+        ecx: result.ecx,
+        edx: result.edx,
+    }
 }
 
 /// RFLAGS.

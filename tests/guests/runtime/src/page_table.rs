@@ -94,7 +94,10 @@ pub fn index(address: u64, level: u32) -> usize {
 pub fn slot_under(root: Page, address: u64, level: u32) -> Option<Slot> {
     let mut table = root;
     for at in (level..=4).rev() {
-        let slot = Slot { table, index: index(address, at) };
+        let slot = Slot {
+            table,
+            index: index(address, at),
+        };
         if at == level {
             return Some(slot);
         }
@@ -102,7 +105,9 @@ pub fn slot_under(root: Page, address: u64, level: u32) -> Option<Slot> {
         if value & bits::PRESENT == 0 {
             return None;
         }
-        table = Page { pfn: frames::mfn_to_pfn((value & bits::ADDRESS) >> 12) };
+        table = Page {
+            pfn: frames::mfn_to_pfn((value & bits::ADDRESS) >> 12),
+        };
     }
     None
 }
@@ -131,14 +136,21 @@ pub fn hide(page: Page) -> i64 {
 pub fn new_table() -> Page {
     let page = frames::allocate();
     let result = protect(page);
-    assert!(result == 0, "a fresh page could not be made read-only: {result}");
+    assert!(
+        result == 0,
+        "a fresh page could not be made read-only: {result}"
+    );
     page
 }
 
 /// Gives back a page that was a table and is linked nowhere any more.
 pub fn release_table(page: Page) {
     let result = unprotect(page);
-    assert!(result == 0, "page {:#x} could not be made writable again: {result}", page.pfn);
+    assert!(
+        result == 0,
+        "page {:#x} could not be made writable again: {result}",
+        page.pfn
+    );
     frames::release(page);
 }
 
@@ -154,7 +166,9 @@ pub fn map_under(root: Page, address: u64, entry: u64) -> i64 {
             }
         }
     }
-    slot_under(root, address, 1).expect("all levels are present").set(entry)
+    slot_under(root, address, 1)
+        .expect("all levels are present")
+        .set(entry)
 }
 
 /// As [`map_under`] the active root, and invalidates the translation.

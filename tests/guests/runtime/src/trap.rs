@@ -6,7 +6,7 @@
 //!
 //! Entry stubs are numbered as vectors; callbacks follow from [`EVENT`] on.
 
-use crate::abi::{CODE64, KERNEL_CODE64, TRAP_MASKS_EVENTS, TrapInfo, callback};
+use crate::abi::{CODE64, KERNEL_CODE64, TI_MASK_EVENTS, TrapInfo, callback};
 use crate::context::{Context, flags};
 use crate::{Global, check, events, hypercall, say};
 
@@ -53,8 +53,27 @@ impl Trap {
     const NONE: Self = Self {
         vector: u16::MAX,
         context: Context {
-            r15: 0, r14: 0, r13: 0, r12: 0, rbp: 0, rbx: 0, r10: 0, r9: 0, r8: 0, rdi: 0, rsi: 0, rdx: 0, rax: 0,
-            r11: 0, rcx: 0, iret_flags: 0, rip: 0, cs: 0, rflags: 0, rsp: 0, ss: 0,
+            r15: 0,
+            r14: 0,
+            r13: 0,
+            r12: 0,
+            rbp: 0,
+            rbx: 0,
+            r10: 0,
+            r9: 0,
+            r8: 0,
+            rdi: 0,
+            rsi: 0,
+            rdx: 0,
+            rax: 0,
+            r11: 0,
+            rcx: 0,
+            iret_flags: 0,
+            rip: 0,
+            cs: 0,
+            rflags: 0,
+            rsp: 0,
+            ss: 0,
         },
         error: None,
         frame_rcx_r11: [0; 2],
@@ -239,7 +258,11 @@ unsafe extern "C" {
     static guest_trap_stubs: u8;
     static guest_recovered: u8;
     fn guest_run(context: *const Context, recovery: *mut Recovery);
-    fn guest_catch(function: extern "C" fn(*mut u8), argument: *mut u8, recovery: *mut Recovery) -> u64;
+    fn guest_catch(
+        function: extern "C" fn(*mut u8),
+        argument: *mut u8,
+        recovery: *mut Recovery,
+    ) -> u64;
 }
 
 /// Address of a stub.
@@ -254,7 +277,13 @@ pub fn has_error_code(vector: u16) -> bool {
 
 /// The trap table entry that leads a vector to its stub, masking events.
 pub fn entry(vector: u8, dpl: u8) -> TrapInfo {
-    TrapInfo { vector, flags: dpl | TRAP_MASKS_EVENTS, cs: CODE64, address: stub(u16::from(vector)) }
+    TrapInfo {
+        vector,
+        flags: dpl | TI_MASK_EVENTS,
+        cs: CODE64,
+        address: stub(u16::from(vector)),
+        ..TrapInfo::ZERO
+    }
 }
 
 /// Registers all vectors below 32 and 0x80, and every callback.
@@ -292,7 +321,11 @@ extern "C" fn dispatch(saved: *const Saved, out: *mut Context) {
 fn decode(saved: &Saved) -> Trap {
     let vector = saved.vector as u16;
     let frame = &saved.frame;
-    let mut trap = Trap { vector, frame: frame.as_ptr() as u64, ..Trap::NONE };
+    let mut trap = Trap {
+        vector,
+        frame: frame.as_ptr() as u64,
+        ..Trap::NONE
+    };
     trap.frame_rcx_r11 = [frame[0], frame[1]];
     let mut at = 2;
     if has_error_code(vector) {
@@ -305,7 +338,18 @@ fn decode(saved: &Saved) -> Trap {
     trap.words = at as u64 + 5;
     let [r15, r14, r13, r12, rbp, rbx, r10, r9, r8, rdi, rsi, rdx] = saved.r15_to_rdx;
     trap.context = Context {
-        r15, r14, r13, r12, rbp, rbx, r10, r9, r8, rdi, rsi, rdx,
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r10,
+        r9,
+        r8,
+        rdi,
+        rsi,
+        rdx,
         rax: saved.rax,
         r11: frame[1],
         rcx: frame[0],
@@ -341,7 +385,11 @@ fn resume_point(trap: &mut Trap) -> Context {
     }
     LAST.set(*trap);
     RECOVERY.set(Recovery { rsp: 0, mask: 1 });
-    let interrupts = if recovery.mask & 0xff == 0 { flags::IF } else { 0 };
+    let interrupts = if recovery.mask & 0xff == 0 {
+        flags::IF
+    } else {
+        0
+    };
     Context {
         rip: &raw const guest_recovered as u64,
         rsp: recovery.rsp,
@@ -353,9 +401,22 @@ fn resume_point(trap: &mut Trap) -> Context {
 }
 
 fn report_unexpected(trap: &Trap) {
-    say!("GUEST FAIL {}: unexpected trap {:#x}, error {:x?}, cr2 {:#x}", check::name(), trap.vector, trap.error, trap.cr2);
+    say!(
+        "GUEST FAIL {}: unexpected trap {:#x}, error {:x?}, cr2 {:#x}",
+        check::name(),
+        trap.vector,
+        trap.error,
+        trap.cr2
+    );
     let c = &trap.context;
-    say!("  rip {:016x} cs {:x} rflags {:x} rsp {:016x} ss {:x}", c.rip, c.cs, c.rflags, c.rsp, c.ss);
+    say!(
+        "  rip {:016x} cs {:x} rflags {:x} rsp {:016x} ss {:x}",
+        c.rip,
+        c.cs,
+        c.rflags,
+        c.rsp,
+        c.ss
+    );
     for group in c.general().chunks(3) {
         for (name, value) in group {
             say!("  {name} {value:016x}");
@@ -365,7 +426,10 @@ fn report_unexpected(trap: &Trap) {
 
 fn arm() {
     assert!(RECOVERY.get().rsp == 0, "run and catch do not nest");
-    RECOVERY.set(Recovery { rsp: 0, mask: u64::from(events::mask()) });
+    RECOVERY.set(Recovery {
+        rsp: 0,
+        mask: u64::from(events::mask()),
+    });
 }
 
 /// Enters a context by the iret hypercall and returns the trap that ends it.
@@ -395,7 +459,10 @@ pub fn catch<R>(function: impl FnOnce() -> R) -> Result<R, Trap> {
     fn enter_for<F: FnOnce() -> R, R>(_: &Call<F, R>) -> extern "C" fn(*mut u8) {
         enter::<F, R>
     }
-    let mut call = Call { function: Some(function), result: None };
+    let mut call = Call {
+        function: Some(function),
+        result: None,
+    };
     let entry = enter_for(&call);
     arm();
     // SAFETY: as `run`; the argument outlives the call.

@@ -27,7 +27,9 @@ unsafe extern "C" {
 /// The user root; [`enable`] must have run.
 pub fn root() -> Page {
     assert!(USER_ROOT.get() != 0, "user mode is not set up");
-    Page { pfn: USER_ROOT.get() }
+    Page {
+        pfn: USER_ROOT.get(),
+    }
 }
 
 /// The user address of something in the `.guest_user` section.
@@ -38,7 +40,9 @@ pub fn address(kernel_address: u64) -> u64 {
 /// The page behind user data page `index`.
 pub fn data_page(index: u64) -> Page {
     let slot = page_table::slot(DATA + 4096 * index).expect("user data is mapped");
-    Page { pfn: frames::mfn_to_pfn((slot.value() & bits::ADDRESS) >> 12) }
+    Page {
+        pfn: frames::mfn_to_pfn((slot.value() & bits::ADDRESS) >> 12),
+    }
 }
 
 /// Builds the user window and the user root, and makes it the vCPU's.
@@ -47,7 +51,10 @@ pub fn enable() {
     let end = &raw const guest_user_end as u64;
     for offset in (0..end - start).step_by(4096) {
         let page = Page::at(start + offset);
-        must(page_table::map(CODE + offset, page.maddr() | bits::PRESENT | bits::USER | bits::ACCESSED));
+        must(page_table::map(
+            CODE + offset,
+            page.maddr() | bits::PRESENT | bits::USER | bits::ACCESSED,
+        ));
     }
     for index in 0..DATA_PAGES {
         let page = frames::allocate();

@@ -13,7 +13,11 @@ guest!(hello, main, p2m_at 0x8000000000);
 
 fn main() {
     let version = hypercall::version();
-    say!("hello: a guest on interface version {}.{}", version >> 16, version & 0xffff);
+    say!(
+        "hello: a guest on interface version {}.{}",
+        version >> 16,
+        version & 0xffff
+    );
     check_eq!("interface version", version, 4 << 16 | 17);
     entry_registers();
     start_info_fields();
@@ -34,26 +38,46 @@ fn entry_registers() {
     check_eq!("RFLAGS at entry", entry.rflags, flags::ALWAYS | flags::IF);
     check_eq!("other registers at entry", entry.other_registers, 0);
     check_eq!("RSI at entry is page-aligned", entry.start_info % 4096, 0);
-    check!(page_table::is_linear(entry.rsp - 8), "the boot stack is mapped");
+    check!(
+        page_table::is_linear(entry.rsp - 8),
+        "the boot stack is mapped"
+    );
 }
 
 fn start_info_fields() {
     let info = start_info();
-    check!(info.magic.starts_with(b"xen-3.0-x86_64"), "magic is xen-3.0-x86_64");
+    check!(
+        info.magic.starts_with(b"xen-3.0-x86_64"),
+        "magic is xen-3.0-x86_64"
+    );
     check!(info.nr_pages >= 1024, "there are at least 1024 pages");
     check_eq!("shared_info is a page", info.shared_info % 4096, 0);
-    check_eq!("privilege flags", info.flags & 3, SIF_PRIVILEGED | SIF_INITDOMAIN);
+    check_eq!(
+        "privilege flags",
+        info.flags & 3,
+        SIF_PRIVILEGED | SIF_INITDOMAIN
+    );
     check_eq!("no module is given", (info.mod_start, info.mod_len), (0, 0));
     check!(info.nr_pt_frames >= 4, "there are initial page tables");
-    check_eq!("the p2m list is where the note asked", info.mfn_list, 0x80_0000_0000);
+    check_eq!(
+        "the p2m list is where the note asked",
+        info.mfn_list,
+        0x80_0000_0000
+    );
     let line = command_line();
     check!(line.is_some(), "the command line is terminated");
-    say!("hello: command line \"{}\", {} pages", line.unwrap_or(""), info.nr_pages);
+    say!(
+        "hello: command line \"{}\", {} pages",
+        line.unwrap_or(""),
+        info.nr_pages
+    );
 }
 
 fn machine_lists() {
     let pages = start_info().nr_pages;
-    let wrong = (0..pages).filter(|&pfn| mfn_to_pfn(pfn_to_mfn(pfn)) != pfn).count();
+    let wrong = (0..pages)
+        .filter(|&pfn| mfn_to_pfn(pfn_to_mfn(pfn)) != pfn)
+        .count();
     check_eq!("pages whose m2p entry is not their number", wrong, 0);
 }
 
@@ -65,7 +89,9 @@ fn initial_tables() {
     let mut wrong = 0;
     for pfn in 0..info.nr_pages {
         let page = Page { pfn };
-        let Some(slot) = page_table::slot(page.va()) else { break };
+        let Some(slot) = page_table::slot(page.va()) else {
+            break;
+        };
         let value = slot.value();
         if value & bits::PRESENT == 0 {
             break;
@@ -81,12 +107,23 @@ fn initial_tables() {
     }
     check_eq!("pages wrongly mapped at the start", wrong, 0);
     let end = VIRT_BASE + (mapped + 1) * 4096;
-    check_eq!("the mapping ends at a multiple of 4 MiB", end % (4 << 20), 0);
-    check!(end > info.pt_base + (info.nr_pt_frames << 12) + (512 << 10), "512 KiB of slack follow the boot stack");
+    check_eq!(
+        "the mapping ends at a multiple of 4 MiB",
+        end % (4 << 20),
+        0
+    );
+    check!(
+        end > info.pt_base + (info.nr_pt_frames << 12) + (512 << 10),
+        "512 KiB of slack follow the boot stack"
+    );
 }
 
 fn shared_page() {
-    let masks = events::shared().vcpu_info.iter().filter(|vcpu| vcpu.upcall_mask == 1).count();
+    let masks = events::shared()
+        .vcpu_info
+        .iter()
+        .filter(|vcpu| vcpu.evtchn_upcall_mask == 1)
+        .count();
     check_eq!("vCPUs whose events are masked at the start", masks, 32);
     let time = events::time_of(events::vcpu_address());
     check!(time.tsc_to_system_mul != 0, "time is valid from the start");

@@ -38,27 +38,58 @@ fn write(register: u32, value: u64) -> bool {
 
 /// The three bases: readable, writable with canonical addresses, and one with set_segment_base.
 fn bases() {
-    let pairs = [(FS_BASE, abi::segment_base::FS), (GS_BASE, abi::segment_base::GS_KERNEL), (KERNEL_GS_BASE, abi::segment_base::GS_USER)];
+    let pairs = [
+        (FS_BASE, abi::segment_base::FS),
+        (GS_BASE, abi::segment_base::GS_KERNEL),
+        (KERNEL_GS_BASE, abi::segment_base::GS_USER),
+    ];
     for (register, which) in pairs {
         let before = read(register);
         check!(before.is_some(), "a base can be read");
-        for value in [0u64, 0x1234_5678_9abc, 0xffff_ffff_8010_0000, 0xffff_8800_0000_0000] {
+        for value in [
+            0u64,
+            0x1234_5678_9abc,
+            0xffff_ffff_8010_0000,
+            0xffff_8800_0000_0000,
+        ] {
             check!(write(register, value), "a base can be written");
             check_eq!("a base as read", read(register), Some(value));
-            check_eq!("set_segment_base", hypercall::set_segment_base(which, value ^ 0x1000), 0);
-            check_eq!("a base set by hypercall", read(register), Some(value ^ 0x1000));
+            check_eq!(
+                "set_segment_base",
+                hypercall::set_segment_base(which, value ^ 0x1000),
+                0
+            );
+            check_eq!(
+                "a base set by hypercall",
+                read(register),
+                Some(value ^ 0x1000)
+            );
         }
         for value in NON_CANONICAL {
             check!(!write(register, value), "a base that is not canonical");
         }
-        check_eq!("the base after refusals", read(register), Some(0xffff_8800_0000_1000));
+        check_eq!(
+            "the base after refusals",
+            read(register),
+            Some(0xffff_8800_0000_1000)
+        );
         check!(write(register, before.unwrap_or(0)), "the base restored");
     }
     // The active base is used at once.
     let word = 0x600d_f00du64;
-    check!(write(GS_BASE, &raw const word as u64 - 0x40), "a base for use");
-    let trap = guest_runtime::trap::run(&Context { rax: 0x40, ..Mode::Kernel.context(code_gs_load()) });
-    check_eq!("a load by the base", (trap.vector, trap.context.rbx), (6, word));
+    check!(
+        write(GS_BASE, &raw const word as u64 - 0x40),
+        "a base for use"
+    );
+    let trap = guest_runtime::trap::run(&Context {
+        rax: 0x40,
+        ..Mode::Kernel.context(code_gs_load())
+    });
+    check_eq!(
+        "a load by the base",
+        (trap.vector, trap.context.rbx),
+        (6, word)
+    );
     check!(write(GS_BASE, 0), "the base at rest");
 }
 
@@ -66,10 +97,17 @@ fn readable() {
     const APIC_BASE: u32 = 0x1b;
     match read(APIC_BASE) {
         Some(value) => check_eq!("APIC base", value & !0xff, 0xfee0_0900),
-        None => check_eq!("APIC base is hidden with the feature", guest_runtime::instructions::cpuid(1, 0).edx >> 9 & 1, 0),
+        None => check_eq!(
+            "APIC base is hidden with the feature",
+            guest_runtime::instructions::cpuid(1, 0).edx >> 9 & 1,
+            0
+        ),
     };
     let pat = read(0x277);
-    check!(pat.is_some_and(|pat| pat & 0xf8f8_f8f8_f8f8_f8f8 == 0 && pat & 7 == 6), "PAT is real, entry 0 write-back");
+    check!(
+        pat.is_some_and(|pat| pat & 0xf8f8_f8f8_f8f8_f8f8 == 0 && pat & 7 == 6),
+        "PAT is real, entry 0 write-back"
+    );
     let vendor = guest_runtime::instructions::cpuid(0, 0).ebx;
     if vendor == 0x756e_6547 {
         check!(read(0x1a0).is_some(), "MISC_ENABLE");
@@ -78,9 +116,11 @@ fn readable() {
     } else {
         skip!("MISC_ENABLE and the microcode revision are another vendor's");
     }
-    check_eq!("TSC_AUX can be written if RDTSCP is there", write(0xc000_0103, 0), {
-        guest_runtime::instructions::cpuid(0x8000_0001, 0).edx >> 27 & 1 == 1
-    });
+    check_eq!(
+        "TSC_AUX can be written if RDTSCP is there",
+        write(0xc000_0103, 0),
+        { guest_runtime::instructions::cpuid(0x8000_0001, 0).edx >> 27 & 1 == 1 }
+    );
 }
 
 /// EFER shows long mode with system calls and no-execute; it does not change.
@@ -97,8 +137,21 @@ fn efer() {
 
 fn unknown() {
     // Of the processor's own control, none may be written; several must not be read either.
-    for register in [0x174u32, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0x0bad_c0de, u32::MAX] {
-        check!(!write(register, 0x1234), "a register that is the hypervisor's own is not written");
+    for register in [
+        0x174u32,
+        0x175,
+        0x176,
+        0xc000_0081,
+        0xc000_0082,
+        0xc000_0083,
+        0xc000_0084,
+        0x0bad_c0de,
+        u32::MAX,
+    ] {
+        check!(
+            !write(register, 0x1234),
+            "a register that is the hypervisor's own is not written"
+        );
     }
     for register in [0x0bad_c0deu32, u32::MAX, 0x4000_00ff, 0x34] {
         let trap = catch(|| rdmsr(register)).err();
@@ -110,9 +163,17 @@ fn unknown() {
 /// User mode reads and writes none.
 fn user_mode() {
     for register in [u64::from(GS_BASE), u64::from(EFER), 0x277, 0x10] {
-        let context = Context { rcx: register, rax: 0, rdx: 0, ..Mode::User.context(code_rdmsr()) };
+        let context = Context {
+            rcx: register,
+            rax: 0,
+            rdx: 0,
+            ..Mode::User.context(code_rdmsr())
+        };
         run_and_compare("rdmsr in user mode", &context, Expected::fault_code(13, 0));
-        let context = Context { rip: Mode::User.context(code_wrmsr()).rip, ..context };
+        let context = Context {
+            rip: Mode::User.context(code_wrmsr()).rip,
+            ..context
+        };
         run_and_compare("wrmsr in user mode", &context, Expected::fault_code(13, 0));
     }
 }

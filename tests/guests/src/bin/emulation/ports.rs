@@ -27,7 +27,10 @@ const GP0: Expected = Expected::fault_code(13, 0);
 const DELAY_PORT: u64 = 0x80;
 
 fn done(advance: u64) -> Expected {
-    Expected { advance, ..Expected::fault(6) }
+    Expected {
+        advance,
+        ..Expected::fault(6)
+    }
 }
 
 fn set_iopl(level: u32) -> i64 {
@@ -50,8 +53,19 @@ pub fn all() {
 /// At level 0, neither mode does I/O or touches the interrupt flag.
 fn without_privilege() {
     for mode in Mode::BOTH {
-        for code in [code_cli(), code_sti(), code_in_byte(), code_in_long(), code_in_fixed(), code_out_byte(), code_out_fixed()] {
-            let context = Context { rdx: DELAY_PORT, ..mode.context(code) };
+        for code in [
+            code_cli(),
+            code_sti(),
+            code_in_byte(),
+            code_in_long(),
+            code_in_fixed(),
+            code_out_byte(),
+            code_out_fixed(),
+        ] {
+            let context = Context {
+                rdx: DELAY_PORT,
+                ..mode.context(code)
+            };
             run_and_compare("I/O without privilege", &context, GP0);
         }
     }
@@ -73,45 +87,92 @@ fn interrupt_flag() {
 }
 
 fn with_privilege() {
-    for (code, length) in [(code_out_byte(), 1), (code_out_word(), 2), (code_out_long(), 1), (code_out_fixed(), 2)] {
-        let context = Context { rdx: DELAY_PORT, rax: 0, ..Mode::Kernel.context(code) };
+    for (code, length) in [
+        (code_out_byte(), 1),
+        (code_out_word(), 2),
+        (code_out_long(), 1),
+        (code_out_fixed(), 2),
+    ] {
+        let context = Context {
+            rdx: DELAY_PORT,
+            rax: 0,
+            ..Mode::Kernel.context(code)
+        };
         run_and_compare("out", &context, done(length));
     }
     for code in [code_in_byte(), code_out_byte()] {
-        let context = Context { rdx: DELAY_PORT, ..Mode::User.context(code) };
+        let context = Context {
+            rdx: DELAY_PORT,
+            ..Mode::User.context(code)
+        };
         run_and_compare("user mode has no privilege", &context, GP0);
     }
     // The counter of the timer must not be seen stuck at all ones: kernels would calibrate with it for ever.
-    let trap = trap::run(&Context { rdx: 0x42, ..Mode::Kernel.context(code_in_byte()) });
+    let trap = trap::run(&Context {
+        rdx: 0x42,
+        ..Mode::Kernel.context(code_in_byte())
+    });
     check_eq!("timer port: vector", trap.vector, 6);
     // String forms may be emulated or refused, but nothing else.
     let mut buffer = [0u8; 8];
     let at = buffer.as_mut_ptr() as u64;
     for code in [code_insb(), code_outsb()] {
-        let trap = trap::run(&Context { rdx: DELAY_PORT, rsi: at, rdi: at, ..Mode::Kernel.context(code) });
-        check!(trap.vector == 6 || (trap.vector == 13 && trap.error == Some(0)), "string I/O is emulated or refused");
+        let trap = trap::run(&Context {
+            rdx: DELAY_PORT,
+            rsi: at,
+            rdi: at,
+            ..Mode::Kernel.context(code)
+        });
+        check!(
+            trap.vector == 6 || (trap.vector == 13 && trap.error == Some(0)),
+            "string I/O is emulated or refused"
+        );
     }
 }
 
 /// Narrow reads leave the rest of RAX; 32-bit reads clear its upper half.
 fn widths() {
-    for (code, length, kept) in
-        [(code_in_byte(), 1, !0xffu64), (code_in_word(), 2, !0xffff), (code_in_long(), 1, 0), (code_in_fixed(), 2, !0xff)]
-    {
-        let context = Context { rdx: DELAY_PORT, ..Mode::Kernel.context(code) };
+    for (code, length, kept) in [
+        (code_in_byte(), 1, !0xffu64),
+        (code_in_word(), 2, !0xffff),
+        (code_in_long(), 1, 0),
+        (code_in_fixed(), 2, !0xff),
+    ] {
+        let context = Context {
+            rdx: DELAY_PORT,
+            ..Mode::Kernel.context(code)
+        };
         let trap = trap::run(&context);
-        check_eq!("the part of RAX that is kept", trap.context.rax & kept, context.rax & kept);
-        check_eq!("the upper half after a 32-bit read", kept != 0 || trap.context.rax >> 32 == 0, true);
-        let wanted = Context { rax: trap.context.rax, ..context };
+        check_eq!(
+            "the part of RAX that is kept",
+            trap.context.rax & kept,
+            context.rax & kept
+        );
+        check_eq!(
+            "the upper half after a 32-bit read",
+            kept != 0 || trap.context.rax >> 32 == 0,
+            true
+        );
+        let wanted = Context {
+            rax: trap.context.rax,
+            ..context
+        };
         compare("in", &wanted, &trap, done(length));
     }
-    let mut step = Context { rdx: DELAY_PORT, ..Mode::Kernel.context(code_in_byte()) };
+    let mut step = Context {
+        rdx: DELAY_PORT,
+        ..Mode::Kernel.context(code_in_byte())
+    };
     step.rflags |= flags::TF;
     let trap = trap::run(&step);
     if trap.vector == 6 {
         guest_runtime::skip!("this hypervisor forgets the single step over an emulated `in`");
     } else {
-        check_eq!("a single step over `in`", (trap.vector, trap.context.rip), (1, step.rip + 1));
+        check_eq!(
+            "a single step over `in`",
+            (trap.vector, trap.context.rip),
+            (1, step.rip + 1)
+        );
     }
 }
 
@@ -131,16 +192,44 @@ fn user_bitmap() {
         return;
     }
     accepted("an I/O bitmap", result);
-    let user = |code: u64, port: u64| Context { rdx: port, rax: 0, ..Mode::User.context(code) };
-    run_and_compare("out to an open port", &user(code_out_byte(), DELAY_PORT), done(1));
-    run_and_compare("out across its end", &user(code_out_word(), DELAY_PORT), GP0);
-    run_and_compare("out to a closed port", &user(code_out_byte(), DELAY_PORT + 1), GP0);
+    let user = |code: u64, port: u64| Context {
+        rdx: port,
+        rax: 0,
+        ..Mode::User.context(code)
+    };
+    run_and_compare(
+        "out to an open port",
+        &user(code_out_byte(), DELAY_PORT),
+        done(1),
+    );
+    run_and_compare(
+        "out across its end",
+        &user(code_out_word(), DELAY_PORT),
+        GP0,
+    );
+    run_and_compare(
+        "out to a closed port",
+        &user(code_out_byte(), DELAY_PORT + 1),
+        GP0,
+    );
     run_and_compare("out beside it", &user(code_out_byte(), DELAY_PORT - 1), GP0);
-    check_eq!("a map of too many ports", set(BITMAP.as_ptr() as u64, 65537), -guest_runtime::abi::errno::EINVAL);
+    check_eq!(
+        "a map of too many ports",
+        set(BITMAP.as_ptr() as u64, 65537),
+        -guest_runtime::abi::errno::EINVAL
+    );
     accepted("a short map", set(BITMAP.as_ptr() as u64, DELAY_PORT));
-    run_and_compare("out beyond a short map", &user(code_out_byte(), DELAY_PORT), GP0);
+    run_and_compare(
+        "out beyond a short map",
+        &user(code_out_byte(), DELAY_PORT),
+        GP0,
+    );
     if set(0xffff_ffff_ffff_f000, 65536) == 0 {
-        run_and_compare("a map that is not there", &user(code_out_byte(), DELAY_PORT), GP0);
+        run_and_compare(
+            "a map that is not there",
+            &user(code_out_byte(), DELAY_PORT),
+            GP0,
+        );
     }
     accepted("no map", set(0, 0));
     run_and_compare("out without a map", &user(code_out_byte(), DELAY_PORT), GP0);

@@ -1,6 +1,6 @@
 //! Areas that the guest registers: its runstate, and a place of its own for vcpu_info.
 
-use guest_runtime::abi::{HOLE_START, errno, mmuext, nr, sched, vcpu};
+use guest_runtime::abi::{HOLE_START, VcpuRunstateInfo, errno, mmuext, nr, sched, vcpu};
 use guest_runtime::frames;
 use guest_runtime::hypercall::{call, mmuext as op, vcpu_op};
 use guest_runtime::page_table;
@@ -8,17 +8,10 @@ use guest_runtime::{Global, check, check_eq, events};
 use guests::channels::{VIRQ_TIMER, bind_virq, close};
 use guests::{accepted, refused};
 
-/// As the interface has it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct Runstate {
-    state: u32,
-    pad: u32,
-    entry_ns: u64,
-    times_ns: [u64; 4],
-}
-
-static AREA: Global<Runstate> = Global::new(Runstate { state: 9, pad: 0, entry_ns: 0, times_ns: [0; 4] });
+static AREA: Global<VcpuRunstateInfo> = Global::new(VcpuRunstateInfo {
+    state: 9,
+    ..VcpuRunstateInfo::ZERO
+});
 const RUNNING: usize = 0;
 const BLOCKED: usize = 2;
 const MILLISECOND: u64 = 1_000_000;
@@ -29,11 +22,17 @@ pub fn all() {
 }
 
 fn runstate() {
-    let bad = vcpu_op(vcpu::REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut { HOLE_START + (1 << 39) });
+    let bad = vcpu_op(vcpu::REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut {
+        HOLE_START + (1 << 39)
+    });
     refused("a runstate area in the hypervisor", bad);
-    let registered = vcpu_op(vcpu::REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut { AREA.as_ptr() as u64 });
+    let registered = vcpu_op(vcpu::REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut {
+        AREA.as_ptr() as u64
+    });
     accepted("a runstate area", registered);
-    let Ok(port) = bind_virq(VIRQ_TIMER, 0) else { return };
+    let Ok(port) = bind_virq(VIRQ_TIMER, 0) else {
+        return;
+    };
     events::set_port_mask(port, false);
     let mut last = sample();
     check_eq!("the state is running", last.state as usize, RUNNING);
@@ -43,12 +42,28 @@ fn runstate() {
         accepted("block", call(nr::SCHED_OP, [sched::BLOCK, 0, 0, 0, 0]));
         let now = sample();
         check_eq!("the state is running", now.state as usize, RUNNING);
-        let slept = now.times_ns[BLOCKED] - last.times_ns[BLOCKED];
-        check!((3 * MILLISECOND..3000 * MILLISECOND).contains(&slept), "time spent blocked");
-        let sum = |area: &Runstate| area.times_ns.iter().sum::<u64>();
-        check_eq!("times add up to the time between", sum(&now) - sum(&last), now.entry_ns - last.entry_ns);
-        check!(now.entry_ns <= events::now_ns(), "it has run since a time that has passed");
-        check!(now.times_ns.iter().zip(last.times_ns).all(|(now, last)| *now >= last), "no time goes back");
+        let slept = now.time[BLOCKED] - last.time[BLOCKED];
+        check!(
+            (3 * MILLISECOND..3000 * MILLISECOND).contains(&slept),
+            "time spent blocked"
+        );
+        let sum = |area: &VcpuRunstateInfo| area.time.iter().sum::<u64>();
+        check_eq!(
+            "times add up to the time between",
+            sum(&now) - sum(&last),
+            now.state_entry_time - last.state_entry_time
+        );
+        check!(
+            now.state_entry_time <= events::now_ns(),
+            "it has run since a time that has passed"
+        );
+        check!(
+            now.time
+                .iter()
+                .zip(last.time)
+                .all(|(now, last)| *now >= last),
+            "no time goes back"
+        );
         last = now;
     }
     events::disable();
@@ -56,9 +71,12 @@ fn runstate() {
     events::set_port_mask(port, true);
 }
 
-fn sample() -> Runstate {
+fn sample() -> VcpuRunstateInfo {
     let area = AREA.get();
-    Runstate { entry_ns: area.entry_ns & !(1 << 63), ..area }
+    VcpuRunstateInfo {
+        state_entry_time: area.state_entry_time & !(1 << 63),
+        ..area
+    }
 }
 
 /// It moves once, to memory that stays writable; pending events and the mask move with it.
@@ -83,12 +101,21 @@ fn vcpu_info() {
     events::vcpu_moved(new);
     check_eq!("the mask came along", events::mask(), 1);
     let moved = events::time_of(new);
-    check!(moved.tsc_to_system_mul != 0 && moved.tsc_timestamp >= time.tsc_timestamp, "the time came along");
+    check!(
+        moved.tsc_to_system_mul != 0 && moved.tsc_timestamp >= time.tsc_timestamp,
+        "the time came along"
+    );
     check_eq!("a second move", register(page.mfn(), 256), -errno::EINVAL);
-    check!(page.read(0) == 0 && page.read(32) == 0, "nothing beside it was written");
+    check!(
+        page.read(0) == 0 && page.read(32) == 0,
+        "nothing beside it was written"
+    );
     // It is written by the hypervisor from now on, so it can never be a table.
     accepted("read-only for us", page_table::protect(page));
-    refused("pin of the frame with vcpu_info", op(mmuext::PIN_L1, page.mfn(), 0));
+    refused(
+        "pin of the frame with vcpu_info",
+        op(mmuext::PIN_L1, page.mfn(), 0),
+    );
     accepted("writable for us", page_table::unprotect(page));
     events::clear_all();
 }

@@ -1,12 +1,14 @@
 //! Delivery: when the flags are set, when the upcall comes, and that nothing comes twice or too early.
 
-use guest_runtime::abi::{MmuExtOp, nr};
+use guest_runtime::abi::{MmuextOp, nr};
 use guest_runtime::{check, check_eq, events, hypercall};
 use guests::accepted;
 use guests::channels::{bind_ipi, close, notify, unmask};
 
 pub fn all() {
-    let Ok(port) = bind_ipi(0) else { return guest_runtime::check::fail(format_args!("bind_ipi")) };
+    let Ok(port) = bind_ipi(0) else {
+        return guest_runtime::check::fail(format_args!("bind_ipi"));
+    };
     start(port);
     masked_port(port);
     masked_events(port);
@@ -36,14 +38,26 @@ fn masked_port(port: u32) {
     events::set_port_mask(port, true);
     accepted("send", notify(port));
     check!(events::port_pending(port), "a masked port is pending");
-    check_eq!("nothing else is", (selected(port), events::is_pending()), (false, false));
+    check_eq!(
+        "nothing else is",
+        (selected(port), events::is_pending()),
+        (false, false)
+    );
     accepted("send again", notify(port));
     accepted("unmask", unmask(port));
     check!(!events::port_masked(port), "the mask bit is clear");
-    check_eq!("now all is pending", (selected(port), events::is_pending()), (true, true));
+    check_eq!(
+        "now all is pending",
+        (selected(port), events::is_pending()),
+        (true, true)
+    );
     check_eq!("but events are masked", events::upcalls(), 0);
     events::enable();
-    check_eq!("delivered once", (events::upcalls(), events::count(port)), (1, 1));
+    check_eq!(
+        "delivered once",
+        (events::upcalls(), events::count(port)),
+        (1, 1)
+    );
     check_eq!("and the mask is clear after the handler", events::mask(), 0);
     accepted("unmask of what is not pending", unmask(port));
     check_eq!("brings nothing", events::upcalls(), 1);
@@ -55,13 +69,25 @@ fn masked_events(port: u32) {
     for _ in 0..3 {
         accepted("send", notify(port));
     }
-    check_eq!("all is pending", (events::port_pending(port), selected(port), events::is_pending()), (true, true, true));
+    check_eq!(
+        "all is pending",
+        (
+            events::port_pending(port),
+            selected(port),
+            events::is_pending()
+        ),
+        (true, true, true)
+    );
     for _ in 0..3 {
         hypercall::version();
     }
     check_eq!("no upcall while masked", events::upcalls(), 0);
     events::enable();
-    check_eq!("three sends are one event", (events::upcalls(), events::count(port)), (1, 1));
+    check_eq!(
+        "three sends are one event",
+        (events::upcalls(), events::count(port)),
+        (1, 1)
+    );
     start(port);
 }
 
@@ -70,7 +96,11 @@ fn at_once(port: u32) {
     events::enable();
     for wanted in 1..=3 {
         accepted("send", notify(port));
-        check_eq!("delivered before the call returns", events::count(port), wanted);
+        check_eq!(
+            "delivered before the call returns",
+            events::count(port),
+            wanted
+        );
         check_eq!("events are unmasked again", events::mask(), 0);
     }
     start(port);
@@ -81,10 +111,20 @@ fn by_any_hypercall(port: u32) {
     let calls: [(&str, fn() -> i64); 6] = [
         ("xen_version", hypercall::version),
         ("an unknown number", || hypercall::call(99, [0; 5])),
-        ("a bad pointer", || hypercall::call(nr::MULTICALL, [8, 1, 0, 0, 0])),
+        ("a bad pointer", || {
+            hypercall::call(nr::MULTICALL, [8, 1, 0, 0, 0])
+        }),
         ("yield", || hypercall::call(nr::SCHED_OP, [0; 5])),
-        ("mmuext_op", || hypercall::mmuext_batch(&[MmuExtOp { cmd: 6, ..Default::default() }]).0),
-        ("multicall", || hypercall::multicall(&mut [Default::default()])),
+        ("mmuext_op", || {
+            hypercall::mmuext_batch(&[MmuextOp {
+                cmd: 6,
+                ..Default::default()
+            }])
+            .0
+        }),
+        ("multicall", || {
+            hypercall::multicall(&mut [Default::default()])
+        }),
     ];
     for (what, call) in calls {
         start(port);
@@ -115,8 +155,15 @@ fn several(port: u32) {
     }
     events::enable();
     check_eq!("one upcall for all", events::upcalls(), 1);
-    check_eq!("each once, but not the masked one", ports.map(events::count), [1, 1, 0, 1]);
-    check!(events::port_pending(ports[2]), "the masked one is still pending");
+    check_eq!(
+        "each once, but not the masked one",
+        ports.map(events::count),
+        [1, 1, 0, 1]
+    );
+    check!(
+        events::port_pending(ports[2]),
+        "the masked one is still pending"
+    );
     for port in &ports[1..] {
         accepted("close", close(*port));
         events::set_port_mask(*port, true);

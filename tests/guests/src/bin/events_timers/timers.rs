@@ -13,7 +13,9 @@ const LATENESS: u64 = 2000 * MILLISECOND;
 pub fn all() {
     monotonic();
     wall_clock();
-    let Ok(port) = bind_virq(VIRQ_TIMER, 0) else { return guest_runtime::check::fail(format_args!("bind_virq")) };
+    let Ok(port) = bind_virq(VIRQ_TIMER, 0) else {
+        return guest_runtime::check::fail(format_args!("bind_virq"));
+    };
     start(port);
     singleshot(port);
     past(port);
@@ -60,16 +62,29 @@ fn monotonic() {
     }
     check_eq!("times that went back", backward, 0);
     let time = events::time_of(events::vcpu_address());
-    check!(time.tsc_to_system_mul != 0 && time.version % 2 == 0, "time is valid");
+    check!(
+        time.tsc_to_system_mul != 0 && time.version % 2 == 0,
+        "time is valid"
+    );
 }
 
 fn wall_clock() {
     let shared = events::shared();
     // SAFETY: part of the shared page; volatile, as the hypervisor writes it.
     let read = |field: *const u32| unsafe { field.read_volatile() };
-    check_eq!("the wall clock's version is even", read(&raw const shared.wc_version) % 2, 0);
-    check!(read(&raw const shared.wc_sec) > 1_000_000_000, "the wall clock is set");
-    check!(read(&raw const shared.wc_nsec) < 1_000_000_000, "its nanoseconds are less than a second");
+    check_eq!(
+        "the wall clock's version is even",
+        read(&raw const shared.wc_version) % 2,
+        0
+    );
+    check!(
+        read(&raw const shared.wc_sec) > 1_000_000_000,
+        "the wall clock is set"
+    );
+    check!(
+        read(&raw const shared.wc_nsec) < 1_000_000_000,
+        "its nanoseconds are less than a second"
+    );
 }
 
 /// Waits by looking, with events masked, until the port is pending.
@@ -96,7 +111,12 @@ fn watchdog() -> u64 {
 
 /// It fires at its time: pending not before, and not much later.
 fn singleshot(port: u32) {
-    for delay in [MILLISECOND / 10, MILLISECOND, 5 * MILLISECOND, 20 * MILLISECOND] {
+    for delay in [
+        MILLISECOND / 10,
+        MILLISECOND,
+        5 * MILLISECOND,
+        20 * MILLISECOND,
+    ] {
         start(port);
         let at = events::now_ns() + delay;
         accepted("set", set(at));
@@ -119,7 +139,10 @@ fn past(port: u32) {
     start(port);
     const ETIME: i64 = 62;
     let result = set_flags(1, 1);
-    check!(result == -ETIME || (result == 0 && watch(port) != u64::MAX), "a past time that must be future");
+    check!(
+        result == -ETIME || (result == 0 && watch(port) != u64::MAX),
+        "a past time that must be future"
+    );
 }
 
 fn cancelled(port: u32) {
@@ -147,7 +170,10 @@ fn replaced(port: u32) {
     let now = events::now_ns();
     accepted("set", set(now + 2 * MILLISECOND));
     accepted("set later", set(now + 15 * MILLISECOND));
-    check!(watch(port) >= now + 15 * MILLISECOND, "the later time counts");
+    check!(
+        watch(port) >= now + 15 * MILLISECOND,
+        "the later time counts"
+    );
     start(port);
     let now = events::now_ns();
     accepted("set far", set(now + 100_000 * MILLISECOND));
@@ -175,7 +201,11 @@ fn blocking(port: u32) {
         let at = events::now_ns() + round * MILLISECOND;
         accepted("set", set(at));
         accepted("block", call(nr::SCHED_OP, [sched::BLOCK, 0, 0, 0, 0]));
-        check_eq!("the event came before it returned", (events::count(port), events::mask()), (1, 0));
+        check_eq!(
+            "the event came before it returned",
+            (events::count(port), events::mask()),
+            (1, 0)
+        );
         check!(events::now_ns() >= at, "it did not return early");
     }
     // Something is pending already: it does not sleep.
@@ -196,19 +226,35 @@ fn polling(port: u32) {
     events::set_port_mask(port, true);
     let mut ports = [port];
     let poll = |ports: &mut [u32], until: u64| {
-        sched_op(sched::POLL, &mut [ports.as_mut_ptr() as u64, ports.len() as u64, until])
+        sched_op(
+            sched::POLL,
+            &mut [ports.as_mut_ptr() as u64, ports.len() as u64, until],
+        )
     };
     let at = events::now_ns() + 4 * MILLISECOND;
     accepted("poll with a timeout", poll(&mut ports, at));
     check!(events::now_ns() >= at, "a poll times out, and not early");
     let at = events::now_ns() + 3 * MILLISECOND;
     accepted("set", set(at));
-    accepted("poll of a masked port", poll(&mut ports, at + 10_000 * MILLISECOND));
-    check!(events::port_pending(port) && events::now_ns() < at + LATENESS, "a masked port wakes a poll");
+    accepted(
+        "poll of a masked port",
+        poll(&mut ports, at + 10_000 * MILLISECOND),
+    );
+    check!(
+        events::port_pending(port) && events::now_ns() < at + LATENESS,
+        "a masked port wakes a poll"
+    );
     let before = events::now_ns();
-    accepted("poll of what is pending", poll(&mut ports, before + 10_000 * MILLISECOND));
+    accepted(
+        "poll of what is pending",
+        poll(&mut ports, before + 10_000 * MILLISECOND),
+    );
     check!(events::now_ns() < before + LATENESS, "it does not wait");
     events::clear_port(port);
-    check_eq!("events stay masked", (events::upcalls(), events::mask()), (0, 1));
+    check_eq!(
+        "events stay masked",
+        (events::upcalls(), events::mask()),
+        (0, 1)
+    );
     check!(poll(&mut [0xffff_fff0], 1) < 0, "a poll of what is no port");
 }

@@ -7,7 +7,10 @@ use guest_runtime::{check, check_eq};
 use guests::{accepted, refused};
 
 fn version<T>(operation: u64, argument: &mut T) -> i64 {
-    call(nr::XEN_VERSION, [operation, &raw mut *argument as u64, 0, 0, 0])
+    call(
+        nr::XEN_VERSION,
+        [operation, &raw mut *argument as u64, 0, 0, 0],
+    )
 }
 
 pub fn all() {
@@ -23,10 +26,19 @@ fn versions() {
     let mut text = [0xffu8; 64];
     accepted("extraversion", version(1, &mut text));
     check!(text[..16].contains(&0), "extraversion is terminated");
-    check_eq!("extraversion is 16 bytes", text[16..].iter().all(|&byte| byte == 0xff), true);
+    check_eq!(
+        "extraversion is 16 bytes",
+        text[16..].iter().all(|&byte| byte == 0xff),
+        true
+    );
     let mut capabilities = [0u8; 1024];
     accepted("capabilities", version(3, &mut capabilities));
-    check!(capabilities.windows(14).any(|word| word == b"xen-3.0-x86_64"), "capabilities name xen-3.0-x86_64");
+    check!(
+        capabilities
+            .windows(14)
+            .any(|word| word == b"xen-3.0-x86_64"),
+        "capabilities name xen-3.0-x86_64"
+    );
     let mut start = 0u64;
     accepted("platform parameters", version(5, &mut start));
     check_eq!("the hypervisor's range starts there", start, HOLE_START);
@@ -34,7 +46,10 @@ fn versions() {
     accepted("features", version(6, &mut features));
     check_eq!("features that kernels demand", features[1] & 0xa0, 0xa0);
     let mut features = [1u32, 7];
-    check!(version(6, &mut features) < 0 || features[1] == 0, "no features beyond the first 32");
+    check!(
+        version(6, &mut features) < 0 || features[1] == 0,
+        "no features beyond the first 32"
+    );
     check_eq!("page size", call(nr::XEN_VERSION, [7, 0, 0, 0, 0]), 4096);
 }
 
@@ -42,49 +57,103 @@ fn consoles() {
     let text = b"hypercalls: written at an odd address\n";
     let mut buffer = [0u8; 64];
     buffer[1..=text.len()].copy_from_slice(text);
-    let written = call(nr::CONSOLE_IO, [0, text.len() as u64, buffer.as_ptr() as u64 + 1, 0, 0]);
+    let written = call(
+        nr::CONSOLE_IO,
+        [0, text.len() as u64, buffer.as_ptr() as u64 + 1, 0, 0],
+    );
     check!(written >= 0, "console write");
-    check_eq!("write of nothing", call(nr::CONSOLE_IO, [0, 0, buffer.as_ptr() as u64, 0, 0]), 0);
+    check_eq!(
+        "write of nothing",
+        call(nr::CONSOLE_IO, [0, 0, buffer.as_ptr() as u64, 0, 0]),
+        0
+    );
     let read = call(nr::CONSOLE_IO, [1, 16, buffer.as_mut_ptr() as u64, 0, 0]);
     check_eq!("read without input", read, 0);
 }
 
 fn vcpus() {
     check_eq!("vCPU 0 is up", vcpu_op(vcpu::IS_UP, 0, &mut 0u64), 1);
-    for id in [32u64, 64, 511, 4096, 8191, 1 << 16, (1 << 31) - 1, 0xffff_ffff] {
-        refused("is_up of a vCPU that does not exist", vcpu_op(vcpu::IS_UP, id, &mut 0u64));
-        refused("up of a vCPU that does not exist", vcpu_op(vcpu::UP, id, &mut 0u64));
-        refused("its singleshot timer", vcpu_op(vcpu::SET_SINGLESHOT_TIMER, id, &mut [0u64; 2]));
-        refused("its vcpu_info", vcpu_op(vcpu::REGISTER_VCPU_INFO, id, &mut [0u64; 2]));
+    for id in [
+        32u64,
+        64,
+        511,
+        4096,
+        8191,
+        1 << 16,
+        (1 << 31) - 1,
+        0xffff_ffff,
+    ] {
+        refused(
+            "is_up of a vCPU that does not exist",
+            vcpu_op(vcpu::IS_UP, id, &mut 0u64),
+        );
+        refused(
+            "up of a vCPU that does not exist",
+            vcpu_op(vcpu::UP, id, &mut 0u64),
+        );
+        refused(
+            "its singleshot timer",
+            vcpu_op(vcpu::SET_SINGLESHOT_TIMER, id, &mut [0u64; 2]),
+        );
+        refused(
+            "its vcpu_info",
+            vcpu_op(vcpu::REGISTER_VCPU_INFO, id, &mut [0u64; 2]),
+        );
     }
-    refused("initialise of a running vCPU", vcpu_op(vcpu::INITIALISE, 0, &mut [0u64; 646]));
+    refused(
+        "initialise of a running vCPU",
+        vcpu_op(vcpu::INITIALISE, 0, &mut [0u64; 646]),
+    );
     accepted("up of a running vCPU", vcpu_op(vcpu::UP, 0, &mut 0u64));
     let mut state = [0u64; 6];
     let result = vcpu_op(vcpu::GET_RUNSTATE_INFO, 0, &mut state);
-    check!(result == -errno::ENOSYS || (result == 0 && state[0] as u32 == 0), "this vCPU is running");
+    check!(
+        result == -errno::ENOSYS || (result == 0 && state[0] as u32 == 0),
+        "this vCPU is running"
+    );
 }
 
 fn memory() {
     let mut list = [0u64; 3];
-    accepted("machphys_mapping", call(nr::MEMORY_OP, [12, &raw mut list as u64, 0, 0, 0]));
+    accepted(
+        "machphys_mapping",
+        call(nr::MEMORY_OP, [12, &raw mut list as u64, 0, 0, 0]),
+    );
     check_eq!("the list starts there", list[0], HOLE_START);
-    check!(list[1] > list[0] && list[1] <= HOLE_START + (1 << 39), "and ends in its slot");
+    check!(
+        list[1] > list[0] && list[1] <= HOLE_START + (1 << 39),
+        "and ends in its slot"
+    );
     let highest = (0..512).map(frames::pfn_to_mfn).max().unwrap_or(0);
-    check!(list[2] > highest && list[2] <= (list[1] - list[0]) / 8, "it reaches beyond our frames");
+    check!(
+        list[2] > highest && list[2] <= (list[1] - list[0]) / 8,
+        "it reaches beyond our frames"
+    );
     let pages = guest_runtime::entry::start_info().nr_pages as i64;
     let mut domain = DOMID_SELF as u16;
-    check!(call(nr::MEMORY_OP, [4, &raw mut domain as u64, 0, 0, 0]) >= pages, "maximum_reservation");
+    check!(
+        call(nr::MEMORY_OP, [4, &raw mut domain as u64, 0, 0, 0]) >= pages,
+        "maximum_reservation"
+    );
     let mut map = [[0u32; 5]; 128];
     let mut argument = [128u64, map.as_mut_ptr() as u64];
-    accepted("machine_memory_map", call(nr::MEMORY_OP, [10, argument.as_mut_ptr() as u64, 0, 0, 0]));
+    accepted(
+        "machine_memory_map",
+        call(nr::MEMORY_OP, [10, argument.as_mut_ptr() as u64, 0, 0, 0]),
+    );
     let entries = argument[0] as u32 as usize;
     check!((1..=128).contains(&entries), "the map has entries");
     let ram = map.iter().take(entries).filter(|entry| entry[4] == 1);
-    let bytes: u64 = ram.map(|entry| u64::from(entry[3]) << 32 | u64::from(entry[2])).sum();
+    let bytes: u64 = ram
+        .map(|entry| u64::from(entry[3]) << 32 | u64::from(entry[2]))
+        .sum();
     check!(bytes >= pages as u64 * 4096, "it has at least our memory");
     let mut argument = [1u64, map.as_mut_ptr() as u64];
     let short = call(nr::MEMORY_OP, [10, argument.as_mut_ptr() as u64, 0, 0, 0]);
-    check!(short < 0 || argument[0] as u32 <= 1, "a short buffer is respected");
+    check!(
+        short < 0 || argument[0] as u32 <= 1,
+        "a short buffer is respected"
+    );
 }
 
 /// Breakpoints may not be set in the hypervisor, nor general detect.
@@ -92,12 +161,32 @@ fn debug_registers() {
     let set = |register: u64, value: u64| call(nr::SET_DEBUGREG, [register, value, 0, 0, 0]);
     let get = |register: u64| call(nr::GET_DEBUGREG, [register, 0, 0, 0, 0]);
     for register in 0..4 {
-        accepted("a breakpoint address", set(register, 0xffff_ffff_8000_1000 + register));
-        check_eq!("as read", get(register), 0xffff_ffff_8000_1000u64.wrapping_add(register) as i64);
-        for bad in [HOLE_START, HOLE_START + (7 << 39), 0x8000_0000_0000, 1 << 63] {
-            check_eq!("a breakpoint in the hypervisor", set(register, bad), -errno::EPERM);
+        accepted(
+            "a breakpoint address",
+            set(register, 0xffff_ffff_8000_1000 + register),
+        );
+        check_eq!(
+            "as read",
+            get(register),
+            0xffff_ffff_8000_1000u64.wrapping_add(register) as i64
+        );
+        for bad in [
+            HOLE_START,
+            HOLE_START + (7 << 39),
+            0x8000_0000_0000,
+            1 << 63,
+        ] {
+            check_eq!(
+                "a breakpoint in the hypervisor",
+                set(register, bad),
+                -errno::EPERM
+            );
         }
-        check_eq!("unchanged", get(register), 0xffff_ffff_8000_1000u64.wrapping_add(register) as i64);
+        check_eq!(
+            "unchanged",
+            get(register),
+            0xffff_ffff_8000_1000u64.wrapping_add(register) as i64
+        );
         accepted("cleared", set(register, 0));
     }
     check_eq!("general detect", set(7, 1 << 13), -errno::EPERM);
@@ -112,10 +201,19 @@ fn debug_registers() {
 fn little_ones() {
     accepted("yield", call(nr::SCHED_OP, [sched::YIELD, 0, 0, 0, 0]));
     accepted("timer off", call(nr::SET_TIMER_OP, [0; 5]));
-    accepted("stack_switch", hypercall::stack_switch(guest_runtime::trap::trap_stack_top()));
+    accepted(
+        "stack_switch",
+        hypercall::stack_switch(guest_runtime::trap::trap_stack_top()),
+    );
     for kind in [0, 2, 3, 5] {
         let result = call(nr::VM_ASSIST, [0, kind, 0, 0, 0]);
-        check!(result == 0 || result == -errno::ENOSYS || result == -errno::EINVAL, "vm_assist answers");
+        check!(
+            result == 0 || result == -errno::ENOSYS || result == -errno::EINVAL,
+            "vm_assist answers"
+        );
     }
-    refused("an assist that does not exist", call(nr::VM_ASSIST, [0, 63, 0, 0, 0]));
+    refused(
+        "an assist that does not exist",
+        call(nr::VM_ASSIST, [0, 63, 0, 0, 0]),
+    );
 }

@@ -1,6 +1,6 @@
 //! Counts: none, more than there is, and more than there can be.
 
-use guest_runtime::abi::{DOMID_SELF, MmuExtOp, MmuUpdate, MulticallEntry, errno, nr, sched};
+use guest_runtime::abi::{DOMID_SELF, MmuUpdate, MmuextOp, MulticallEntry, errno, nr, sched};
 use guest_runtime::hypercall::{self, call};
 use guest_runtime::{check, check_eq, frames, user};
 use guests::{accepted, refused};
@@ -27,14 +27,23 @@ fn nothing_at_all() {
     for at in [0u64, 0x8000_0000_0000] {
         // Nothing is read; some hypervisors check the address all the same.
         for (what, result) in [
-            ("mmu_update of none", call(nr::MMU_UPDATE, [at, 0, 0, DOMID_SELF, 0])),
-            ("mmuext_op of none", call(nr::MMUEXT_OP, [at, 0, 0, DOMID_SELF, 0])),
+            (
+                "mmu_update of none",
+                call(nr::MMU_UPDATE, [at, 0, 0, DOMID_SELF, 0]),
+            ),
+            (
+                "mmuext_op of none",
+                call(nr::MMUEXT_OP, [at, 0, 0, DOMID_SELF, 0]),
+            ),
             ("multicall of none", call(nr::MULTICALL, [at, 0, 0, 0, 0])),
         ] {
             check!(result == 0 || result == -errno::EFAULT, what);
         }
     }
-    accepted("poll of no ports, in the past", hypercall::sched_op(sched::POLL, &mut [0u64, 0, 1]));
+    accepted(
+        "poll of no ports, in the past",
+        hypercall::sched_op(sched::POLL, &mut [0u64, 0, 1]),
+    );
 }
 
 /// The entries before the end are done and counted; then the copy fails.
@@ -43,18 +52,46 @@ fn arrays_that_end_early() {
     for count in [2u64, 3, 1000, 1 << 20, 0x7fff_ffff] {
         page.write(0, 0);
         let mut done = 99u32;
-        let at = put(MmuUpdate { ptr: page.maddr(), val: count });
-        let result = call(nr::MMU_UPDATE, [at, count, &raw mut done as u64, DOMID_SELF, 0]);
-        check_eq!("mmu_update beyond its array", (result, done, page.read(0)), (-errno::EFAULT, 1, count));
-        let at = put(MmuExtOp { cmd: 6, ..Default::default() });
-        let result = call(nr::MMUEXT_OP, [at, count, &raw mut done as u64, DOMID_SELF, 0]);
-        check_eq!("mmuext_op beyond its array", (result, done), (-errno::EFAULT, 1));
-        let at = put(MulticallEntry { op: nr::XEN_VERSION, result: -1, ..Default::default() });
+        let at = put(MmuUpdate {
+            ptr: page.maddr(),
+            val: count,
+        });
+        let result = call(
+            nr::MMU_UPDATE,
+            [at, count, &raw mut done as u64, DOMID_SELF, 0],
+        );
+        check_eq!(
+            "mmu_update beyond its array",
+            (result, done, page.read(0)),
+            (-errno::EFAULT, 1, count)
+        );
+        let at = put(MmuextOp {
+            cmd: 6,
+            ..Default::default()
+        });
+        let result = call(
+            nr::MMUEXT_OP,
+            [at, count, &raw mut done as u64, DOMID_SELF, 0],
+        );
+        check_eq!(
+            "mmuext_op beyond its array",
+            (result, done),
+            (-errno::EFAULT, 1)
+        );
+        let at = put(MulticallEntry {
+            op: nr::XEN_VERSION,
+            result: u64::MAX,
+            ..Default::default()
+        });
         let result = call(nr::MULTICALL, [at, count, 0, 0, 0]);
         check_eq!("multicall beyond its array", result, -errno::EFAULT);
         // SAFETY: written by `put`.
         let entry = unsafe { (at as *const MulticallEntry).read_unaligned() };
-        check_eq!("its first entry was done", entry.result, hypercall::version());
+        check_eq!(
+            "its first entry was done",
+            entry.result as i64,
+            hypercall::version()
+        );
     }
     frames::release(page);
 }
@@ -62,11 +99,18 @@ fn arrays_that_end_early() {
 fn huge() {
     let list = [0u64; 16];
     for entries in [7169u64, 8192, 65_536, 1 << 31, u64::MAX] {
-        refused("set_gdt beyond the table", call(nr::SET_GDT, [list.as_ptr() as u64, entries, 0, 0, 0]));
+        refused(
+            "set_gdt beyond the table",
+            call(nr::SET_GDT, [list.as_ptr() as u64, entries, 0, 0, 0]),
+        );
     }
     for ports in [129u64, 4097, 0xffff_ffff] {
         let mut poll = [list.as_ptr() as u64, ports, 1];
-        check_eq!("a poll of too many ports", hypercall::sched_op(sched::POLL, &mut poll), -errno::EINVAL);
+        check_eq!(
+            "a poll of too many ports",
+            hypercall::sched_op(sched::POLL, &mut poll),
+            -errno::EINVAL
+        );
     }
     let text = put(*b"count.\n\0");
     for length in [0x7fff_ffffu64, 1 << 20] {

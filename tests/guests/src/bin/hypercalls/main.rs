@@ -16,7 +16,11 @@ guest!(hypercalls, main, hypercall_page);
 
 fn main() {
     check!(hypercall::page() != 0, "there is a hypercall page");
-    check_eq!("a call by syscall", hypercall::by_syscall(17, [0; 5]), hypercall::version());
+    check_eq!(
+        "a call by syscall",
+        hypercall::by_syscall(17, [0; 5]),
+        hypercall::version()
+    );
     user::enable();
     numbers::all();
     answers::all();

@@ -1,7 +1,7 @@
 //! Pointers: every family with every kind of bad address answers -EFAULT; user memory and odd addresses are fine.
 
 use guest_runtime::abi::{
-    CallbackRegister, DOMID_SELF, HOLE_END, HOLE_START, MmuExtOp, errno, evtchn, nr, sched, vcpu,
+    CallbackRegister, DOMID_SELF, HOLE_END, HOLE_START, MmuextOp, errno, evtchn, nr, sched, vcpu,
 };
 use guest_runtime::hypercall::{self, call};
 use guest_runtime::{check, check_eq, frames, page_table, user};
@@ -12,29 +12,64 @@ type Call = (&'static str, fn(u64) -> i64);
 
 /// Families that read at the pointer.
 const READERS: &[Call] = &[
-    ("mmu_update", |at| call(nr::MMU_UPDATE, [at, 1, 0, DOMID_SELF, 0])),
-    ("mmuext_op", |at| call(nr::MMUEXT_OP, [at, 1, 0, DOMID_SELF, 0])),
+    ("mmu_update", |at| {
+        call(nr::MMU_UPDATE, [at, 1, 0, DOMID_SELF, 0])
+    }),
+    ("mmuext_op", |at| {
+        call(nr::MMUEXT_OP, [at, 1, 0, DOMID_SELF, 0])
+    }),
     ("set_gdt", |at| call(nr::SET_GDT, [at, 16, 0, 0, 0])),
     ("multicall", |at| call(nr::MULTICALL, [at, 1, 0, 0, 0])),
-    ("console_io write", |at| call(nr::CONSOLE_IO, [0, 16, at, 0, 0])),
-    ("event_channel_op send", |at| call(nr::EVENT_CHANNEL_OP, [evtchn::SEND, at, 0, 0, 0])),
-    ("event_channel_op close", |at| call(nr::EVENT_CHANNEL_OP, [evtchn::CLOSE, at, 0, 0, 0])),
-    ("sched_op poll", |at| call(nr::SCHED_OP, [sched::POLL, at, 0, 0, 0])),
-    ("sched_op shutdown", |at| call(nr::SCHED_OP, [sched::SHUTDOWN, at, 0, 0, 0])),
+    ("console_io write", |at| {
+        call(nr::CONSOLE_IO, [0, 16, at, 0, 0])
+    }),
+    ("event_channel_op send", |at| {
+        call(nr::EVENT_CHANNEL_OP, [evtchn::SEND, at, 0, 0, 0])
+    }),
+    ("event_channel_op close", |at| {
+        call(nr::EVENT_CHANNEL_OP, [evtchn::CLOSE, at, 0, 0, 0])
+    }),
+    ("sched_op poll", |at| {
+        call(nr::SCHED_OP, [sched::POLL, at, 0, 0, 0])
+    }),
+    ("sched_op shutdown", |at| {
+        call(nr::SCHED_OP, [sched::SHUTDOWN, at, 0, 0, 0])
+    }),
     ("callback_op", |at| call(nr::CALLBACK_OP, [0, at, 0, 0, 0])),
-    ("vcpu_op timer", |at| call(nr::VCPU_OP, [vcpu::SET_SINGLESHOT_TIMER, 0, at, 0, 0])),
-    ("vcpu_op runstate area", |at| call(nr::VCPU_OP, [vcpu::REGISTER_RUNSTATE_MEMORY_AREA, 0, at, 0, 0])),
-    ("vcpu_op vcpu_info", |at| call(nr::VCPU_OP, [vcpu::REGISTER_VCPU_INFO, 0, at, 0, 0])),
-    ("physdev_op set_iopl", |at| call(nr::PHYSDEV_OP, [6, at, 0, 0, 0])),
-    ("memory_op exchange", |at| call(nr::MEMORY_OP, [11, at, 0, 0, 0])),
-    ("xen_version features", |at| call(nr::XEN_VERSION, [6, at, 0, 0, 0])),
+    ("vcpu_op timer", |at| {
+        call(nr::VCPU_OP, [vcpu::SET_SINGLESHOT_TIMER, 0, at, 0, 0])
+    }),
+    ("vcpu_op runstate area", |at| {
+        call(
+            nr::VCPU_OP,
+            [vcpu::REGISTER_RUNSTATE_MEMORY_AREA, 0, at, 0, 0],
+        )
+    }),
+    ("vcpu_op vcpu_info", |at| {
+        call(nr::VCPU_OP, [vcpu::REGISTER_VCPU_INFO, 0, at, 0, 0])
+    }),
+    ("physdev_op set_iopl", |at| {
+        call(nr::PHYSDEV_OP, [6, at, 0, 0, 0])
+    }),
+    ("memory_op exchange", |at| {
+        call(nr::MEMORY_OP, [11, at, 0, 0, 0])
+    }),
+    ("xen_version features", |at| {
+        call(nr::XEN_VERSION, [6, at, 0, 0, 0])
+    }),
 ];
 
 /// Families that write at the pointer.
 const WRITERS: &[Call] = &[
-    ("xen_version extraversion", |at| call(nr::XEN_VERSION, [1, at, 0, 0, 0])),
-    ("xen_version capabilities", |at| call(nr::XEN_VERSION, [3, at, 0, 0, 0])),
-    ("memory_op machphys_mapping", |at| call(nr::MEMORY_OP, [12, at, 0, 0, 0])),
+    ("xen_version extraversion", |at| {
+        call(nr::XEN_VERSION, [1, at, 0, 0, 0])
+    }),
+    ("xen_version capabilities", |at| {
+        call(nr::XEN_VERSION, [3, at, 0, 0, 0])
+    }),
+    ("memory_op machphys_mapping", |at| {
+        call(nr::MEMORY_OP, [12, at, 0, 0, 0])
+    }),
 ];
 
 pub fn all() {
@@ -42,7 +77,9 @@ pub fn all() {
         for address in bad_addresses() {
             let result = make(address);
             if result != -errno::EFAULT {
-                guest_runtime::check::fail(format_args!("{what} at {address:#x}, wanted -EFAULT, got {result}"));
+                guest_runtime::check::fail(format_args!(
+                    "{what} at {address:#x}, wanted -EFAULT, got {result}"
+                ));
             } else {
                 check!(true, what);
             }
@@ -77,7 +114,11 @@ fn bad_addresses() -> [u64; 12] {
 /// The trap table is the one family for which a null pointer means something.
 fn null_clears_the_trap_table_only() {
     for address in bad_addresses().into_iter().filter(|&address| address != 0) {
-        check_eq!("set_trap_table", call(nr::SET_TRAP_TABLE, [address, 0, 0, 0, 0]), -errno::EFAULT);
+        check_eq!(
+            "set_trap_table",
+            call(nr::SET_TRAP_TABLE, [address, 0, 0, 0, 0]),
+            -errno::EFAULT
+        );
     }
 }
 
@@ -89,7 +130,10 @@ fn read_only_output() {
         check_eq!(what, make(page.va() + 64), -errno::EFAULT);
     }
     accepted("writable", page_table::unprotect(page));
-    check!((0..512).all(|index| page.read(index) == 0), "nothing was written");
+    check!(
+        (0..512).all(|index| page.read(index) == 0),
+        "nothing was written"
+    );
     let tables = page_table::root();
     for &(what, make) in WRITERS {
         check_eq!(what, make(tables.va() + 0x800), -errno::EFAULT);
@@ -110,29 +154,57 @@ fn odd_addresses() {
     let mut buffer = [0u8; 64];
     for offset in 1..8 {
         let at = buffer.as_mut_ptr() as u64 + offset;
-        accepted("extraversion at an odd address", call(nr::XEN_VERSION, [1, at, 0, 0, 0]));
-        accepted("machphys_mapping at an odd address", call(nr::MEMORY_OP, [12, at, 0, 0, 0]));
+        accepted(
+            "extraversion at an odd address",
+            call(nr::XEN_VERSION, [1, at, 0, 0, 0]),
+        );
+        accepted(
+            "machphys_mapping at an odd address",
+            call(nr::MEMORY_OP, [12, at, 0, 0, 0]),
+        );
     }
     let page = frames::allocate();
     let at = page.va() + 3;
-    let request = MmuExtOp { cmd: 6, ..Default::default() };
+    let request = MmuextOp {
+        cmd: 6,
+        ..Default::default()
+    };
     // SAFETY: inside the page that was just allocated.
-    unsafe { (at as *mut MmuExtOp).write_unaligned(request) };
-    accepted("mmuext_op at an odd address", call(nr::MMUEXT_OP, [at, 1, 0, DOMID_SELF, 0]));
+    unsafe { (at as *mut MmuextOp).write_unaligned(request) };
+    accepted(
+        "mmuext_op at an odd address",
+        call(nr::MMUEXT_OP, [at, 1, 0, DOMID_SELF, 0]),
+    );
     frames::release(page);
 }
 
 /// Arguments in the user half, which the kernel's root maps too, also where they cross pages.
 fn user_memory() {
     for at in [user::DATA + 64, user::DATA + 4096 - 5] {
-        accepted("extraversion in user memory", call(nr::XEN_VERSION, [1, at, 0, 0, 0]));
-        accepted("machphys_mapping in user memory", call(nr::MEMORY_OP, [12, at, 0, 0, 0]));
-        let request = MmuExtOp { cmd: 6, ..Default::default() };
+        accepted(
+            "extraversion in user memory",
+            call(nr::XEN_VERSION, [1, at, 0, 0, 0]),
+        );
+        accepted(
+            "machphys_mapping in user memory",
+            call(nr::MEMORY_OP, [12, at, 0, 0, 0]),
+        );
+        let request = MmuextOp {
+            cmd: 6,
+            ..Default::default()
+        };
         // SAFETY: user data is mapped for the kernel and used by nothing else now.
-        unsafe { (at as *mut MmuExtOp).write_unaligned(request) };
-        accepted("mmuext_op in user memory", call(nr::MMUEXT_OP, [at, 1, at + 100, DOMID_SELF, 0]));
+        unsafe { (at as *mut MmuextOp).write_unaligned(request) };
+        accepted(
+            "mmuext_op in user memory",
+            call(nr::MMUEXT_OP, [at, 1, at + 100, DOMID_SELF, 0]),
+        );
         // SAFETY: as above.
-        check_eq!("its count there", unsafe { ((at + 100) as *const u32).read_unaligned() }, 1);
+        check_eq!(
+            "its count there",
+            unsafe { ((at + 100) as *const u32).read_unaligned() },
+            1
+        );
     }
 }
 
@@ -145,16 +217,35 @@ fn pointer_in_pointer() {
         let mut map = [128u64, bad];
         let result = call(nr::MEMORY_OP, [10, map.as_mut_ptr() as u64, 0, 0, 0]);
         // Without a buffer it may answer how many entries there are.
-        check!(result == -errno::EFAULT || bad == 0, "buffer of the memory map");
+        check!(
+            result == -errno::EFAULT || bad == 0,
+            "buffer of the memory map"
+        );
         let result = hypercall::mmuext(8, 0, bad);
         guests::refused("a set of vCPUs", result);
         if bad != 0 {
-            let quiet = MmuExtOp { cmd: 6, ..Default::default() };
-            let result = call(nr::MMUEXT_OP, [&raw const quiet as u64, 1, bad, DOMID_SELF, 0]);
-            check!(result == 0 || result == -errno::EFAULT, "a count at a bad address");
+            let quiet = MmuextOp {
+                cmd: 6,
+                ..Default::default()
+            };
+            let result = call(
+                nr::MMUEXT_OP,
+                [&raw const quiet as u64, 1, bad, DOMID_SELF, 0],
+            );
+            check!(
+                result == 0 || result == -errno::EFAULT,
+                "a count at a bad address"
+            );
         }
     }
     // A callback that would be entered at a bad address is another matter: the address is refused.
-    let mut request = CallbackRegister { kind: 0, flags: 1, pad: 0, address: 0x8000_0000_0000 };
-    guests::refused("a callback that is not canonical", call(nr::CALLBACK_OP, [0, &raw mut request as u64, 0, 0, 0]));
+    let mut request = CallbackRegister {
+        flags: 1,
+        address: 0x8000_0000_0000,
+        ..Default::default()
+    };
+    guests::refused(
+        "a callback that is not canonical",
+        call(nr::CALLBACK_OP, [0, &raw mut request as u64, 0, 0, 0]),
+    );
 }

@@ -11,7 +11,11 @@ pub fn all() {
     kernel_selectors();
     user_addresses();
     kernel_addresses();
-    run_and_compare("iret after all that", &Mode::User.context(code_ud2()), Expected::fault(6));
+    run_and_compare(
+        "iret after all that",
+        &Mode::User.context(code_ud2()),
+        Expected::fault(6),
+    );
 }
 
 /// The trap is #GP, #NP or #SS with this error code and the wanted RIP, RSP and selectors.
@@ -20,10 +24,22 @@ fn faulted(what: &str, context: &Context, trap: &Trap, error: u64) {
     check_eq!(what, trap.error, Some(error));
     check_eq!("the address it wanted", trap.context.rip, context.rip);
     check_eq!("the stack it wanted", trap.context.rsp, context.rsp);
-    check_eq!("the code selector it wanted", trap.context.cs & 0xfffc, context.cs & 0xfffc);
-    check_eq!("the stack selector it wanted", trap.context.ss & 0xfffc, context.ss & 0xfffc);
+    check_eq!(
+        "the code selector it wanted",
+        trap.context.cs & 0xfffc,
+        context.cs & 0xfffc
+    );
+    check_eq!(
+        "the stack selector it wanted",
+        trap.context.ss & 0xfffc,
+        context.ss & 0xfffc
+    );
     check_eq!("events are masked in the handler", trap.mask, 1);
-    check_eq!("the frame is aligned", (trap.frame + 8 * trap.words) % 16, 0);
+    check_eq!(
+        "the frame is aligned",
+        (trap.frame + 8 * trap.words) % 16,
+        0
+    );
 }
 
 fn user_selectors() {
@@ -38,7 +54,11 @@ fn user_selectors() {
         let trap = trap::run(&context);
         faulted(what, &context, &trap, error);
         check_eq!("it counts as user mode", trap.from_user(), true);
-        check_eq!("the frame is on the kernel's stack", trap.frame + 8 * trap.words, trap::trap_stack_top());
+        check_eq!(
+            "the frame is on the kernel's stack",
+            trap.frame + 8 * trap.words,
+            trap::trap_stack_top()
+        );
     }
     for (what, ss, error) in [
         ("user SS null", 3u64, 0u64),
@@ -62,33 +82,62 @@ fn kernel_selectors() {
         let trap = trap::run(&context);
         faulted(what, &context, &trap, error);
         check_eq!("it counts as kernel mode", trap.from_user(), false);
-        check_eq!("the frame is on that stack", trap.frame + 8 * trap.words, context.rsp & !15);
+        check_eq!(
+            "the frame is on that stack",
+            trap.frame + 8 * trap.words,
+            context.rsp & !15
+        );
     }
 }
 
 /// Addresses that are not canonical: #GP, from the return itself or from the fetch after it. Emulators that do not
 /// know canonical addresses report a page fault.
 fn user_addresses() {
-    for rip in [0x8000_0000_0000u64, 0x7fff_ffff_ffff + 2, 1 << 63, 0xffff_7fff_ffff_ffff] {
-        let context = Context { rip, ..Mode::User.context(code_ud2()) };
+    for rip in [
+        0x8000_0000_0000u64,
+        0x7fff_ffff_ffff + 2,
+        1 << 63,
+        0xffff_7fff_ffff_ffff,
+    ] {
+        let context = Context {
+            rip,
+            ..Mode::User.context(code_ud2())
+        };
         address_fault("a user address that is not canonical", &context);
     }
     for rip in [0u64, 0x7fff_ffff_f000, 0xffff_ffff_8010_0000] {
-        let context = Context { rip, ..Mode::User.context(code_ud2()) };
+        let context = Context {
+            rip,
+            ..Mode::User.context(code_ud2())
+        };
         let trap = trap::run(&context);
         let got = (trap.vector, trap.error, trap.context.rip, trap.cr2);
-        check_eq!("a user address that is not mapped", got, (14, Some(0x14), rip, rip));
+        check_eq!(
+            "a user address that is not mapped",
+            got,
+            (14, Some(0x14), rip, rip)
+        );
     }
 }
 
 fn kernel_addresses() {
     for rip in [0x8000_0000_0000u64, 1 << 63, 0xffff_7fff_ffff_ffff] {
-        let context = Context { rip, ..Mode::Kernel.context(code_ud2()) };
+        let context = Context {
+            rip,
+            ..Mode::Kernel.context(code_ud2())
+        };
         address_fault("a kernel address that is not canonical", &context);
     }
-    let context = Context { rip: 0xffff_8080_0000_0000, ..Mode::Kernel.context(code_ud2()) };
+    let context = Context {
+        rip: 0xffff_8080_0000_0000,
+        ..Mode::Kernel.context(code_ud2())
+    };
     let trap = trap::run(&context);
-    check_eq!("a kernel address in the hypervisor", (trap.vector, trap.context.rip), (14, context.rip));
+    check_eq!(
+        "a kernel address in the hypervisor",
+        (trap.vector, trap.context.rip),
+        (14, context.rip)
+    );
 }
 
 fn address_fault(what: &str, context: &Context) {

@@ -28,9 +28,17 @@ pub fn all() {
 /// A 32-bit context: registers fit in 32 bits.
 fn context(code: u64) -> Context {
     let wide = Mode::User.context(code);
-    let mut narrow = Context { cs: u64::from(CODE32), ..wide };
+    let mut narrow = Context {
+        cs: u64::from(CODE32),
+        ..wide
+    };
     for register in [
-        &mut narrow.rax, &mut narrow.rbx, &mut narrow.rcx, &mut narrow.rdx, &mut narrow.rsi, &mut narrow.rdi,
+        &mut narrow.rax,
+        &mut narrow.rbx,
+        &mut narrow.rcx,
+        &mut narrow.rdx,
+        &mut narrow.rsi,
+        &mut narrow.rdi,
         &mut narrow.rbp,
     ] {
         *register &= 0xffff_ffff;
@@ -39,31 +47,62 @@ fn context(code: u64) -> Context {
 }
 
 fn decoding() {
-    let context = Context { rax: 0x100, ..context(code_dec_eax()) };
+    let context = Context {
+        rax: 0x100,
+        ..context(code_dec_eax())
+    };
     let trap = trap::run(&context);
-    check_eq!("code is decoded as 32-bit", (trap.vector, trap.context.rax, trap.context.rbx), (6, 0xff, 0xff));
-    check_eq!("its code selector", trap.context.cs & 0xffff, u64::from(CODE32));
+    check_eq!(
+        "code is decoded as 32-bit",
+        (trap.vector, trap.context.rax, trap.context.rbx),
+        (6, 0xff, 0xff)
+    );
+    check_eq!(
+        "its code selector",
+        trap.context.cs & 0xffff,
+        u64::from(CODE32)
+    );
 }
 
 fn traps() {
     let ud2 = context(code_ud2());
     // The upper halves of R8 to R15 may or may not survive in 32-bit code; what it can see is compared.
     let trap = trap::run(&ud2);
-    check_eq!("ud2 in 32-bit code", (trap.vector, trap.context.rip), (6, ud2.rip));
+    check_eq!(
+        "ud2 in 32-bit code",
+        (trap.vector, trap.context.rip),
+        (6, ud2.rip)
+    );
     compare_state("ud2 in 32-bit code", &ud2, &trap);
     let system = context(code_int_80());
     let trap = trap::run(&system);
-    check_eq!("int 0x80 in 32-bit code", (trap.vector, trap.context.rip), (0x80, system.rip + 2));
+    check_eq!(
+        "int 0x80 in 32-bit code",
+        (trap.vector, trap.context.rip),
+        (0x80, system.rip + 2)
+    );
     compare_state("int 0x80 in 32-bit code", &system, &trap);
     check_eq!("its number", trap.context.rax, system.rax);
     let mut overflow = context(code_into());
     overflow.rflags |= flags::OF;
     let trap = trap::run(&overflow);
-    compare("into", &Context { r8: trap.context.r8, ..overflow }, &trap, Expected::after(4, 1));
+    compare(
+        "into",
+        &Context {
+            r8: trap.context.r8,
+            ..overflow
+        },
+        &trap,
+        Expected::after(4, 1),
+    );
     let load = context(code_far_load());
     let trap = trap::run(&load);
     let got = (trap.vector, trap.error, trap.cr2, trap.context.rip);
-    check_eq!("a page fault in 32-bit code", got, (14, Some(4), 0x60_0000, load.rip));
+    check_eq!(
+        "a page fault in 32-bit code",
+        got,
+        (14, Some(4), 0x60_0000, load.rip)
+    );
 }
 
 /// Where the processor has it, `sysenter` reaches its callback; without one it is #GP.
@@ -71,7 +110,10 @@ fn sysenter() {
     if register_callback(callback::SYSENTER, stub(SYSENTER)) != 0 {
         return skip!("no sysenter callback here");
     }
-    for context in [context(code_sysenter()), Mode::User.context(code_sysenter())] {
+    for context in [
+        context(code_sysenter()),
+        Mode::User.context(code_sysenter()),
+    ] {
         let trap = trap::run(&context);
         if trap.vector == 6 {
             skip!("this processor has no sysenter in this mode");
@@ -79,16 +121,34 @@ fn sysenter() {
         }
         check_eq!("sysenter", trap.vector, SYSENTER);
         check!(trap.from_user(), "sysenter is from user mode");
-        check_eq!("sysenter: event mask", (trap.mask, trap.context.cs >> 32), (1, 0));
-        check_eq!("sysenter: where the frame ends", trap.frame + 8 * trap.words, trap::trap_stack_top());
+        check_eq!(
+            "sysenter: event mask",
+            (trap.mask, trap.context.cs >> 32),
+            (1, 0)
+        );
+        check_eq!(
+            "sysenter: where the frame ends",
+            trap.frame + 8 * trap.words,
+            trap::trap_stack_top()
+        );
         check_eq!("sysenter: RAX", trap.context.rax, context.rax);
         // NT must not stay on: the next return would be a task switch.
-        let trap = trap::run(&Context { rflags: context.rflags | flags::NT, ..context });
-        check_eq!("sysenter with NT", (trap.vector, trap.handler_flags & flags::NT), (SYSENTER, 0));
+        let trap = trap::run(&Context {
+            rflags: context.rflags | flags::NT,
+            ..context
+        });
+        check_eq!(
+            "sysenter with NT",
+            (trap.vector, trap.handler_flags & flags::NT),
+            (SYSENTER, 0)
+        );
     }
     register_callback(callback::SYSENTER, 0);
     let trap = trap::run(&context(code_sysenter()));
-    check!(matches!((trap.vector, trap.error), (13, Some(0)) | (6, None)), "sysenter nobody takes");
+    check!(
+        matches!((trap.vector, trap.error), (13, Some(0)) | (6, None)),
+        "sysenter nobody takes"
+    );
     register_callback(callback::SYSENTER, stub(SYSENTER));
 }
 
@@ -102,7 +162,11 @@ fn syscall32() {
             check!(trap.from_user(), "32-bit syscall is from user mode");
         }
         vector => {
-            check_eq!("32-bit syscall without the feature", (vector, trap.context.rip), (6, context.rip));
+            check_eq!(
+                "32-bit syscall without the feature",
+                (vector, trap.context.rip),
+                (6, context.rip)
+            );
             skip!("this processor has no 32-bit syscall");
         }
     }

@@ -28,7 +28,9 @@ fn note(trap: &mut Trap) -> bool {
 }
 
 pub fn all() {
-    let Ok(port) = bind_ipi(0) else { return guest_runtime::check::fail(format_args!("bind_ipi")) };
+    let Ok(port) = bind_ipi(0) else {
+        return guest_runtime::check::fail(format_args!("bind_ipi"));
+    };
     events::set_port_mask(port, false);
     trap::set_hook(Some(note));
     before_the_first_instruction(port);
@@ -56,11 +58,27 @@ fn before_the_first_instruction(port: u32) {
             // The event first, then, resumed, the instruction that was to run.
             let trap = trap::run(&context);
             let Some(event) = SEEN.get() else {
-                guest_runtime::check::fail(format_args!("a pending event did not come with iret ({mode:?})"));
+                guest_runtime::check::fail(format_args!(
+                    "a pending event did not come with iret ({mode:?})"
+                ));
                 continue;
             };
-            compare("event at iret", &context, &event, Expected { vector: EVENT, error: None, advance: 0 });
-            compare("what ran after the event", &context, &trap, Expected::fault(6));
+            compare(
+                "event at iret",
+                &context,
+                &event,
+                Expected {
+                    vector: EVENT,
+                    error: None,
+                    advance: 0,
+                },
+            );
+            compare(
+                "what ran after the event",
+                &context,
+                &trap,
+                Expected::fault(6),
+            );
             check_eq!("the event was handled once", events::count(port), 1);
         }
     }
@@ -84,30 +102,50 @@ fn with_single_step(port: u32) {
         context.rflags |= flags::IF | flags::TF;
         let trap = trap::run(&context);
         let event = SEEN.get();
-        check_eq!("the event is at the start", event.map(|event| event.context.rip), Some(context.rip));
-        check_eq!("TF is clear in its handler", event.map(|event| event.handler_flags & flags::TF), Some(0));
-        check_eq!("the step is after it", (trap.vector, trap.context.rip), (1, context.rip + 1));
+        check_eq!(
+            "the event is at the start",
+            event.map(|event| event.context.rip),
+            Some(context.rip)
+        );
+        check_eq!(
+            "TF is clear in its handler",
+            event.map(|event| event.handler_flags & flags::TF),
+            Some(0)
+        );
+        check_eq!(
+            "the step is after it",
+            (trap.vector, trap.context.rip),
+            (1, context.rip + 1)
+        );
     }
     events::clear_all();
 }
 
 /// A timer interrupts a loop that never enters the hypervisor.
 fn interrupting() {
-    let Ok(timer) = bind_virq(VIRQ_TIMER, 0) else { return guest_runtime::check::fail(format_args!("bind_virq")) };
+    let Ok(timer) = bind_virq(VIRQ_TIMER, 0) else {
+        return guest_runtime::check::fail(format_args!("bind_virq"));
+    };
     events::set_port_mask(timer, false);
     for mode in Mode::BOTH {
         for code in [code_spin(), code_count()] {
             trap::set_hook(Some(end_at_event));
             events::disable();
             events::clear_all();
-            let mut context = Context { rbx: 0, ..mode.context(code) };
+            let mut context = Context {
+                rbx: 0,
+                ..mode.context(code)
+            };
             context.rflags |= flags::IF;
             let mut at = [events::now_ns() + 2_000_000, 0];
             accepted("set", vcpu_op(vcpu::SET_SINGLESHOT_TIMER, 0, &mut at));
             trap::run(&context);
             let Some(event) = SEEN.get() else { continue };
             check_eq!("a loop is interrupted by the event", event.vector, EVENT);
-            check!((code_size(code)).contains(&(event.context.rip - context.rip)), "it was in the loop");
+            check!(
+                (code_size(code)).contains(&(event.context.rip - context.rip)),
+                "it was in the loop"
+            );
             let arithmetic = 0x8d5;
             let mut running = context;
             running.rflags |= event.context.rflags & arithmetic;
@@ -133,7 +171,11 @@ fn end_at_event(trap: &mut Trap) -> bool {
     }
     SEEN.set(Some(*trap));
     let user = trap.from_user();
-    trap.context.rip = if user { guest_runtime::user::address(code_ud2()) } else { code_ud2() };
+    trap.context.rip = if user {
+        guest_runtime::user::address(code_ud2())
+    } else {
+        code_ud2()
+    };
     trap.context.rflags &= !flags::IF;
     true
 }

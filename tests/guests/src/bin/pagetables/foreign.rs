@@ -30,7 +30,10 @@ fn reservation(operation: u64, list: &mut [u64]) -> i64 {
         domain: DOMID_SELF as u16,
         pad: [0; 3],
     };
-    hypercall::call(nr::MEMORY_OP, [operation, &raw mut argument as u64, 0, 0, 0])
+    hypercall::call(
+        nr::MEMORY_OP,
+        [operation, &raw mut argument as u64, 0, 0, 0],
+    )
 }
 
 /// A frame given back can no longer be mapped or pinned; the new one is clean, ours and in the M2P list.
@@ -47,16 +50,37 @@ pub fn all() {
         }
         result => check_eq!("frames given back", result, 1),
     };
-    refused("a mapping of a frame given back", page_table::unprotect(page));
+    refused(
+        "a mapping of a frame given back",
+        page_table::unprotect(page),
+    );
     refused("a pin of a frame given back", op(mmuext::PIN_L1, old, 0));
-    refused("an update of a frame given back", hypercall::mmu_update(old << 12, 1));
-    check_eq!("a frame given back twice", reservation(DECREASE_RESERVATION, &mut [old]), 0);
+    refused(
+        "an update of a frame given back",
+        hypercall::mmu_update(old << 12, 1),
+    );
+    check_eq!(
+        "a frame given back twice",
+        reservation(DECREASE_RESERVATION, &mut [old]),
+        0
+    );
     let mut list = [page.pfn];
-    check_eq!("pages populated", reservation(POPULATE_PHYSMAP, &mut list), 1);
+    check_eq!(
+        "pages populated",
+        reservation(POPULATE_PHYSMAP, &mut list),
+        1
+    );
     let new = list[0];
-    check_eq!("the M2P entry of the new frame", frames::mfn_to_pfn(new), page.pfn);
+    check_eq!(
+        "the M2P entry of the new frame",
+        frames::mfn_to_pfn(new),
+        page.pfn
+    );
     let mapped = hypercall::update_va_mapping(page.va(), new << 12 | bits::KERNEL_RW | bits::NX);
     accepted("a mapping of the new frame", mapped);
     let clean = (0..512).all(|index| page.read(index) == 0);
-    check!(clean || new == old, "a frame that was another's holds nothing of it");
+    check!(
+        clean || new == old,
+        "a frame that was another's holds nothing of it"
+    );
 }

@@ -1,13 +1,18 @@
 //! Pinning and unpinning at each level: what qualifies, what does not, and that both balance.
 
-use guest_runtime::abi::{MmuExtOp, errno, mmuext};
+use guest_runtime::abi::{MmuextOp, errno, mmuext};
 use guest_runtime::frames::{self, Page};
 use guest_runtime::hypercall::{mmuext as op, mmuext_batch};
 use guest_runtime::page_table::{self, bits};
 use guest_runtime::{check_eq, events};
 use guests::{accepted, refused};
 
-const PINS: [u32; 4] = [mmuext::PIN_L1, mmuext::PIN_L2, mmuext::PIN_L3, mmuext::PIN_L4];
+const PINS: [u32; 4] = [
+    mmuext::PIN_L1,
+    mmuext::PIN_L2,
+    mmuext::PIN_L3,
+    mmuext::PIN_L4,
+];
 
 pub fn all() {
     empty_tables();
@@ -26,12 +31,22 @@ fn empty_tables() {
         let page = page_table::new_table();
         accepted("pin of an empty table", op(pin, page.mfn(), 0));
         refused("a second pin", op(pin, page.mfn(), 0));
-        refused("a writable mapping of a pinned table", page_table::unprotect(page));
+        refused(
+            "a writable mapping of a pinned table",
+            page_table::unprotect(page),
+        );
         let entry = page_table::slot(page.va()).map_or(0, |slot| slot.value());
-        check_eq!("the read-only mapping is still there", entry & (bits::PRESENT | bits::WRITE), bits::PRESENT);
+        check_eq!(
+            "the read-only mapping is still there",
+            entry & (bits::PRESENT | bits::WRITE),
+            bits::PRESENT
+        );
         accepted("unpin", op(mmuext::UNPIN, page.mfn(), 0));
         refused("a second unpin", op(mmuext::UNPIN, page.mfn(), 0));
-        accepted("a writable mapping after unpinning", page_table::unprotect(page));
+        accepted(
+            "a writable mapping after unpinning",
+            page_table::unprotect(page),
+        );
         page.write(0, 0x1234);
         check_eq!("the page is memory again", page.read(0), 0x1234);
         frames::release(page);
@@ -45,7 +60,10 @@ fn writable_pages() {
         refused("pin of a writable page", op(pin, page.mfn(), 0));
         page.write(1, 5);
         check_eq!("the page is still memory", page.read(1), 5);
-        refused("unpin of what is not pinned", op(mmuext::UNPIN, page.mfn(), 0));
+        refused(
+            "unpin of what is not pinned",
+            op(mmuext::UNPIN, page.mfn(), 0),
+        );
         frames::release(page);
     }
 }
@@ -71,20 +89,35 @@ fn chains() {
     for level in 1..4 {
         tables[level].write(3, tables[level - 1].maddr() | bits::TABLE);
     }
-    refused("pin of an L4 whose tables are writable", op(mmuext::PIN_L4, tables[3].mfn(), 0));
+    refused(
+        "pin of an L4 whose tables are writable",
+        op(mmuext::PIN_L4, tables[3].mfn(), 0),
+    );
     for table in &tables[1..] {
         accepted("read-only", page_table::protect(*table));
     }
-    refused("pin of an L4 with one writable L1 below it", op(mmuext::PIN_L4, tables[3].mfn(), 0));
-    refused("pin of an L2 with a writable L1 below it", op(mmuext::PIN_L2, tables[1].mfn(), 0));
+    refused(
+        "pin of an L4 with one writable L1 below it",
+        op(mmuext::PIN_L4, tables[3].mfn(), 0),
+    );
+    refused(
+        "pin of an L2 with a writable L1 below it",
+        op(mmuext::PIN_L2, tables[1].mfn(), 0),
+    );
     accepted("read-only", page_table::protect(tables[0]));
     for level in 0..4 {
         accepted("pin of a chain", op(PINS[level], tables[level].mfn(), 0));
         for table in &tables[..=level] {
-            refused("a writable mapping of a linked table", page_table::unprotect(*table));
+            refused(
+                "a writable mapping of a linked table",
+                page_table::unprotect(*table),
+            );
         }
         refused("pin of the mapped page", op(mmuext::PIN_L1, data.mfn(), 0));
-        accepted("unpin of a chain", op(mmuext::UNPIN, tables[level].mfn(), 0));
+        accepted(
+            "unpin of a chain",
+            op(mmuext::UNPIN, tables[level].mfn(), 0),
+        );
     }
     for table in tables {
         page_table::release_table(table);
@@ -93,11 +126,21 @@ fn chains() {
 }
 
 fn bad_frames() {
-    for mfn in [u64::MAX, 1 << 40, (1 << 40) - 1, 1 << 52, 1 << 63, 0x00ff_ffff_ffff] {
+    for mfn in [
+        u64::MAX,
+        1 << 40,
+        (1 << 40) - 1,
+        1 << 52,
+        1 << 63,
+        0x00ff_ffff_ffff,
+    ] {
         for pin in PINS {
             refused("pin of a frame that does not exist", op(pin, mfn, 0));
         }
-        refused("unpin of a frame that does not exist", op(mmuext::UNPIN, mfn, 0));
+        refused(
+            "unpin of a frame that does not exist",
+            op(mmuext::UNPIN, mfn, 0),
+        );
     }
 }
 
@@ -107,11 +150,17 @@ fn several_writable_mappings() {
     accepted("pin", op(mmuext::PIN_L1, table.mfn(), 0));
     for index in 0..3 {
         let slot = page_table::Slot { table, index };
-        accepted("a further mapping", slot.set(page.maddr() | bits::KERNEL_RW | bits::NX));
+        accepted(
+            "a further mapping",
+            slot.set(page.maddr() | bits::KERNEL_RW | bits::NX),
+        );
     }
     accepted("read-only at home", page_table::protect(page));
     for index in 0..3 {
-        refused("pin with writable mappings elsewhere", op(mmuext::PIN_L2, page.mfn(), 0));
+        refused(
+            "pin with writable mappings elsewhere",
+            op(mmuext::PIN_L2, page.mfn(), 0),
+        );
         let slot = page_table::Slot { table, index };
         // One is removed, one made read-only, one replaced.
         let value = match index {
@@ -121,7 +170,10 @@ fn several_writable_mappings() {
         };
         accepted("dropping a writable mapping", slot.set(value));
     }
-    accepted("pin after the last writable mapping", op(mmuext::PIN_L2, page.mfn(), 0));
+    accepted(
+        "pin after the last writable mapping",
+        op(mmuext::PIN_L2, page.mfn(), 0),
+    );
     accepted("unpin", op(mmuext::UNPIN, page.mfn(), 0));
     accepted("unpin", op(mmuext::UNPIN, table.mfn(), 0));
     page_table::release_table(page);
@@ -131,9 +183,19 @@ fn several_writable_mappings() {
 /// A batch stops at the first error and says how many were done.
 fn batches() {
     let tables: [Page; 3] = core::array::from_fn(|_| page_table::new_table());
-    let request = |cmd, page: Page| MmuExtOp { cmd, pad: 0, arg1: page.mfn(), arg2: 0 };
-    let (result, done) =
-        mmuext_batch(&[request(0, tables[0]), MmuExtOp { arg1: 1 << 50, ..request(0, tables[1]) }, request(0, tables[2])]);
+    let request = |cmd, page: Page| MmuextOp {
+        cmd,
+        arg1: page.mfn(),
+        ..Default::default()
+    };
+    let (result, done) = mmuext_batch(&[
+        request(0, tables[0]),
+        MmuextOp {
+            arg1: 1 << 50,
+            ..request(0, tables[1])
+        },
+        request(0, tables[2]),
+    ]);
     refused("a batch with a bad entry", result);
     check_eq!("entries done before the bad one", done, 1);
     accepted("unpin of the first", op(mmuext::UNPIN, tables[0].mfn(), 0));

@@ -36,13 +36,19 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let (table, data) = (page_table::new_table(), [frames::allocate(), frames::allocate()]);
+        let (table, data) = (
+            page_table::new_table(),
+            [frames::allocate(), frames::allocate()],
+        );
         accepted("pin", op(mmuext::PIN_L1, table.mfn(), 0));
         Self { table, data }
     }
 
     fn slot(&self) -> Slot {
-        Slot { table: self.table, index: 40 }
+        Slot {
+            table: self.table,
+            index: 40,
+        }
     }
 
     /// A writable entry for page `index`.
@@ -53,7 +59,11 @@ impl Bench {
     /// Sets the entry, runs `code` with RDI at it and RSI given, and returns the trap that ends it.
     fn write(&self, old: u64, code: u64, rsi: u64) -> (Context, Trap) {
         accepted("the old entry", self.slot().set(old));
-        let context = Context { rdi: self.slot().va(), rsi, ..Mode::Kernel.context(code) };
+        let context = Context {
+            rdi: self.slot().va(),
+            rsi,
+            ..Mode::Kernel.context(code)
+        };
         (context, trap::run(&context))
     }
 
@@ -61,7 +71,10 @@ impl Bench {
         accepted("empty", self.slot().set(0));
         for page in self.data {
             accepted("read-only: no reference is left", page_table::protect(page));
-            accepted("pin: no writable type is left", op(mmuext::PIN_L1, page.mfn(), 0));
+            accepted(
+                "pin: no writable type is left",
+                op(mmuext::PIN_L1, page.mfn(), 0),
+            );
             accepted("unpin", op(mmuext::UNPIN, page.mfn(), 0));
             page_table::release_table(page);
         }
@@ -90,7 +103,11 @@ fn same(what: &str, got: u64, wanted: u64) {
 }
 
 fn done(length: u64) -> Expected {
-    Expected { vector: 6, error: None, advance: length }
+    Expected {
+        vector: 6,
+        error: None,
+        advance: length,
+    }
 }
 
 fn stores(bench: &Bench) {
@@ -112,15 +129,27 @@ fn stores(bench: &Bench) {
     };
     let trap = run_and_compare("mov by a computed address", &context, done(8));
     let _ = trap;
-    same("mov by a computed address: the entry", bench.slot().value(), bench.entry(1));
+    same(
+        "mov by a computed address: the entry",
+        bench.slot().value(),
+        bench.entry(1),
+    );
     // A value that is not present is stored as it is.
     let (_, trap) = bench.write(bench.entry(0), code_mov(), 0x0ff0);
-    check_eq!("mov of a non-present value", (trap.vector, bench.slot().value()), (6, 0x0ff0));
+    check_eq!(
+        "mov of a non-present value",
+        (trap.vector, bench.slot().value()),
+        (6, 0x0ff0)
+    );
 }
 
 fn exchange(bench: &Bench) {
-    for (old, new) in [(bench.entry(0), 0), (0, bench.entry(0)), (bench.entry(0), bench.entry(1)), (bench.entry(1), 0x0ff0)]
-    {
+    for (old, new) in [
+        (bench.entry(0), 0),
+        (0, bench.entry(0)),
+        (bench.entry(0), bench.entry(1)),
+        (bench.entry(1), 0x0ff0),
+    ] {
         let (context, trap) = bench.write(old, code_xchg(), new);
         check_eq!("xchg: vector", trap.vector, 6);
         same("xchg: the old value", trap.context.rsi, old);
@@ -134,18 +163,33 @@ fn exchange(bench: &Bench) {
 fn bit_operations(bench: &Bench) {
     // 0x63 & 0xfd = 0x61: odd number of bits, not zero, not negative.
     let (mut context, trap) = bench.write(bench.entry(0), code_lock_and(), 0);
-    same("lock and: the entry", bench.slot().value(), bench.entry(0) & !bits::WRITE);
+    same(
+        "lock and: the entry",
+        bench.slot().value(),
+        bench.entry(0) & !bits::WRITE,
+    );
     let result = (bench.slot().value() & 0xff) as u8;
     const PF: u64 = 4;
     const AF: u64 = 16;
     const SF: u64 = 128;
     let parity = if result.count_ones() % 2 == 0 { PF } else { 0 };
     context.rflags = (trap.context.rflags & (AF | flags::IF)) | flags::ALWAYS | parity;
-    check_eq!("lock and: SF and ZF", trap.context.rflags & (SF | flags::ZF), 0);
+    check_eq!(
+        "lock and: SF and ZF",
+        trap.context.rflags & (SF | flags::ZF),
+        0
+    );
     compare("lock and", &context, &trap, done(4));
-    for (old, carry) in [(bench.entry(0), flags::CF), (bench.entry(0) & !bits::ACCESSED, 0)] {
+    for (old, carry) in [
+        (bench.entry(0), flags::CF),
+        (bench.entry(0) & !bits::ACCESSED, 0),
+    ] {
         let (mut context, trap) = bench.write(old, code_lock_btr(), 0);
-        same("lock btr: the entry", bench.slot().value(), bench.entry(0) & !bits::ACCESSED);
+        same(
+            "lock btr: the entry",
+            bench.slot().value(),
+            bench.entry(0) & !bits::ACCESSED,
+        );
         check_eq!("lock btr: CF", trap.context.rflags & flags::CF, carry);
         context.rflags = trap.context.rflags & 0xad5 | flags::ALWAYS;
         compare("lock btr", &context, &trap, done(6));
@@ -155,10 +199,19 @@ fn bit_operations(bench: &Bench) {
 /// What mmu_update refuses is refused here, as a page fault on the write.
 fn refused_values(bench: &Bench) {
     let before = bench.entry(0);
-    for bad in [bench.table.maddr() | bits::KERNEL_RW, bits::ADDRESS | bits::PRESENT, 0xfee0_0000 | bits::KERNEL_RW] {
+    for bad in [
+        bench.table.maddr() | bits::KERNEL_RW,
+        bits::ADDRESS | bits::PRESENT,
+        0xfee0_0000 | bits::KERNEL_RW,
+    ] {
         for code in [code_mov(), code_xchg()] {
             let (context, trap) = bench.write(before, code, bad);
-            compare("a trapped write of a bad entry", &context, &trap, Expected::fault_code(14, 3));
+            compare(
+                "a trapped write of a bad entry",
+                &context,
+                &trap,
+                Expected::fault_code(14, 3),
+            );
             check_eq!("its address", trap.cr2, bench.slot().va());
             same("the entry after", bench.slot().value(), before);
         }
@@ -170,10 +223,20 @@ fn other_forms(bench: &Bench) {
     let old = bench.entry(0);
     let accessed = bits::ACCESSED;
     let cases = [
-        ("mov of 32 bits", code_mov_32(), old & 0xffff_ffff & !accessed, old & !accessed),
+        (
+            "mov of 32 bits",
+            code_mov_32(),
+            old & 0xffff_ffff & !accessed,
+            old & !accessed,
+        ),
         ("lock add", code_add(), bits::AVAIL0, old + bits::AVAIL0),
         ("or", code_or(), bits::AVAIL0, old | bits::AVAIL0),
-        ("mov of a byte", code_mov_byte(), old & 0xff & !accessed, old & !accessed),
+        (
+            "mov of a byte",
+            code_mov_byte(),
+            old & 0xff & !accessed,
+            old & !accessed,
+        ),
         ("lock cmpxchg that fails", code_cmpxchg(), 0, old),
     ];
     for (what, code, rsi, result) in cases {
@@ -187,7 +250,11 @@ fn other_forms(bench: &Bench) {
         check_eq!("pop to an entry: cr2", trap.cr2, context.rdi);
         check_eq!("pop to an entry: error code", trap.error, Some(3));
     } else {
-        same("pop to an entry: the entry", bench.slot().value(), bench.entry(1));
+        same(
+            "pop to an entry: the entry",
+            bench.slot().value(),
+            bench.entry(1),
+        );
     }
     frames::release(page);
     let mut context = Mode::Kernel.context(code_stosq());
@@ -201,7 +268,11 @@ fn faulted_or(what: &str, bench: &Bench, context: &Context, trap: &Trap, old: u6
     match trap.vector {
         14 => {
             compare(what, context, trap, Expected::fault_code(14, 3));
-            check_eq!("the address of a form that is not emulated", trap.cr2, bench.slot().va());
+            check_eq!(
+                "the address of a form that is not emulated",
+                trap.cr2,
+                bench.slot().va()
+            );
             same("the entry after it", bench.slot().value(), old);
         }
         vector => {
@@ -214,38 +285,82 @@ fn faulted_or(what: &str, bench: &Bench, context: &Context, trap: &Trap, old: u6
 /// A trapped write is one instruction also to a debugger.
 fn single_step(bench: &Bench) {
     accepted("the old entry", bench.slot().set(0));
-    let mut context = Context { rdi: bench.slot().va(), rsi: bench.entry(0), ..Mode::Kernel.context(code_mov()) };
+    let mut context = Context {
+        rdi: bench.slot().va(),
+        rsi: bench.entry(0),
+        ..Mode::Kernel.context(code_mov())
+    };
     context.rflags |= flags::TF;
-    run_and_compare("single step over a trapped write", &context, Expected::after(1, 3));
-    same("the entry after a step", bench.slot().value(), bench.entry(0));
+    run_and_compare(
+        "single step over a trapped write",
+        &context,
+        Expected::after(1, 3),
+    );
+    same(
+        "the entry after a step",
+        bench.slot().value(),
+        bench.entry(0),
+    );
 }
 
 /// User mode gets no emulation, even where a table is mapped for it to read.
 fn from_user_mode(bench: &Bench) {
     let address = user::DATA + 0x30_0000;
     let entry = bench.table.maddr() | bits::PRESENT | bits::USER | bits::NX;
-    accepted("a table mapped for user mode", page_table::map(address, entry));
-    refused("the same writable", page_table::map(address, entry | bits::WRITE));
+    accepted(
+        "a table mapped for user mode",
+        page_table::map(address, entry),
+    );
+    refused(
+        "the same writable",
+        page_table::map(address, entry | bits::WRITE),
+    );
     accepted("the old entry", bench.slot().set(bench.entry(0)));
     let target = address + 8 * bench.slot().index as u64;
     for code in [code_mov(), code_xchg(), code_lock_and(), code_lock_btr()] {
-        let context = Context { rdi: target, rsi: 0, ..Mode::User.context(code) };
-        let trap = run_and_compare("user write to a table", &context, Expected::fault_code(14, 7));
+        let context = Context {
+            rdi: target,
+            rsi: 0,
+            ..Mode::User.context(code)
+        };
+        let trap = run_and_compare(
+            "user write to a table",
+            &context,
+            Expected::fault_code(14, 7),
+        );
         check_eq!("its address", trap.cr2, target);
     }
-    same("the entry after user writes", bench.slot().value(), bench.entry(0));
+    same(
+        "the entry after user writes",
+        bench.slot().value(),
+        bench.entry(0),
+    );
     accepted("unmap", page_table::map(address, 0));
 }
 
 /// A write across two entries is refused, and changes neither.
 fn misaligned(bench: &Bench) {
-    let next = Slot { index: bench.slot().index + 1, ..bench.slot() };
+    let next = Slot {
+        index: bench.slot().index + 1,
+        ..bench.slot()
+    };
     accepted("the old entry", bench.slot().set(bench.entry(0)));
     accepted("the next entry", next.set(bench.entry(1)));
     for offset in [1, 4, 7] {
-        let context = Context { rdi: bench.slot().va() + offset, rsi: 0, ..Mode::Kernel.context(code_mov()) };
-        let trap = run_and_compare("a write across entries", &context, Expected::fault_code(14, 3));
-        check!(trap.cr2 >= context.rdi && trap.cr2 < context.rdi + 8, "its address");
+        let context = Context {
+            rdi: bench.slot().va() + offset,
+            rsi: 0,
+            ..Mode::Kernel.context(code_mov())
+        };
+        let trap = run_and_compare(
+            "a write across entries",
+            &context,
+            Expected::fault_code(14, 3),
+        );
+        check!(
+            trap.cr2 >= context.rdi && trap.cr2 < context.rdi + 8,
+            "its address"
+        );
     }
     same("the entry", bench.slot().value(), bench.entry(0));
     same("the next entry", next.value(), bench.entry(1));
@@ -254,13 +369,32 @@ fn misaligned(bench: &Bench) {
 
 /// Tables of the upper levels take no trapped writes at all.
 fn upper_levels() {
-    for (pin, index) in [(mmuext::PIN_L2, 3), (mmuext::PIN_L3, 3), (mmuext::PIN_L4, 3), (mmuext::PIN_L4, 300)] {
+    for (pin, index) in [
+        (mmuext::PIN_L2, 3),
+        (mmuext::PIN_L3, 3),
+        (mmuext::PIN_L4, 3),
+        (mmuext::PIN_L4, 300),
+    ] {
         let table = page_table::new_table();
         accepted("pin", op(pin, table.mfn(), 0));
-        for code in [code_mov(), code_xchg(), code_lock_and(), code_lock_btr(), code_mov_immediate()] {
+        for code in [
+            code_mov(),
+            code_xchg(),
+            code_lock_and(),
+            code_lock_btr(),
+            code_mov_immediate(),
+        ] {
             let slot = Slot { table, index };
-            let context = Context { rdi: slot.va(), rsi: 0, ..Mode::Kernel.context(code) };
-            let trap = run_and_compare("a write to an upper table", &context, Expected::fault_code(14, 3));
+            let context = Context {
+                rdi: slot.va(),
+                rsi: 0,
+                ..Mode::Kernel.context(code)
+            };
+            let trap = run_and_compare(
+                "a write to an upper table",
+                &context,
+                Expected::fault_code(14, 3),
+            );
             check_eq!("its address", trap.cr2, slot.va());
             check_eq!("the entry", slot.value(), 0);
         }

@@ -34,7 +34,10 @@ pub fn set_gdt(page: Page, entries: u64) -> i64 {
 }
 
 pub fn update(page: Page, index: u64, value: u64) -> i64 {
-    call(nr::UPDATE_DESCRIPTOR, [page.maddr() + 8 * index, value, 0, 0, 0])
+    call(
+        nr::UPDATE_DESCRIPTOR,
+        [page.maddr() + 8 * index, value, 0, 0, 0],
+    )
 }
 
 pub fn all() {
@@ -49,10 +52,24 @@ pub fn all() {
 /// update_descriptor works before the page is a table; it forces ring 3.
 fn on_memory() {
     let page = frames::allocate();
-    for (index, value) in [(1, DATA & !DPL), (2, CODE64 & !DPL), (3, CODE32), (4, 0), (511, DATA)] {
+    for (index, value) in [
+        (1, DATA & !DPL),
+        (2, CODE64 & !DPL),
+        (3, CODE32),
+        (4, 0),
+        (511, DATA),
+    ] {
         accepted("a descriptor in memory", update(page, index, value));
-        let wanted = if value & PRESENT != 0 { value | DPL } else { value };
-        check_eq!("as stored", page.read(index as usize) & !ACCESSED, wanted & !ACCESSED);
+        let wanted = if value & PRESENT != 0 {
+            value | DPL
+        } else {
+            value
+        };
+        check_eq!(
+            "as stored",
+            page.read(index as usize) & !ACCESSED,
+            wanted & !ACCESSED
+        );
     }
     page.clear();
     frames::release(page);
@@ -70,18 +87,33 @@ fn what_may_be_described() {
     for kind in [1u64, 2, 3, 5, 6, 7, 9, 11, 14, 15] {
         let value = DATA & !ORDINARY & !(0xf << 40) | kind << 40;
         refused("a system descriptor", update(page, 1, value));
-        refused("a system descriptor of ring 0", update(page, 1, value & !DPL));
+        refused(
+            "a system descriptor of ring 0",
+            update(page, 1, value & !DPL),
+        );
         check_eq!("nothing was stored", page.read(1), 0);
     }
     for offset in [1u64, 2, 4, 7] {
-        let result = call(nr::UPDATE_DESCRIPTOR, [page.maddr() + 16 + offset, DATA, 0, 0, 0]);
+        let result = call(
+            nr::UPDATE_DESCRIPTOR,
+            [page.maddr() + 16 + offset, DATA, 0, 0, 0],
+        );
         refused("a descriptor across two", result);
     }
     for maddr in [1u64 << 51, 1 << 45, 0xfee0_0000, 0xb_8000] {
-        refused("a descriptor in a frame that is not ours", call(nr::UPDATE_DESCRIPTOR, [maddr, DATA, 0, 0, 0]));
+        refused(
+            "a descriptor in a frame that is not ours",
+            call(nr::UPDATE_DESCRIPTOR, [maddr, DATA, 0, 0, 0]),
+        );
     }
     let tables = page_table::root();
-    refused("a descriptor in a page table", call(nr::UPDATE_DESCRIPTOR, [tables.maddr() + 8 * 300, DATA, 0, 0, 0]));
+    refused(
+        "a descriptor in a page table",
+        call(
+            nr::UPDATE_DESCRIPTOR,
+            [tables.maddr() + 8 * 300, DATA, 0, 0, 0],
+        ),
+    );
     page.clear();
     frames::release(page);
 }
@@ -93,8 +125,14 @@ fn frames_for_tables() {
     page.write(0, 0);
     accepted("read-only", page_table::protect(page));
     accepted("a table", set_gdt(page, 16));
-    refused("a writable mapping of the table", page_table::unprotect(page));
-    refused("a plain store to the table", mmu_update(page.entry_maddr(3), DATA));
+    refused(
+        "a writable mapping of the table",
+        page_table::unprotect(page),
+    );
+    refused(
+        "a plain store to the table",
+        mmu_update(page.entry_maddr(3), DATA),
+    );
     refused("the table as page table", op(mmuext::PIN_L1, page.mfn(), 0));
     check_eq!("the table is unchanged", page.read(3), 0);
     let pinned = page_table::new_table();
@@ -104,11 +142,20 @@ fn frames_for_tables() {
     page_table::release_table(pinned);
     for mfn in [1u64 << 40, u64::MAX, 0xfee00, 0xb8] {
         let list = [mfn];
-        refused("a table that is not ours", call(nr::SET_GDT, [list.as_ptr() as u64, 16, 0, 0, 0]));
+        refused(
+            "a table that is not ours",
+            call(nr::SET_GDT, [list.as_ptr() as u64, 16, 0, 0, 0]),
+        );
     }
     let list = [page.mfn(), 1 << 40];
-    refused("a table whose second page is not ours", call(nr::SET_GDT, [list.as_ptr() as u64, 600, 0, 0, 0]));
-    accepted("no table", call(nr::SET_GDT, [list.as_ptr() as u64, 0, 0, 0, 0]));
+    refused(
+        "a table whose second page is not ours",
+        call(nr::SET_GDT, [list.as_ptr() as u64, 600, 0, 0, 0]),
+    );
+    accepted(
+        "no table",
+        call(nr::SET_GDT, [list.as_ptr() as u64, 0, 0, 0, 0]),
+    );
     accepted("memory again", page_table::unprotect(page));
     frames::release(page);
 }
@@ -124,7 +171,10 @@ fn bad_entries() {
         accepted("read-only", page_table::protect(page));
         let result = set_gdt(page, 16);
         // What is refused may instead be made harmless.
-        check!(result == -errno::EINVAL || (result == 0 && page.read(index) & PRESENT == 0), "a table with a gate in it");
+        check!(
+            result == -errno::EINVAL || (result == 0 && page.read(index) & PRESENT == 0),
+            "a table with a gate in it"
+        );
         accepted("no table", call(nr::SET_GDT, [0, 0, 0, 0, 0]));
         accepted("memory again", page_table::unprotect(page));
     }
@@ -149,10 +199,16 @@ fn replaced() {
     accepted("the second table", set_gdt(pages[1], 16));
     accepted("the first is memory again", page_table::unprotect(pages[0]));
     let list = [pages[1].mfn(), pages[1].mfn()];
-    accepted("the same page twice", call(nr::SET_GDT, [list.as_ptr() as u64, 1024, 0, 0, 0]));
+    accepted(
+        "the same page twice",
+        call(nr::SET_GDT, [list.as_ptr() as u64, 1024, 0, 0, 0]),
+    );
     accepted("once", set_gdt(pages[1], 16));
     accepted("no table", call(nr::SET_GDT, [0, 0, 0, 0, 0]));
-    accepted("the second is memory again", page_table::unprotect(pages[1]));
+    accepted(
+        "the second is memory again",
+        page_table::unprotect(pages[1]),
+    );
     for page in pages {
         frames::release(page);
     }
@@ -173,7 +229,11 @@ fn install() {
         (index::THREAD, data_at(0x1234_5000)),
     ] {
         accepted("a descriptor in the live table", update(page, index, value));
-        check_eq!("as stored", page.read(index as usize) & !ACCESSED, value & !ACCESSED);
+        check_eq!(
+            "as stored",
+            page.read(index as usize) & !ACCESSED,
+            value & !ACCESSED
+        );
     }
     TABLE.set(Some(page));
 }

@@ -38,23 +38,55 @@ pub fn all() {
 
 fn clear() {
     for mode in Mode::BOTH {
-        check_eq!("null selectors", trap::run(&mode.context(code_clear())).vector, 6);
+        check_eq!(
+            "null selectors",
+            trap::run(&mode.context(code_clear())).vector,
+            6
+        );
     }
 }
 
 fn good() {
     for mode in Mode::BOTH {
         for index in [index::DATA, index::READ_ONLY, index::CODE64, index::THREAD] {
-            for (what, code) in [("ds", code_load_ds()), ("es", code_load_es()), ("fs", code_load_fs()), ("gs", code_load_gs())]
-            {
-                let context = Context { rax: selector(index), ..mode.context(code) };
-                run_and_compare(what, &context, Expected { advance: 2, ..Expected::fault(6) });
+            for (what, code) in [
+                ("ds", code_load_ds()),
+                ("es", code_load_es()),
+                ("fs", code_load_fs()),
+                ("gs", code_load_gs()),
+            ] {
+                let context = Context {
+                    rax: selector(index),
+                    ..mode.context(code)
+                };
+                run_and_compare(
+                    what,
+                    &context,
+                    Expected {
+                        advance: 2,
+                        ..Expected::fault(6)
+                    },
+                );
             }
         }
-        let context = Context { rax: selector(index::DATA), ..mode.context(code_load_ss()) };
+        let context = Context {
+            rax: selector(index::DATA),
+            ..mode.context(code_load_ss())
+        };
         let trap = trap::run(&context);
-        let wanted = Context { ss: context.rax, ..context };
-        compare("ss", &wanted, &trap, Expected { advance: 2, ..Expected::fault(6) });
+        let wanted = Context {
+            ss: context.rax,
+            ..context
+        };
+        compare(
+            "ss",
+            &wanted,
+            &trap,
+            Expected {
+                advance: 2,
+                ..Expected::fault(6)
+            },
+        );
     }
 }
 
@@ -71,7 +103,10 @@ fn bad() {
             ("ss that is read-only", code_load_ss(), index::READ_ONLY, 13),
             ("ss that is empty", code_load_ss(), 9, 13),
         ] {
-            let context = Context { rax: selector(index), ..mode.context(code) };
+            let context = Context {
+                rax: selector(index),
+                ..mode.context(code)
+            };
             run_and_compare(what, &context, Expected::fault_code(vector, index << 3));
         }
     }
@@ -79,61 +114,129 @@ fn bad() {
 
 /// The iret hypercall takes the guest's own code and stack selectors; kernel frames show level 0 as they were given.
 fn returning() {
-    let kernel = Context { cs: index::CODE64 << 3, ss: selector(index::DATA), ..Mode::Kernel.context(code_ud2()) };
+    let kernel = Context {
+        cs: index::CODE64 << 3,
+        ss: selector(index::DATA),
+        ..Mode::Kernel.context(code_ud2())
+    };
     let trap = trap::run(&kernel);
-    check_eq!("kernel mode by our own selector", (trap.vector, trap.context.rip), (6, kernel.rip));
-    check_eq!("its selectors", (trap.context.cs & 0xffff, trap.context.ss), (kernel.cs, kernel.ss));
+    check_eq!(
+        "kernel mode by our own selector",
+        (trap.vector, trap.context.rip),
+        (6, kernel.rip)
+    );
+    check_eq!(
+        "its selectors",
+        (trap.context.cs & 0xffff, trap.context.ss),
+        (kernel.cs, kernel.ss)
+    );
     for (index, what) in [(index::USER_CODE64, "64-bit"), (index::CODE32, "32-bit")] {
-        let user = Context { cs: selector(index), ss: selector(index::DATA), ..Mode::User.context(code_ud2()) };
+        let user = Context {
+            cs: selector(index),
+            ss: selector(index::DATA),
+            ..Mode::User.context(code_ud2())
+        };
         let trap = trap::run(&user);
         check_eq!(what, (trap.vector, trap.context.rip), (6, user.rip));
-        check_eq!("its selectors", (trap.context.cs & 0xffff, trap.context.ss), (user.cs, user.ss));
+        check_eq!(
+            "its selectors",
+            (trap.context.cs & 0xffff, trap.context.ss),
+            (user.cs, user.ss)
+        );
     }
-    for (what, cs, vector) in
-        [("absent code", index::ABSENT, 13), ("data as code", index::DATA, 13), ("nothing as code", 9, 13)]
-    {
-        let user = Context { cs: selector(cs), ..Mode::User.context(code_ud2()) };
+    for (what, cs, vector) in [
+        ("absent code", index::ABSENT, 13),
+        ("data as code", index::DATA, 13),
+        ("nothing as code", 9, 13),
+    ] {
+        let user = Context {
+            cs: selector(cs),
+            ..Mode::User.context(code_ud2())
+        };
         let trap = trap::run(&user);
         check_eq!(what, (trap.vector, trap.error), (vector, Some(cs << 3)));
     }
-    let user = Context { ss: selector(index::ABSENT), ..Mode::User.context(code_ud2()) };
+    let user = Context {
+        ss: selector(index::ABSENT),
+        ..Mode::User.context(code_ud2())
+    };
     let trap = trap::run(&user);
     // #SS by the manual; some emulators raise #NP.
     check!(matches!(trap.vector, 11 | 12), "an absent stack");
-    check_eq!("an absent stack: error code", trap.error, Some(index::ABSENT << 3));
+    check_eq!(
+        "an absent stack: error code",
+        trap.error,
+        Some(index::ABSENT << 3)
+    );
 }
 
 /// A descriptor's base counts for fs and gs.
 fn based() {
     let base = user::DATA;
-    accepted("a descriptor with a base", gdt::update(gdt::table(), index::THREAD, data_at(base)));
+    accepted(
+        "a descriptor with a base",
+        gdt::update(gdt::table(), index::THREAD, data_at(base)),
+    );
     user::data_page(0).write(2, 0x7eb1_e55e);
     for mode in Mode::BOTH {
-        let context = Context { rax: selector(index::THREAD), rdx: 16, ..mode.context(code_fs_base()) };
+        let context = Context {
+            rax: selector(index::THREAD),
+            rdx: 16,
+            ..mode.context(code_fs_base())
+        };
         let trap = trap::run(&context);
-        check_eq!("a load by a descriptor's base", (trap.vector, trap.context.rbx), (6, 0x7eb1_e55e));
+        check_eq!(
+            "a load by a descriptor's base",
+            (trap.vector, trap.context.rbx),
+            (6, 0x7eb1_e55e)
+        );
     }
 }
 
 /// A change to the live table counts for the next load.
 fn live_update() {
-    accepted("another base", gdt::update(gdt::table(), index::THREAD, data_at(user::DATA + 4096)));
+    accepted(
+        "another base",
+        gdt::update(gdt::table(), index::THREAD, data_at(user::DATA + 4096)),
+    );
     user::data_page(1).write(2, 0x0dd);
-    let context = Context { rax: selector(index::THREAD), rdx: 16, ..Mode::User.context(code_fs_base()) };
-    check_eq!("a load by the new base", trap::run(&context).context.rbx, 0x0dd);
+    let context = Context {
+        rax: selector(index::THREAD),
+        rdx: 16,
+        ..Mode::User.context(code_fs_base())
+    };
+    check_eq!(
+        "a load by the new base",
+        trap::run(&context).context.rbx,
+        0x0dd
+    );
     accepted("no descriptor", gdt::update(gdt::table(), index::THREAD, 0));
     let trap = trap::run(&context);
-    check_eq!("a load of what is gone", (trap.vector, trap.error), (13, Some(index::THREAD << 3)));
+    check_eq!(
+        "a load of what is gone",
+        (trap.vector, trap.error),
+        (13, Some(index::THREAD << 3))
+    );
 }
 
 /// Data selectors survive traps and hypercalls.
 fn kept() {
-    let load = Context { rax: selector(index::DATA), ..Mode::User.context(code_load_ds()) };
+    let load = Context {
+        rax: selector(index::DATA),
+        ..Mode::User.context(code_load_ds())
+    };
     trap::run(&load);
-    let load = Context { rax: selector(index::READ_ONLY), ..Mode::User.context(code_load_fs()) };
+    let load = Context {
+        rax: selector(index::READ_ONLY),
+        ..Mode::User.context(code_load_fs())
+    };
     trap::run(&load);
     guest_runtime::hypercall::version();
     let trap = trap::run(&Mode::User.context(code_read_selectors()));
     let got = (trap.context.rbx & 0xffff, trap.context.rbp & 0xffff);
-    check_eq!("ds and fs after traps", got, (selector(index::DATA), selector(index::READ_ONLY)));
+    check_eq!(
+        "ds and fs after traps",
+        got,
+        (selector(index::DATA), selector(index::READ_ONLY))
+    );
 }

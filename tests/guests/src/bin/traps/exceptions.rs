@@ -50,8 +50,18 @@ const NON_CANONICAL: u64 = 0x0000_8000_0000_0000;
 fn nothing(_: &mut Context) {}
 
 const CASES: &[Case] = &[
-    ("div by zero", code_div, |c| (c.rcx, c.rdx) = (0, 0), Expected::fault(0)),
-    ("single step", code_nop, |c| c.rflags |= flags::TF, Expected::after(1, 1)),
+    (
+        "div by zero",
+        code_div,
+        |c| (c.rcx, c.rdx) = (0, 0),
+        Expected::fault(0),
+    ),
+    (
+        "single step",
+        code_nop,
+        |c| c.rflags |= flags::TF,
+        Expected::after(1, 1),
+    ),
     ("ud2", code_ud2, nothing, UD),
     ("into", code_into, nothing, UD),
     ("lock nop", code_lock_nop, nothing, UD),
@@ -67,13 +77,43 @@ const CASES: &[Case] = &[
     ("invd", code_invd, nothing, GP0),
     ("lmsw", code_lmsw, nothing, GP0),
     ("mov from cr8", code_mov_cr8, nothing, GP0),
-    ("rdmsr of an unknown register", code_rdmsr, |c| c.rcx = 0x0bad_c0de, GP0),
-    ("ds beyond the table", code_load_ds, |c| c.rax = BAD_SELECTOR, GP_BAD_SELECTOR),
-    ("ss beyond the table", code_load_ss, |c| c.rax = BAD_SELECTOR, GP_BAD_SELECTOR),
-    ("fs beyond the table", code_load_fs, |c| c.rax = BAD_SELECTOR, GP_BAD_SELECTOR),
+    (
+        "rdmsr of an unknown register",
+        code_rdmsr,
+        |c| c.rcx = 0x0bad_c0de,
+        GP0,
+    ),
+    (
+        "ds beyond the table",
+        code_load_ds,
+        |c| c.rax = BAD_SELECTOR,
+        GP_BAD_SELECTOR,
+    ),
+    (
+        "ss beyond the table",
+        code_load_ss,
+        |c| c.rax = BAD_SELECTOR,
+        GP_BAD_SELECTOR,
+    ),
+    (
+        "fs beyond the table",
+        code_load_fs,
+        |c| c.rax = BAD_SELECTOR,
+        GP_BAD_SELECTOR,
+    ),
     ("null ss", code_load_ss, |c| c.rax = 0, GP0),
-    ("ss of level 0", code_load_ss, |c| c.rax = 0xe028, Expected::fault_code(13, 0xe028)),
-    ("non-canonical read", code_read, |c| c.rax = NON_CANONICAL, GP0),
+    (
+        "ss of level 0",
+        code_load_ss,
+        |c| c.rax = 0xe028,
+        Expected::fault_code(13, 0xe028),
+    ),
+    (
+        "non-canonical read",
+        code_read,
+        |c| c.rax = NON_CANONICAL,
+        GP0,
+    ),
 ];
 
 pub fn all() {
@@ -109,12 +149,24 @@ fn odd_stacks() {
 
 /// Flags reach the frame unchanged; direction reaches the handler too, alignment check and nested task do not.
 fn odd_flags() {
-    for set in [flags::CF, flags::ZF | flags::OF, flags::DF, flags::AC, flags::NT, flags::ID, flags::IF] {
+    for set in [
+        flags::CF,
+        flags::ZF | flags::OF,
+        flags::DF,
+        flags::AC,
+        flags::NT,
+        flags::ID,
+        flags::IF,
+    ] {
         for mode in Mode::BOTH {
             let mut context = mode.context(code_ud2());
             context.rflags |= set;
             let trap = run_and_compare("odd flags", &context, UD);
-            check_eq!("DF in the handler", trap.handler_flags & flags::DF, set & flags::DF);
+            check_eq!(
+                "DF in the handler",
+                trap.handler_flags & flags::DF,
+                set & flags::DF
+            );
         }
     }
 }
@@ -129,17 +181,38 @@ fn non_canonical_push() {
         context.rsp = NON_CANONICAL + 0x1000;
         let trap = trap::run(&context);
         let vector = if trap.vector == 13 { 13 } else { 12 };
-        guests::expect::compare("push to a non-canonical stack", &context, &trap, Expected::fault_code(vector, 0));
+        guests::expect::compare(
+            "push to a non-canonical stack",
+            &context,
+            &trap,
+            Expected::fault_code(vector, 0),
+        );
     }
 }
 
 /// The virtual TS flag makes every use of the FPU raise #NM, until it is cleared.
 fn device_not_available() {
     for mode in Mode::BOTH {
-        check_eq!("fpu_taskswitch(1)", hypercall::call(nr::FPU_TASKSWITCH, [1, 0, 0, 0, 0]), 0);
-        run_and_compare("fninit with TS set", &mode.context(code_fninit()), Expected::fault(7));
-        check_eq!("fpu_taskswitch(0)", hypercall::call(nr::FPU_TASKSWITCH, [0; 5]), 0);
-        run_and_compare("fninit with TS clear", &mode.context(code_fninit()), Expected { advance: 2, ..UD });
+        check_eq!(
+            "fpu_taskswitch(1)",
+            hypercall::call(nr::FPU_TASKSWITCH, [1, 0, 0, 0, 0]),
+            0
+        );
+        run_and_compare(
+            "fninit with TS set",
+            &mode.context(code_fninit()),
+            Expected::fault(7),
+        );
+        check_eq!(
+            "fpu_taskswitch(0)",
+            hypercall::call(nr::FPU_TASKSWITCH, [0; 5]),
+            0
+        );
+        run_and_compare(
+            "fninit with TS clear",
+            &mode.context(code_fninit()),
+            Expected { advance: 2, ..UD },
+        );
     }
 }
 
@@ -166,7 +239,12 @@ fn alignment() {
             skip!("this processor makes no alignment checks ({mode:?})");
             continue;
         }
-        guests::expect::compare("misaligned read", &context, &trap, Expected::fault_code(17, 0));
+        guests::expect::compare(
+            "misaligned read",
+            &context,
+            &trap,
+            Expected::fault_code(17, 0),
+        );
     }
 }
 
@@ -212,6 +290,10 @@ fn outward_iret() {
             // SAFETY: as put_word.
             unsafe { (context.rsp as *mut u64).add(index).write_volatile(word) };
         }
-        run_and_compare("iretq to ring 0", &context, Expected::fault_code(13, 0xe008));
+        run_and_compare(
+            "iretq to ring 0",
+            &context,
+            Expected::fault_code(13, 0xe008),
+        );
     }
 }
