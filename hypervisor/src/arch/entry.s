@@ -21,6 +21,11 @@
     .set D_DF_TOP, 0x38
     .set D_DB_TOP, 0x40
     .set D_CPU, 0x48            # the private per-CPU structure
+    .set D_S_RAX, 0x50
+    .set D_S_RDX, 0x58
+    .set D_S_RCX, 0x60
+    .set D_S_R11, 0x68
+    .set D_HOLE_END, 0x70       # first address above the hypervisor's
 
     .set C_LAST_EXIT, 0x00      # in the per-CPU structure: time stamp of the last exit
 
@@ -33,7 +38,7 @@
     .set T_USER, 0x00           # u8: 1 while the guest runs in its user mode
     .set T_SLOW, 0x01           # u8: user system calls must take the slow path
     .set T_MASK_EVENTS, 0x02    # u8: the system-call callback masks events
-    .set T_ISOLATED, 0x03
+    .set T_BAD_STACK, 0x03      # u8: no frame may be written below the kernel's stack without looking
     .set T_KERNEL_CR3, 0x08
     .set T_USER_CR3, 0x10
     .set T_KERNEL_SP, 0x18
@@ -43,7 +48,11 @@
     .set T_CYCLES_USER, 0x38
     .set T_CYCLES_KERNEL, 0x40
 
-    .set R_SIZE, 192
+# The first word of the transit page when the fast transitions may be taken: user mode or not, no reason to go slow,
+# the system-call callback masks events, the kernel's stack is one a frame may be written below.
+    .set FAST_USER, 0x00010001
+    .set FAST_KERNEL, 0x00010000
+    .set HYPERCALL_IRET, 23
 
     .section .exposed.text, "ax"
     .balign 4096
@@ -100,6 +109,8 @@ exit_to_guest:
     or rax, rdx
     mov rcx, [rip + exposed_data + D_CPU]
     mov [rcx + C_LAST_EXIT], rax
+    mov rcx, [rip + exposed_data + D_TRANSIT]
+    mov [rcx + T_STAMP], rax
     lea rdi, [rip + exposed_data + ENTRY_TOP - 56]
     mov rax, [rsp + 152]
     mov [rdi + 16], rax
@@ -144,9 +155,164 @@ guest_iretq:
     iretq
 
 # ---- system call ----------------------------------------------------------------------------------------------
+# Two transitions are carried out here, without ring 0's own root: a system call of the guest's user mode, and the
+# return to it by the iret hypercall. Every access to guest memory has a fix-up to the slow path, which begins from the
+# registers as they were; the mode changes only after the last such access (D3). Scratch is wiped (X2).
+    .macro MAY_FAULT
+.Lmay_fault\@:
+    .pushsection .fixups, "a"
+    .quad .Lmay_fault\@, .Lfast_fault
+    .popsection
+    .endm
+
     .global syscall_entry
 syscall_entry:
     mov [rip + exposed_data + D_S_RSP], rsp
+    lea rsp, [rip + exposed_data + ENTRY_TOP]
+    mov [rip + exposed_data + D_S_RAX], rax
+    mov [rip + exposed_data + D_S_RDX], rdx
+    mov rdx, [rip + exposed_data + D_TRANSIT]
+    cmp dword ptr [rdx + T_USER], FAST_USER
+    jne .Lnot_fast_user
+
+    # A system call of user mode. Seven words go to the kernel's stack, which was checked to be the guest's to name.
+    mov rax, [rdx + T_VCPU_INFO]
+    cmp byte ptr [rax + 1], 0           # user mode with events masked is nobody's habit
+    jne .Lslow
+    mov rax, [rdx + T_KERNEL_CR3]
+    mov cr3, rax
+    mov rax, [rdx + T_KERNEL_SP]
+    MAY_FAULT
+    mov qword ptr [rax - 8], 0xe02b     # ss
+    mov rdx, [rip + exposed_data + D_S_RSP]
+    MAY_FAULT
+    mov [rax - 16], rdx                 # rsp
+    MAY_FAULT
+    mov [rax - 24], r11                 # rflags: interrupts on, privilege level 0, as guests always run
+    MAY_FAULT
+    mov qword ptr [rax - 32], 0xe033    # cs, saved mask 0
+    MAY_FAULT
+    mov [rax - 40], rcx                 # rip
+    MAY_FAULT
+    mov [rax - 48], r11
+    MAY_FAULT
+    mov [rax - 56], rcx
+    mov rcx, [rip + exposed_data + D_TRANSIT]
+    mov byte ptr [rcx + T_USER], 0
+    swapgs
+    mov rdx, [rcx + T_VCPU_INFO]
+    mov byte ptr [rdx + 1], 1           # events masked
+    lea rsp, [rax - 56]
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    mov rdx, [rcx + T_STAMP]
+    mov [rcx + T_STAMP], rax
+    sub rax, rdx
+    add [rcx + T_CYCLES_USER], rax
+    and r11d, ~0x54500                  # AC, RF, NT, DF, TF
+    mov rax, [rip + exposed_data + D_S_RAX]
+    mov rdx, [rip + exposed_data + D_S_RDX]
+    mov qword ptr [rip + exposed_data + D_S_RAX], 0
+    mov qword ptr [rip + exposed_data + D_S_RDX], 0
+    mov rcx, [rcx + T_SYSCALL]          # canonical: checked when it was registered
+    sysretq
+
+.Lnot_fast_user:
+    cmp dword ptr [rdx + T_USER], FAST_KERNEL
+    jne .Lslow
+    cmp rax, HYPERCALL_IRET
+    jne .Lslow
+
+    # iret: nine words at the guest's stack pointer: rax, r11, rcx, (flags), rip, cs, rflags, rsp, ss. Fast only to
+    # 64-bit or 32-bit user code in the lower half, with events unmasked and none pending.
+    mov [rip + exposed_data + D_S_RCX], rcx
+    mov [rip + exposed_data + D_S_R11], r11
+    mov rax, [rip + exposed_data + D_S_RSP]
+    cmp rax, [rip + exposed_data + D_HOLE_END]
+    jb .Lslow_iret
+    cmp rax, -128
+    ja .Lslow_iret
+    MAY_FAULT
+    push [rax + 64]                     # ss
+    MAY_FAULT
+    push [rax + 56]                     # rsp
+    MAY_FAULT
+    push [rax + 48]                     # rflags
+    MAY_FAULT
+    push [rax + 40]                     # cs
+    MAY_FAULT
+    push [rax + 32]                     # rip
+    MAY_FAULT
+    push [rax + 16]                     # rcx
+    MAY_FAULT
+    push [rax]                          # rax
+    MAY_FAULT
+    mov r11, [rax + 8]
+    movzx ecx, word ptr [rsp + 24]
+    mov [rsp + 24], rcx
+    not ecx
+    test cl, 3
+    jnz .Lslow_iret
+    movzx ecx, word ptr [rsp + 48]
+    or ecx, 3
+    mov [rsp + 48], rcx
+    mov rcx, [rsp + 16]
+    shr rcx, 47
+    jnz .Lslow_iret
+    mov ecx, [rsp + 32]
+    test ch, 2
+    jz .Lslow_iret
+    and ecx, 0x250dd5                   # what a program may have: ID, AC, RF, OF, DF, TF, SF, ZF, AF, PF, CF
+    or ecx, 0x202
+    mov [rsp + 32], rcx
+    mov rax, [rdx + T_USER_CR3]
+    test rax, rax
+    jz .Lslow_iret
+    mov rcx, [rdx + T_VCPU_INFO]
+    mov byte ptr [rcx + 1], 0           # unmasked first, then looked: no event falls between
+    mfence
+    cmp byte ptr [rcx], 0
+    jne .Lslow_iret
+    mov byte ptr [rdx + T_USER], 1
+    mov cr3, rax
+    swapgs
+    mov rcx, rdx
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    mov rdx, [rcx + T_STAMP]
+    mov [rcx + T_STAMP], rax
+    sub rax, rdx
+    add [rcx + T_CYCLES_KERNEL], rax
+    mov rdx, [rip + exposed_data + D_S_RDX]
+    mov qword ptr [rip + exposed_data + D_S_RDX], 0
+    mov qword ptr [rip + exposed_data + D_S_RAX], 0
+    pop rax
+    pop rcx
+    mov qword ptr [rsp - 8], 0
+    mov qword ptr [rsp - 16], 0
+    .global guest_iretq_fast
+guest_iretq_fast:
+    iretq
+
+# A guest address did not take the access. In the first transition the kernel's root is in force and the mode is still
+# "user": put the user's root back, so that mode and root agree. In the second the root never changed.
+.Lfast_fault:
+    mov rdx, [rip + exposed_data + D_TRANSIT]
+    cmp byte ptr [rdx + T_USER], 0
+    je .Lslow_iret
+    mov rax, [rdx + T_USER_CR3]
+    mov cr3, rax
+    jmp .Lslow
+.Lslow_iret:
+    mov rcx, [rip + exposed_data + D_S_RCX]
+    mov r11, [rip + exposed_data + D_S_R11]
+.Lslow:
+    mov rax, [rip + exposed_data + D_S_RAX]
+    mov rdx, [rip + exposed_data + D_S_RDX]
+    mov qword ptr [rip + exposed_data + D_S_RAX], 0
+    mov qword ptr [rip + exposed_data + D_S_RDX], 0
     lea rsp, [rip + exposed_data + ENTRY_TOP]
     push 0xe02b
     push [rip + exposed_data + D_S_RSP]

@@ -17,7 +17,7 @@
 use crate::arch::cpu::{self, msr};
 use crate::arch::paging::{self, NoFrame, TableSource, bits};
 use crate::arch::percpu;
-use crate::layout::{EXPOSED, EXPOSED_CPU_STRIDE, IMAGE, PAGE};
+use crate::layout::{EXPOSED, EXPOSED_CPU_STRIDE, HOLE, IMAGE, PAGE};
 use crate::memory::phys;
 use core::arch::{asm, global_asm};
 use frames::Mfn;
@@ -61,6 +61,7 @@ mod data {
     pub const DF_TOP: u64 = 0x38;
     pub const DB_TOP: u64 = 0x40;
     pub const CPU: u64 = 0x48;
+    pub const HOLE_END: u64 = 0x70;
 }
 
 unsafe extern "C" {
@@ -71,6 +72,7 @@ unsafe extern "C" {
     static sysenter_entry: u8;
     static syscall32_entry: u8;
     static guest_iretq: u8;
+    static guest_iretq_fast: u8;
 }
 
 fn address(symbol: &'static u8) -> u64 {
@@ -103,7 +105,9 @@ pub fn linked(rip: u64) -> u64 {
 
 /// Whether an instruction pointer is the final return to a guest.
 pub fn is_guest_iretq(rip: u64) -> bool {
-    text_offset(rip).is_some() && linked(rip) == link_address!(guest_iretq)
+    let at = linked(rip);
+    text_offset(rip).is_some()
+        && (at == link_address!(guest_iretq) || at == link_address!(guest_iretq_fast))
 }
 
 /// Moves a linked address of the exposed text into a CPU's block.
@@ -160,6 +164,7 @@ fn fill_data(id: u32, frame: Mfn) {
     put(data::DF_TOP, area + percpu::DF_TOP);
     put(data::DB_TOP, area + percpu::DB_TOP);
     put(data::CPU, area + percpu::CPU_OFFSET);
+    put(data::HOLE_END, HOLE.end);
 }
 
 /// Interrupt stack table slots.

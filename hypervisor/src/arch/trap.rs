@@ -35,6 +35,7 @@ extern "C" fn trap_from_guest(regs: &mut Regs) {
     let Some(mut g) = (unsafe { Guest::here(regs) }) else {
         ring0_crash::fatal_exception(regs, cpu::read_cr2());
     };
+    run::enter(&mut g);
     handle(&mut g);
     run::leave(&mut g);
 }

@@ -494,6 +494,8 @@ fn new_vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, BuildErro
         local: UnsafeCell::new(Local::new()),
     }));
     super::run::map_vcpu_info(vcpu)?;
+    vcpu.transit.set_vcpu_info(area, u64::from(id) * 64);
+    vcpu.transit.set_stack_ok(false);
     if let Some(slot) = domain.vcpus.get(id as usize) {
         slot.call_once(|| vcpu);
     }

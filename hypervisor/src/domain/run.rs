@@ -11,6 +11,15 @@ use core::arch::asm;
 use core::sync::atomic::Ordering;
 use guest_abi::segment::FLAT_KERNEL_SS;
 
+/// First work of an exit.
+#[inline]
+pub fn enter(g: &mut Guest<'_>) {
+    if !g.dom.isolated {
+        // The fast transitions change roots on their own: what is in force follows from the mode (D2, D3).
+        percpu::current().root.set(g.root().0 * PAGE);
+    }
+}
+
 /// Last work before a guest goes on: on the same CPU perhaps another than came in.
 pub fn leave(g: &mut Guest<'_>) {
     let this = percpu::current();

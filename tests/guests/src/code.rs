@@ -10,6 +10,7 @@ macro_rules! code {
     ($($(#[$attribute:meta])* $name:ident: $($line:literal),+;)+) => {
         $(
             $(#[$attribute])*
+            #[allow(missing_docs)] // The piece is what it says.
             pub fn $name() -> u64 {
                 unsafe extern "C" {
                     static $name: u8;

@@ -29,6 +29,9 @@ use crate::{build, initrd, iso, kernel};
 /// The emulator's exit device never gives less than this for a failure: status 1 is the emulator's own.
 const EXIT_BY_PORT_AT_LEAST: i32 = 3;
 
+/// What the hypervisor says when the fault is its own, which no test may see.
+const RING0_CRASHED: &str = "ring 0 crashed";
+
 /// Options of `cargo xtask test`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {

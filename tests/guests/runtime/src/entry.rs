@@ -109,7 +109,6 @@ struct Stack([u8; STACK_SIZE]);
 
 static STACK: Global<Stack> = Global::new(Stack([0; STACK_SIZE]));
 
-#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 extern "C" fn start() -> ! {
     // SAFETY: the guest! macro defines it, and it only tells an address.
     hypercall::use_page(unsafe { guest_hypercall_page_address() });
@@ -119,10 +118,4 @@ extern "C" fn start() -> ! {
     events::init();
     // SAFETY: the guest! macro defines it.
     unsafe { guest_main() }
-}
-
-/// Keeps the stack reachable where the entry assembly is not built.
-#[doc(hidden)]
-pub fn stack_base() -> u64 {
-    STACK.as_ptr() as u64
 }

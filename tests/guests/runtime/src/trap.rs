@@ -10,6 +10,8 @@ use crate::abi::{CODE64, KERNEL_CODE64, TI_MASK_EVENTS, TrapInfo, callback};
 use crate::context::{Context, flags};
 use crate::{Global, check, events, hypercall, say};
 
+mod stubs;
+
 /// Stub number of the event callback.
 pub const EVENT: u16 = 0x100;
 /// Stub number of the failsafe callback.
@@ -145,129 +147,9 @@ pub fn run_stack() -> u64 {
     RUN_STACK.as_ptr() as u64 + KERNEL_STACK_SIZE as u64 - 4096
 }
 
-#[cfg(target_os = "none")]
-core::arch::global_asm!(
-    // One stub a vector, 16 bytes each: its number, then the common part.
-    ".balign 16",
-    ".global guest_trap_stubs",
-    "guest_trap_stubs:",
-    ".set number, 0",
-    ".rept {stubs}",
-    "push number",
-    "jmp guest_trap_common",
-    ".balign 16",
-    ".set number, number + 1",
-    ".endr",
-    "guest_trap_common:",
-    "pushfq",
-    "sub rsp, 8",
-    "mov [rsp], cs",
-    "mov [rsp + 2], ss",
-    "push rcx",
-    "push r11",
-    "push rax",
-    "push rdx",
-    "push rsi",
-    "push rdi",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push rbx",
-    "push rbp",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
-    "cld",
-    "mov rdi, rsp",
-    "sub rsp, 21 * 8",
-    "and rsp, -16",
-    "mov rsi, rsp",
-    "mov rbx, rsp",
-    "xor ebp, ebp",
-    "call {dispatch}",
-    "mov rsp, rbx",
-    // RSP points at a Context: all registers, then the frame of the iret hypercall.
-    "guest_resume:",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop rbp",
-    "pop rbx",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rdi",
-    "pop rsi",
-    "pop rdx",
-    "mov eax, 23",
-    "syscall",
-    "ud2",
-    // guest_run(context, recovery): enters the context; returns when a trap comes back to guest_recovered.
-    ".global guest_run",
-    "guest_run:",
-    "push rbx",
-    "push rbp",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
-    "mov [rsi], rsp",
-    "mov rsi, rdi",
-    "sub rsp, 21 * 8",
-    "mov rdi, rsp",
-    "mov ecx, 21",
-    "cld",
-    "rep movsq",
-    "jmp guest_resume",
-    // guest_catch(function, argument, recovery) -> 0 if it returned, 1 if a trap ended it.
-    ".global guest_catch",
-    "guest_catch:",
-    "push rbx",
-    "push rbp",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
-    "mov [rdx], rsp",
-    "sub rsp, 8",
-    "mov rax, rdi",
-    "mov rdi, rsi",
-    "call rax",
-    "add rsp, 8",
-    "xor eax, eax",
-    "jmp 3f",
-    ".global guest_recovered",
-    "guest_recovered:",
-    "mov eax, 1",
-    "3:",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop rbp",
-    "pop rbx",
-    "cld",
-    "ret",
-    stubs = const STUBS,
-    dispatch = sym dispatch,
-);
-
-unsafe extern "C" {
-    static guest_trap_stubs: u8;
-    static guest_recovered: u8;
-    fn guest_run(context: *const Context, recovery: *mut Recovery);
-    fn guest_catch(
-        function: extern "C" fn(*mut u8),
-        argument: *mut u8,
-        recovery: *mut Recovery,
-    ) -> u64;
-}
-
 /// Address of a stub.
 pub fn stub(number: u16) -> u64 {
-    &raw const guest_trap_stubs as u64 + 16 * u64::from(number)
+    stubs::address(number)
 }
 
 /// Whether the hypervisor pushes an error code for a vector.
@@ -391,7 +273,7 @@ fn resume_point(trap: &mut Trap) -> Context {
         0
     };
     Context {
-        rip: &raw const guest_recovered as u64,
+        rip: stubs::recovery_address(),
         rsp: recovery.rsp,
         cs: u64::from(KERNEL_CODE64),
         ss: u64::from(crate::abi::DATA),
@@ -437,13 +319,14 @@ pub fn run(context: &Context) -> Trap {
     arm();
     // SAFETY: the stub saves what a call must keep, and fills in the recovery point before it leaves; whatever
     // runs is ended by a trap, which returns here (or ends the guest).
-    unsafe { guest_run(context, RECOVERY.as_ptr()) };
+    unsafe { stubs::guest_run(context, RECOVERY.as_ptr()) };
     LAST.get()
 }
 
 /// Calls a function that may trap: its result, or the trap that ended it.
 ///
 /// Destructors of what the function held are not run when a trap ends it.
+#[allow(clippy::result_large_err)] // There is no heap to put it in.
 pub fn catch<R>(function: impl FnOnce() -> R) -> Result<R, Trap> {
     struct Call<F, R> {
         function: Option<F>,
@@ -466,7 +349,8 @@ pub fn catch<R>(function: impl FnOnce() -> R) -> Result<R, Trap> {
     let entry = enter_for(&call);
     arm();
     // SAFETY: as `run`; the argument outlives the call.
-    let trapped = unsafe { guest_catch(entry, (&raw mut call).cast(), RECOVERY.as_ptr()) } != 0;
+    let trapped =
+        unsafe { stubs::guest_catch(entry, (&raw mut call).cast(), RECOVERY.as_ptr()) } != 0;
     RECOVERY.set(Recovery { rsp: 0, mask: 1 });
     match call.result.take() {
         Some(result) if !trapped => Ok(result),

@@ -97,39 +97,37 @@ fn shown_features() {
 
 /// The prefix is five exact bytes and only CPUID may follow.
 fn prefix() {
-    for mode in [Mode::Kernel] {
-        let context = Context {
-            rax: 0x4000_0000,
-            rcx: 0,
-            ..mode.context(code_forced_cpuid())
-        };
-        let trap = trap::run(&context);
-        check_eq!(
-            "it advances over prefix and instruction",
-            trap.context.rip,
-            context.rip + 7
-        );
-        let high = |value: u64| value >> 32;
-        let c = &trap.context;
-        check_eq!(
-            "upper halves are cleared",
-            [high(c.rax), high(c.rbx), high(c.rcx), high(c.rdx)],
-            [0; 4]
-        );
-        check_eq!("flags are kept", c.rflags & !flags::RF, context.rflags);
-        let mut step = Context {
-            rax: 0,
-            rcx: 0,
-            ..mode.context(code_forced_cpuid())
-        };
-        step.rflags |= flags::TF;
-        let trap = trap::run(&step);
-        check_eq!(
-            "a single step over it",
-            (trap.vector, trap.context.rip),
-            (1, step.rip + 7)
-        );
-    }
+    let context = Context {
+        rax: 0x4000_0000,
+        rcx: 0,
+        ..Mode::Kernel.context(code_forced_cpuid())
+    };
+    let trap = trap::run(&context);
+    check_eq!(
+        "it advances over prefix and instruction",
+        trap.context.rip,
+        context.rip + 7
+    );
+    let high = |value: u64| value >> 32;
+    let c = &trap.context;
+    check_eq!(
+        "upper halves are cleared",
+        [high(c.rax), high(c.rbx), high(c.rcx), high(c.rdx)],
+        [0; 4]
+    );
+    check_eq!("flags are kept", c.rflags & !flags::RF, context.rflags);
+    let mut step = Context {
+        rax: 0,
+        rcx: 0,
+        ..Mode::Kernel.context(code_forced_cpuid())
+    };
+    step.rflags |= flags::TF;
+    let trap = trap::run(&step);
+    check_eq!(
+        "a single step over it",
+        (trap.vector, trap.context.rip),
+        (1, step.rip + 7)
+    );
     for mode in Mode::BOTH {
         for code in [
             code_forced_nop(),

@@ -119,7 +119,7 @@ fn readable() {
     check_eq!(
         "TSC_AUX can be written if RDTSCP is there",
         write(0xc000_0103, 0),
-        { guest_runtime::instructions::cpuid(0x8000_0001, 0).edx >> 27 & 1 == 1 }
+        guest_runtime::instructions::cpuid(0x8000_0001, 0).edx >> 27 & 1 == 1
     );
 }
 

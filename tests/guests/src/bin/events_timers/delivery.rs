@@ -106,9 +106,12 @@ fn at_once(port: u32) {
     start(port);
 }
 
+/// A hypercall and its name.
+type Call = (&'static str, fn() -> i64);
+
 /// A plain store unmasks; whatever hypercall comes next delivers, even one that fails.
 fn by_any_hypercall(port: u32) {
-    let calls: [(&str, fn() -> i64); 6] = [
+    let calls: [Call; 6] = [
         ("xen_version", hypercall::version),
         ("an unknown number", || hypercall::call(99, [0; 5])),
         ("a bad pointer", || {

