@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+mod account;
 mod arch;
 mod boot;
 mod control;

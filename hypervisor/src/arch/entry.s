@@ -46,7 +46,6 @@
     .set T_VCPU_INFO, 0x28      # address of the vcpu_info in the exposed area
     .set T_STAMP, 0x30
     .set T_CYCLES_USER, 0x38
-    .set T_CYCLES_KERNEL, 0x40
 
 # The first word of the transit page when the fast transitions may be taken: user mode or not, no reason to go slow,
 # the system-call callback masks events, the kernel's stack is one a frame may be written below.
@@ -281,10 +280,7 @@ syscall_entry:
     rdtsc
     shl rdx, 32
     or rax, rdx
-    mov rdx, [rcx + T_STAMP]
-    mov [rcx + T_STAMP], rax
-    sub rax, rdx
-    add [rcx + T_CYCLES_KERNEL], rax
+    mov [rcx + T_STAMP], rax            # the kernel's cycles are those between exits that are not the user's
     mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RDX], 0
     mov qword ptr [rip + exposed_data + D_S_RAX], 0

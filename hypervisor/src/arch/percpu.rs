@@ -10,8 +10,9 @@
 use crate::arch::cpu;
 use crate::domain::Vcpu;
 use crate::layout::CPU_AREAS;
+use ::sched::Ledger;
 use core::arch::asm;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes of one CPU's private area.
@@ -59,6 +60,8 @@ pub struct Cpu {
     pub timer_deadline: Cell<u64>,
     /// Somebody asked for a new scheduling decision.
     pub reschedule: Cell<bool>,
+    /// Who used it.
+    pub ledger: RefCell<Option<Ledger<'static>>>,
 }
 
 impl Cpu {
@@ -75,6 +78,7 @@ impl Cpu {
             crashing: Cell::new(false),
             timer_deadline: Cell::new(u64::MAX),
             reschedule: Cell::new(false),
+            ledger: RefCell::new(None),
         }
     }
 }

@@ -155,6 +155,7 @@ fn interrupt(number: u8) {
             schedule::tick();
         }
         CONSOLE_VECTOR => {
+            console::take_input();
             apic::eoi();
             if let Some(control) = domain::control() {
                 event::raise_virq(control, events::Virq::CONSOLE, 0);

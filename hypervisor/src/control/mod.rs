@@ -1,5 +1,6 @@
 //! What happens to the machine when its control domain ends.
 
+use crate::account;
 use crate::boot;
 use crate::device::power;
 use crate::domain::{Domain, Guest, crash};
@@ -10,6 +11,7 @@ use guest_abi::sched::ShutdownReason;
 /// A domain shuts itself down.
 pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
     info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
+    account::report(g.dom.vcpus());
     match reason {
         ShutdownReason::Crash => crash::domain(g, "it asked for it (shutdown code crash)"),
         ShutdownReason::Poweroff if g.dom.privileged => power::power_off(),

@@ -60,11 +60,28 @@ impl Backend for Port {
 struct Console {
     uart: Option<Uart16550<Port>>,
     irq: Option<u8>,
+    input: Input,
 }
+
+/// What was typed and not read yet. The port's own queue is short and interrupts by edges: it is emptied on each.
+struct Input {
+    bytes: [u8; INPUT_BYTES],
+    /// Bytes ever put in and taken out; their difference is at most the size.
+    put: usize,
+    taken: usize,
+}
+
+/// A pasted page; what comes while it is full is lost, as on any terminal.
+const INPUT_BYTES: usize = 4096;
 
 static CONSOLE: SpinMutex<Console> = SpinMutex::new(Console {
     uart: None,
     irq: None,
+    input: Input {
+        bytes: [0; INPUT_BYTES],
+        put: 0,
+        taken: 0,
+    },
 });
 
 /// The port in use, 0 for none: all that a crash report needs (S2).
@@ -122,11 +139,14 @@ pub fn write_bytes(bytes: &[u8]) {
     let Some(uart) = &mut console.uart else {
         return;
     };
+    let mut returned = false;
     for (i, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         if i > 0 {
-            uart.send_bytes_exact(b"\r\n");
+            // Terminals of guests send the carriage return themselves.
+            uart.send_bytes_exact(if returned { b"\n" } else { b"\r\n" });
         }
         uart.send_bytes_exact(line);
+        returned = line.ends_with(b"\r");
     }
 }
 
@@ -167,9 +187,31 @@ pub fn flush() {
     }
 }
 
-/// A byte somebody typed, if there is one. On an interrupt, read until there is none.
+/// Empties the port's queue into ours. On the port's interrupt.
+pub fn take_input() {
+    let mut console = CONSOLE.lock();
+    let Console { uart, input, .. } = &mut *console;
+    // Bounded: a port that never runs dry is broken.
+    for _ in 0..INPUT_BYTES {
+        let Some(Ok(byte)) = uart.as_mut().map(Uart16550::try_receive_byte) else {
+            return;
+        };
+        if input.put.wrapping_sub(input.taken) < INPUT_BYTES {
+            input.bytes[input.put % INPUT_BYTES] = byte;
+            input.put = input.put.wrapping_add(1);
+        }
+    }
+}
+
+/// A byte somebody typed, if there is one.
 pub fn try_read() -> Option<u8> {
-    CONSOLE.lock().uart.as_mut()?.try_receive_byte().ok()
+    let input = &mut CONSOLE.lock().input;
+    if input.put == input.taken {
+        return None;
+    }
+    let byte = input.bytes[input.taken % INPUT_BYTES];
+    input.taken = input.taken.wrapping_add(1);
+    Some(byte)
 }
 
 /// Makes the port interrupt when a byte arrives.

@@ -126,6 +126,8 @@ impl Transit {
     const KERNEL_SP: u64 = 0x18;
     const SYSCALL: u64 = 0x20;
     const VCPU_INFO: u64 = 0x28;
+    const STAMP: u64 = 0x30;
+    const CYCLES_USER: u64 = 0x38;
     const FLAG_USER: u64 = 1 << 0;
     const FLAG_SLOW: u64 = 1 << 8;
     const FLAG_MASK_EVENTS: u64 = 1 << 16;
@@ -142,6 +144,16 @@ impl Transit {
         } else {
             word.fetch_and(!flag, Ordering::Relaxed);
         }
+    }
+
+    /// Takes what the fast transitions added up since the last exit: cycles in user mode, and the time stamp of the
+    /// last boundary. Kernel cycles are the rest.
+    #[inline]
+    pub fn take_cycles(self) -> (u64, u64) {
+        let user = self.word(Self::CYCLES_USER);
+        let cycles = user.load(Ordering::Relaxed);
+        user.store(0, Ordering::Relaxed);
+        (cycles, self.word(Self::STAMP).load(Ordering::Relaxed))
     }
 
     /// Whether the guest is in its user mode (D3).

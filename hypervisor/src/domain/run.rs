@@ -1,5 +1,6 @@
 //! The way out to a guest: scheduling, event delivery, the root to load; and the switch from one vCPU to another.
 
+use crate::account;
 use crate::arch::{cpu, exposed, fpu, paging, percpu};
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
@@ -14,6 +15,7 @@ use guest_abi::segment::FLAT_KERNEL_SS;
 /// First work of an exit.
 #[inline]
 pub fn enter(g: &mut Guest<'_>) {
+    account::guest_left(g);
     if !g.dom.isolated {
         // The fast transitions change roots on their own: what is in force follows from the mode (D2, D3).
         percpu::current().root.set(g.root().0 * PAGE);
@@ -85,6 +87,7 @@ fn reschedule(g: &mut Guest<'_>) {
             *g.regs = g.local.regs;
             take_up(g);
         }
+        account::works_for(g.vcpu);
         let now = crate::device::timer::now_ns();
         g.local.runstate.transition(State::Running, now);
         publish(g);
@@ -191,6 +194,7 @@ pub fn start(vcpu: &'static Vcpu) -> ! {
     let first = schedule::decide();
     debug_assert!(core::ptr::eq(first, vcpu));
     take_up(&mut g);
+    account::works_for(g.vcpu);
     let now = crate::device::timer::now_ns();
     g.local.runstate.transition(State::Running, now);
     leave(&mut g);

@@ -3,6 +3,7 @@
 //! One CPU runs domains so far; the queue and the timers are its own. Locks: `QUEUE`, then `TIMERS`; both innermost
 //! but for the frame allocator's.
 
+use crate::account;
 use crate::arch::{cpu, percpu};
 use crate::device::timer;
 use crate::domain::Vcpu;
@@ -29,6 +30,7 @@ pub fn init() {
     let entries: &'static mut [Entry] = Box::leak(vec![Entry::EMPTY; MAX_VCPUS].into_boxed_slice());
     let slots: &'static mut [TimerSlot] =
         Box::leak(vec![TimerSlot::EMPTY; 2 * MAX_VCPUS].into_boxed_slice());
+    account::open();
     *QUEUE.lock() = Some(RunQueue::new(entries, QUANTUM_NS));
     *TIMERS.lock() = Some(TimerQueue::new(slots));
 }
@@ -163,7 +165,9 @@ pub fn decide() -> &'static Vcpu {
         }
         program_timer(None);
         if !percpu::current().reschedule.get() {
+            account::idles();
             cpu::wait_for_interrupt();
+            account::works();
         }
     }
 }

@@ -6,6 +6,7 @@ pub use guest_abi::callback::CallbackRegister;
 pub use guest_abi::context::{TI_MASK_EVENTS, TrapInfo};
 pub use guest_abi::event;
 pub use guest_abi::hypercall::MulticallEntry;
+pub use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
 pub use guest_abi::sched::ShutdownReason;
 pub use guest_abi::segment::{
@@ -174,5 +175,14 @@ numbers! {
         GS_USER GsUser,
         GS_KERNEL GsKernel,
         GS_USER_SELECTOR GsUserSel,
+    }
+}
+
+numbers! {
+    /// Operations of memory_op.
+    memory: u64 = guest_abi::memory::MemoryOp {
+        DECREASE_RESERVATION DecreaseReservation,
+        POPULATE_PHYSMAP PopulatePhysmap,
+        EXCHANGE Exchange,
     }
 }

@@ -76,6 +76,21 @@ pub fn pfn_to_mfn(pfn: u64) -> u64 {
     }
 }
 
+/// Notes in the p2m list that a page is another machine frame now.
+pub fn set_mfn(page: Page, mfn: u64) {
+    assert!(
+        page.pfn < start_info().nr_pages,
+        "page {:#x} is not ours",
+        page.pfn
+    );
+    // SAFETY: as `pfn_to_mfn`; the list is ordinary memory of ours, mapped writable.
+    unsafe {
+        (start_info().mfn_list as *mut u64)
+            .add(page.pfn as usize)
+            .write_volatile(mfn)
+    };
+}
+
 /// The page of a machine frame of ours, from the m2p list.
 pub fn mfn_to_pfn(mfn: u64) -> u64 {
     // SAFETY: the list covers every frame of this domain; it is readable everywhere frames exist.

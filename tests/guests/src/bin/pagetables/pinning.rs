@@ -1,10 +1,11 @@
 //! Pinning and unpinning at each level: what qualifies, what does not, and that both balance.
 
-use guest_runtime::abi::{MmuextOp, errno, mmuext};
+use guest_runtime::abi::{MmuextOp, errno, mmuext, nr};
 use guest_runtime::frames::{self, Page};
-use guest_runtime::hypercall::{mmuext as op, mmuext_batch};
+use guest_runtime::hypercall::{self, mmuext as op, mmuext_batch};
+use guest_runtime::instructions::store;
 use guest_runtime::page_table::{self, bits};
-use guest_runtime::{check_eq, events};
+use guest_runtime::{check_eq, events, trap};
 use guests::{accepted, refused};
 
 const PINS: [u32; 4] = [
@@ -23,6 +24,7 @@ pub fn all() {
     several_writable_mappings();
     batches();
     shared_page();
+    stale_translation();
 }
 
 /// An empty page is a valid table of any level; pinned, it cannot be mapped writable; unpinned, it can again.
@@ -215,5 +217,36 @@ fn shared_page() {
     let frame = page_table::slot(address).map_or(0, |slot| (slot.value() & bits::ADDRESS) >> 12);
     for pin in PINS {
         refused("pin of shared_info", op(pin, frame, 0));
+    }
+}
+
+/// A writable translation may still be cached when the mapping becomes read-only without a flush; the pin must see
+/// to it that no write goes by it.
+fn stale_translation() {
+    let page = frames::allocate();
+    page.write(7, 1); // Now the processor knows it writable.
+    let entry = page.maddr() | bits::KERNEL_RO | bits::NX;
+    let quiet = hypercall::call(nr::UPDATE_VA_MAPPING, [page.va(), entry, 0, 0, 0]);
+    accepted("read-only without a flush", quiet);
+    page_clear_by_hypercall(page);
+    accepted("pin", op(mmuext::PIN_L1, page.mfn(), 0));
+    // A writable mapping of the table itself, which no hypervisor emulates.
+    let forged = page.maddr() | bits::KERNEL_RW;
+    // SAFETY: it must fault; if it does not, the checks say so.
+    let stored = trap::catch(|| unsafe { store(page.va() + 8, forged) });
+    check_eq!(
+        "a write by a stale translation",
+        stored.err().map(|trap| trap.vector),
+        Some(14)
+    );
+    check_eq!("the entry", page.read(1), 0);
+    accepted("unpin", op(mmuext::UNPIN, page.mfn(), 0));
+    page_table::release_table(page);
+}
+
+/// Empties a page that may be mapped read-only, by plain stores of mmu_update.
+fn page_clear_by_hypercall(page: Page) {
+    for index in [1, 7] {
+        accepted("clear", hypercall::mmu_update(page.entry_maddr(index), 0));
     }
 }

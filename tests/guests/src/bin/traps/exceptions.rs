@@ -132,6 +132,7 @@ pub fn all() {
     alignment();
     floating_point();
     outward_iret();
+    native_iret();
 }
 
 /// The frame is aligned down to 16 bytes from any stack pointer, and the saved RSP is exact.
@@ -317,6 +318,27 @@ fn outward_iret() {
             "iretq to ring 0",
             &context,
             Expected::fault_code(13, 0xe008),
+        );
+    }
+}
+
+/// IRETQ to the same ring needs no hypervisor: kernels use it to serialise.
+fn native_iret() {
+    for mode in Mode::BOTH {
+        let mut context = mode.context(code_iretq());
+        context.rsp -= 128;
+        let target = mode.context(code_ud2()).rip;
+        let words = [target, 0xe033, flags::ALWAYS, context.rsp + 64, 0xe02b];
+        for (index, word) in words.into_iter().enumerate() {
+            // SAFETY: as put_word.
+            unsafe { (context.rsp as *mut u64).add(index).write_volatile(word) };
+        }
+        let trap = trap::run(&context);
+        let landed = (trap.vector, trap.context.rip, trap.context.rsp);
+        check_eq!(
+            "iretq to the same ring",
+            landed,
+            (6, target, context.rsp + 64)
         );
     }
 }

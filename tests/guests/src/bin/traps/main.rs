@@ -3,6 +3,7 @@
 //! handler's own state. Attacks the bounce with odd stacks, odd flags and software interrupts it may not raise.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+mod breakpoints;
 mod exceptions;
 mod page_faults;
 mod software;
@@ -18,4 +19,5 @@ fn main() {
     page_faults::all();
     software::all();
     table::all();
+    breakpoints::all();
 }
