@@ -26,6 +26,13 @@ pub mod msr {
     pub const UCODE_REV: u32 = 0x8b;
 }
 
+/// CR0 bits.
+pub mod cr0 {
+    pub const MP: u64 = 1 << 1;
+    pub const EM: u64 = 1 << 2;
+    pub const NE: u64 = 1 << 5;
+}
+
 /// CR4 bits.
 pub mod cr4 {
     pub const TSD: u64 = 1 << 2;
@@ -156,6 +163,16 @@ pub fn read_cr0() -> u64 {
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, cr0", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
+}
+
+/// Writes CR0.
+///
+/// # Safety
+/// Paging, protection and write protection must stay on.
+#[inline]
+pub unsafe fn write_cr0(value: u64) {
+    // SAFETY: the caller's contract.
+    unsafe { asm!("mov cr0, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
 /// Sets or clears CR0.TS, the only bit of CR0 that changes after boot.

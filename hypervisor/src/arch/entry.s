@@ -262,7 +262,7 @@ syscall_entry:
     mov ecx, [rsp + 32]
     test ch, 2
     jz .Lslow_iret
-    and ecx, 0x250dd5                   # what a program may have: ID, AC, RF, OF, DF, TF, SF, ZF, AF, PF, CF
+    and ecx, 0x254dd5                   # what a program may have: ID, AC, RF, NT, OF, DF, TF, SF, ZF, AF, PF, CF
     or ecx, 0x202
     mov [rsp + 32], rcx
     mov rax, [rdx + T_USER_CR3]
@@ -323,6 +323,8 @@ guest_iretq_fast:
     .global sysenter_entry
 sysenter_entry:
     lea rsp, [rip + exposed_data + ENTRY_TOP]
+    push 2                              # the instruction leaves NT and DF as they were, and with NT no iretq works
+    popfq
     push 0xe02b
     push 0
     push 0x2

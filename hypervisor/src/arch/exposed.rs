@@ -200,9 +200,9 @@ fn fill_idt(base: u64, frame: Mfn) {
             18 => ist::MC,
             _ => 0,
         };
-        // Breakpoint and overflow instructions reach their gates from guests; every other `int n` faults with
+        // Breakpoint, overflow and the old system call reach their gates from guests; every other `int n` faults with
         // the vector in the error code and is judged by the guest's own trap table.
-        let dpl: u64 = if vector == 3 || vector == 4 { 3 } else { 0 };
+        let dpl: u64 = if matches!(vector, 3 | 4 | 0x80) { 3 } else { 0 };
         let low = (handler & 0xffff)
             | u64::from(selector::RING0_CODE) << 16
             | stack << 32
@@ -264,7 +264,8 @@ struct TablePointer {
 /// hold a page filled by [`fill_own_page`] with a non-busy TSS of this CPU.
 pub unsafe fn load_gdt(base: u64) {
     let pointer = TablePointer {
-        limit: 0xffff,
+        // Nothing is mapped behind our own page: selectors beyond it are out of bounds.
+        limit: 0xefff,
         base,
     };
     // SAFETY: the caller's contract; code and stack selectors in force keep their cached descriptors.

@@ -74,6 +74,12 @@ fn handle(g: &mut Guest<'_>) {
             inject::exception(g, vector::NO_DEVICE, 0);
         }
         8 | 18 => ring0_crash::fatal_exception(g.regs, cpu::read_cr2()),
+        0x80 => {
+            // Through its own gate: RIP is behind the instruction already.
+            g.regs.rip = g.regs.rip.wrapping_sub(2);
+            g.regs.error = 0x80 << 3 | 2;
+            general_protection(g);
+        }
         v if v < 32 => inject::exception(g, v as u8, g.regs.error),
         v => interrupt(v as u8),
     }
@@ -99,8 +105,14 @@ fn page_fault(g: &mut Guest<'_>) {
         return;
     }
     // The CPU walks descriptor tables as the supervisor: the guest only named a selector.
-    if address >= EXPOSED_VCPUS && error & pf::USER == 0 && descriptor::ldt_fault(g, address) {
-        return;
+    if address >= EXPOSED_VCPUS && error & pf::USER == 0 {
+        match descriptor::ldt_fault(g, address) {
+            descriptor::LdtFault::Served => return,
+            descriptor::LdtFault::Guest(its) => {
+                return inject::page_fault(g, its, error & pf::PRESENT);
+            }
+            descriptor::LdtFault::Elsewhere => {}
+        }
     }
     inject::page_fault(g, address, error & 0x3f);
 }
@@ -109,15 +121,24 @@ fn general_protection(g: &mut Guest<'_>) {
     let error = g.regs.error;
     const IDT: u64 = 2;
     if error & 1 == 0 && error & IDT != 0 {
-        // `int n`: the guest's own table says who may use it.
-        let number = (error >> 3) as u8;
+        // `int n`: the guest's own table says who may use it. The number is taken from the instruction, because some
+        // emulators get the error code wrong.
+        let mut code = [0u8; 2];
+        let read = g.memory().read(g.regs.rip, &mut code);
+        let number = match code {
+            [0xcd, n] if read.is_ok() => n,
+            _ => (error >> 3) as u8,
+        };
+        let error = u64::from(number) << 3 | IDT;
         let trap = g.local.traps[usize::from(number)];
         let needed = if g.is_user() { 3 } else { 1 };
         if trap.address != 0 && trap.dpl >= needed {
             g.regs.rip = g.regs.rip.wrapping_add(2);
             inject::software_interrupt(g, number);
-            return;
+        } else {
+            inject::exception(g, vector::GENERAL_PROTECTION, error);
         }
+        return;
     } else if error == 0 {
         match privileged::general_protection(g) {
             Emulated::Done => return single_step(g),

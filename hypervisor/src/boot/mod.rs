@@ -6,7 +6,7 @@
 
 pub mod memory;
 
-use crate::arch::{cpu, exposed, fpu, percpu, trap};
+use crate::arch::{cpu, exposed, fpu, trap};
 use crate::debug::{console, log, symbols};
 use crate::device;
 use crate::domain;
@@ -151,5 +151,7 @@ fn cpu_features() {
         if value & cr4::SMEP != 0 { "SMEP " } else { "" },
         if value & cr4::OSXSAVE != 0 { "XSAVE" } else { "" },
     );
-    let _ = percpu::current();
+    // x87 errors as exceptions, and FPU instructions for all: guests find them so on any machine.
+    // SAFETY: paging, protection and write protection stay on; EM and TS only concern the FPU.
+    unsafe { cpu::write_cr0(cpu::read_cr0() & !cpu::cr0::EM | cpu::cr0::NE | cpu::cr0::MP) };
 }

@@ -28,9 +28,10 @@ static STATE: [AtomicU8; MAX as usize] = [const { AtomicU8::new(0) }; MAX as usi
 fn vector_of(gsi: u32) -> Option<u8> {
     let first = *apic::DEVICE_VECTORS.start();
     let vector = u32::from(first).checked_add(gsi)?;
+    // Guests may raise 0x80 themselves (`int 0x80`).
     u8::try_from(vector)
         .ok()
-        .filter(|v| apic::DEVICE_VECTORS.contains(v))
+        .filter(|v| apic::DEVICE_VECTORS.contains(v) && *v != 0x80)
 }
 
 fn state(gsi: u32) -> Option<&'static AtomicU8> {

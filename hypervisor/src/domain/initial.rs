@@ -5,7 +5,7 @@
 //! boot stack | up to 4 MiB alignment — all of that mapped — then initrd and frame list where the kernel takes them
 //! unmapped, and the rest of its memory.
 
-use crate::arch::paging::NoFrame;
+use crate::arch::paging::{NoFrame, bits};
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT};
 use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, register};
 use crate::layout::PAGE;
@@ -477,6 +477,10 @@ fn new_vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, BuildErro
     let area = exposed_area::vcpu_area(id);
     let own = exposed_area::new_page(domain.exposed_l3, area + OWN_DESCRIPTORS)?;
     crate::arch::exposed::fill_own_page(own, crate::arch::exposed::block(0));
+    for page in 0..OWN_DESCRIPTORS / PAGE {
+        let empty = crate::hypercall::descriptor::empty_page();
+        exposed_area::map(domain.exposed_l3, area + page * PAGE, Some(empty), bits::RO)?;
+    }
     let transit = exposed_area::new_page(domain.exposed_l3, area + TRANSIT)?;
     let vcpu: &'static Vcpu = Box::leak(Box::new(Vcpu {
         id,

@@ -176,7 +176,8 @@ impl Transit {
     /// The system-call callback and whether it masks events.
     pub fn set_syscall(self, address: u64, masks: bool) {
         self.word(Self::SYSCALL).store(address, Ordering::Relaxed);
-        self.set_flag(Self::FLAG_MASK_EVENTS, masks);
+        // Without a callback there is nothing fast to do: the flag is one of those the fast path asks for.
+        self.set_flag(Self::FLAG_MASK_EVENTS, masks && address != 0);
     }
 
     /// The roots of the two modes; 0 for no user root.

@@ -5,7 +5,7 @@ use crate::arch::{cpu, exposed, fpu, paging, percpu};
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
 use crate::domain::{Guest, Vcpu, exposed_area, inject};
-use crate::layout::{PAGE, guest_address_ok};
+use crate::layout::{PAGE, is_canonical};
 use crate::schedule;
 use ::sched::State;
 use core::arch::asm;
@@ -51,12 +51,12 @@ pub fn leave(g: &mut Guest<'_>) {
 /// not fault for a reason we could have seen.
 fn sanitize(regs: &mut Regs) {
     use crate::arch::regs::flags;
-    regs.rflags &= !(flags::IOPL | flags::VM | flags::NT | flags::VIF_VIP);
+    regs.rflags &= !(flags::IOPL | flags::VM | flags::VIF_VIP);
     regs.rflags |= flags::IF | flags::ALWAYS;
     regs.cs |= 3;
     regs.ss |= 3;
-    if !guest_address_ok(regs.rip) {
-        // Faults at the guest's own privilege level after the return, not in ring 0 on it.
+    if !is_canonical(regs.rip) {
+        // Not reached by any path that checks; were it, the return would fault in ring 0 (and be handled there).
         regs.rip &= (1 << 47) - 1;
     }
 }

@@ -11,6 +11,7 @@ use crate::mmu::tables;
 use core::sync::atomic::Ordering;
 use frames::{Class, FrameType, Mfn};
 use guest_abi::Errno;
+use spin::Once;
 
 /// Descriptors in the guest's part of the table.
 const MAX_ENTRIES: u64 = 14 * 512;
@@ -33,6 +34,13 @@ pub fn checked(raw: u64) -> Option<u64> {
     }
     // Conforming code would run at the caller's level whatever its own: the caller's is 3.
     Some(raw | DPL)
+}
+
+/// A page of absent descriptors, for the parts of a table that a guest does not fill: naming one is then its own
+/// general protection fault, as beyond the end of a table.
+pub fn empty_page() -> Mfn {
+    static EMPTY: Once<Mfn> = Once::new();
+    *EMPTY.call_once(|| crate::memory::alloc::take_ring0().expect("first used while the first domain is built"))
 }
 
 /// Checks and normalises a page that is to become part of a table.
@@ -73,7 +81,7 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
     for (i, frame) in g.local.gdt.iter().enumerate() {
         let va = g.vcpu.area + i as u64 * PAGE;
         // The tables for these addresses were made with the vCPU's first page, so none is missing.
-        let _ = exposed_area::map(g.dom.exposed_l3, va, *frame, bits::RO);
+        let _ = exposed_area::map(g.dom.exposed_l3, va, Some(frame.unwrap_or(empty_page())), bits::RO);
     }
     crate::arch::percpu::flush_here();
     old.iter().flatten().for_each(|m| t.put_descriptors(*m));
@@ -149,28 +157,40 @@ fn drop_ldt_pages(g: &mut Guest<'_>) {
     old.iter().flatten().for_each(|m| t.put_descriptors(*m));
 }
 
-/// A fault in the window of the local table: brings in the page the guest has there. False if it cannot be.
-pub fn ldt_fault(g: &mut Guest<'_>, address: u64) -> bool {
+/// What a fault of the CPU's own descriptor fetch was.
+pub enum LdtFault {
+    /// A page of the local table that is there now: the guest tries again.
+    Served,
+    /// The guest's table has no usable page there: its fault, at its own address.
+    Guest(u64),
+    /// Not in the window of the local table.
+    Elsewhere,
+}
+
+/// A fault in the window of the local table: brings in the page the guest has there.
+pub fn ldt_fault(g: &mut Guest<'_>, address: u64) -> LdtFault {
     let Some(offset) = address.checked_sub(g.vcpu.area + exposed_area::LDT) else {
-        return false;
+        return LdtFault::Elsewhere;
     };
-    let index = (offset / PAGE) as usize;
-    if index >= 16 || offset / 8 >= u64::from(g.local.ldt_entries) || g.local.ldt[index].is_some() {
-        return false;
+    if offset / 8 >= u64::from(g.local.ldt_entries) {
+        return LdtFault::Elsewhere;
     }
-    let Ok(at) = g.memory().translate(g.local.ldt_base + offset / PAGE * PAGE, false) else {
-        return false;
+    let its = g.local.ldt_base.wrapping_add(offset);
+    // `ldt_entries` is at most 8192: sixteen pages.
+    let index = (offset / PAGE) as usize;
+    let Ok(at) = g.memory().translate(its & !(PAGE - 1), false) else {
+        return LdtFault::Guest(its);
     };
     let mfn = Mfn(at / PAGE);
     let t = tables(g.dom.id);
-    if t.get_descriptors(mfn).is_err() {
-        return false;
+    if g.local.ldt[index].is_some() || t.get_descriptors(mfn).is_err() {
+        return LdtFault::Guest(its);
     }
     let va = g.vcpu.area + exposed_area::LDT + index as u64 * PAGE;
     if exposed_area::map(g.dom.exposed_l3, va, Some(mfn), bits::RO).is_err() {
         t.put_descriptors(mfn);
-        return false;
+        return LdtFault::Guest(its);
     }
     g.local.ldt[index] = Some(mfn);
-    true
+    LdtFault::Served
 }

@@ -226,6 +226,11 @@ pub fn update_va_mapping(g: &mut Guest<'_>, args: Args) -> Outcome {
     if !guest_address_ok(va) {
         return Err(Errno::Inval.into());
     }
+    // Local or all; anything else is the address of a set of vCPUs.
+    const UVMF_KNOWN: u64 = 7;
+    if flush & UVMF_FLUSH_MASK != 0 && flush & !UVMF_KNOWN != 0 {
+        vcpu_set(g, flush & !UVMF_KNOWN)?;
+    }
     let (table, index, _) = g.memory().leaf(va).ok_or(Errno::Inval)?;
     let Class::Ram(frame) = frame_table::class(table) else {
         return Err(Errno::Inval.into());
@@ -278,11 +283,21 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
         MmuextCommand::UnpinTable => t.unpin(mfn).map_err(errno),
         MmuextCommand::NewBaseptr => new_kernel_root(g, mfn),
         MmuextCommand::NewUserBaseptr => new_user_root(g, mfn),
-        MmuextCommand::TlbFlushLocal | MmuextCommand::TlbFlushMulti | MmuextCommand::TlbFlushAll => {
+        MmuextCommand::TlbFlushMulti => {
+            vcpu_set(g, op.arg2)?;
             g.flush_local();
             Ok(())
         }
-        MmuextCommand::InvlpgLocal | MmuextCommand::InvlpgMulti | MmuextCommand::InvlpgAll => {
+        MmuextCommand::TlbFlushLocal | MmuextCommand::TlbFlushAll => {
+            g.flush_local();
+            Ok(())
+        }
+        command @ (MmuextCommand::InvlpgLocal
+        | MmuextCommand::InvlpgMulti
+        | MmuextCommand::InvlpgAll) => {
+            if command == MmuextCommand::InvlpgMulti {
+                vcpu_set(g, op.arg2)?;
+            }
             if !g.dom.isolated && guest_address_ok(op.arg1) {
                 crate::arch::cpu::invlpg(op.arg1);
             }
@@ -300,6 +315,14 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
         MmuextCommand::CopyPage => whole_page(g, mfn, Some(Mfn(op.arg2))),
         MmuextCommand::MarkSuper | MmuextCommand::UnmarkSuper => Err(Errno::OpNotSupp),
     }
+}
+
+/// A set of the domain's vCPUs, a bit each. Whoever is in it, one CPU runs the domain so far.
+fn vcpu_set(g: &Guest<'_>, at: u64) -> Result<u64, Errno> {
+    let mut bytes = [0u8; 8];
+    let len = (g.dom.max_vcpus as usize).div_ceil(8).min(8);
+    g.memory().read(at, &mut bytes[..len])?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 fn whole_page(g: &Guest<'_>, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {

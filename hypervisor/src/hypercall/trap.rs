@@ -5,7 +5,7 @@ use crate::arch::regs::flags;
 use crate::domain::local::{Callback, Trap};
 use crate::domain::{Guest, crash, inject};
 use crate::hypercall::{Args, Outcome, Stop};
-use crate::layout::{guest_address_ok, guest_range_ok, is_canonical};
+use crate::layout::{guest_range_ok, is_canonical};
 use core::sync::atomic::Ordering;
 use guest_abi::callback::{
     CALLBACKF_MASK_EVENTS, CallbackOp, CallbackRegister, CallbackType, CallbackUnregister,
@@ -89,9 +89,7 @@ fn set_callback(g: &mut Guest<'_>, kind: u16, callback: Callback) -> Outcome {
                 .transit
                 .set_syscall(callback.address, callback.masks_events);
         }
-        Some(CallbackType::Sysenter | CallbackType::SysenterDeprecated) => {
-            g.local.sysenter_callback = callback;
-        }
+        Some(CallbackType::Sysenter) => g.local.sysenter_callback = callback,
         Some(CallbackType::Syscall32) => g.local.syscall32_callback = callback,
         Some(CallbackType::Nmi) => {
             g.local.traps[2] = Trap {
@@ -101,7 +99,7 @@ fn set_callback(g: &mut Guest<'_>, kind: u16, callback: Callback) -> Outcome {
                 masks_events: true,
             };
         }
-        None => return Err(Errno::NoSys.into()),
+        Some(CallbackType::SysenterDeprecated) | None => return Err(Errno::NoSys.into()),
     }
     Ok(0)
 }
@@ -204,7 +202,7 @@ pub fn iret(g: &mut Guest<'_>, _args: Args) -> Outcome {
     r.rsp = rsp;
     r.ss = ss | 3;
     g.vcpu.mask_events(rflags & flags::IF == 0);
-    if !guest_address_ok(rip) {
+    if !is_canonical(rip) {
         // As the CPU would: the return itself faults, seen in the target context.
         inject::general_protection(g);
     }

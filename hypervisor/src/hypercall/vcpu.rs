@@ -1,9 +1,10 @@
 //! Virtual processors: state, timers, and where they publish what.
 
+use crate::control;
 use crate::device::{self, timer};
 use crate::domain::{Guest, Vcpu, run};
 use crate::event;
-use crate::hypercall::{Args, Outcome, trap};
+use crate::hypercall::{Args, Outcome, Stop, trap};
 use crate::layout::{PAGE, guest_range_ok};
 use crate::memory::{frame_table, phys};
 use crate::mmu::RING0;
@@ -13,6 +14,7 @@ use clock::PvClock;
 use core::sync::atomic::Ordering;
 use frames::frame::Taken;
 use frames::{Class, Machine, Mfn};
+use guest_abi::sched::ShutdownReason;
 use guest_abi::vcpu::{
     RegisterMemoryArea, RegisterVcpuInfo, SetSingleshotTimer, VCPU_SSHOTTMR_FUTURE, VcpuOp,
 };
@@ -42,8 +44,7 @@ pub fn vcpu_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             if !guest_range_ok(area.addr, 48) {
                 return Err(Errno::Fault.into());
             }
-            let now = g.local.runstate.snapshot(timer::now_ns());
-            put_runstate(g, area.addr, &now)?;
+            put_runstate(g, area.addr, &g.local.runstate)?;
             g.local.runstate_area = area.addr;
             Ok(0)
         }
@@ -71,7 +72,15 @@ pub fn vcpu_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             Ok(0)
         }
         Some(VcpuOp::RegisterVcpuInfo) => register_info(g, vcpu, arg),
-        Some(VcpuOp::SendNmi) => Err(Errno::NoSys.into()),
+        // One vCPU, which runs: it is initialised and up.
+        Some(VcpuOp::Initialise) => Err(Errno::Exist.into()),
+        Some(VcpuOp::Up) => Ok(0),
+        Some(VcpuOp::Down) => {
+            // The last vCPU going down is how a kernel without another way out says that it is done.
+            g.regs.rax = 0;
+            control::shutdown(g, ShutdownReason::Poweroff);
+            Err(Stop::Gone)
+        }
         _ => Err(Errno::NoSys.into()),
     }
 }

@@ -97,7 +97,7 @@ impl Context {
             Needs::Tree => &[],
             Needs::Hypervisor => &[hypervisor],
             Needs::Guests => &[hypervisor, guests],
-            Needs::System | Needs::Image => &[hypervisor, system],
+            Needs::System | Needs::Image | Needs::Uefi => &[hypervisor, system],
         };
         reasons.iter().find_map(|reason| reason.as_ref()).cloned()
     }
@@ -185,19 +185,17 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
 fn tools(cases: &[Case]) -> Vec<Need> {
     let mut tools = vec![Need::BareMetal, Need::BareMetalLints, Need::PublicHeaders];
     let wants = |needs: &[Needs]| cases.iter().any(|case| needs.contains(&case.needs));
-    if wants(&[
-        Needs::Hypervisor,
-        Needs::Guests,
-        Needs::System,
-        Needs::Image,
-    ]) {
+    if cases.iter().any(|case| case.needs != Needs::Tree) {
         tools.push(Need::Qemu);
     }
-    if wants(&[Needs::System, Needs::Image]) {
+    if wants(&[Needs::System, Needs::Image, Needs::Uefi]) {
         tools.extend([Need::Xz, Need::Busybox]);
     }
-    if wants(&[Needs::Image]) {
+    if wants(&[Needs::Image, Needs::Uefi]) {
         tools.push(Need::Grub);
+    }
+    if wants(&[Needs::Uefi]) {
+        tools.push(Need::Ovmf);
     }
     tools
 }
@@ -213,18 +211,13 @@ enum Preparation {
 fn preparations(cases: &[Case]) -> Vec<Preparation> {
     let wants = |needs: &[Needs]| cases.iter().any(|case| needs.contains(&case.needs));
     let mut all = Vec::new();
-    if wants(&[
-        Needs::Hypervisor,
-        Needs::Guests,
-        Needs::System,
-        Needs::Image,
-    ]) {
+    if cases.iter().any(|case| case.needs != Needs::Tree) {
         all.push(Preparation::Hypervisor);
     }
     if wants(&[Needs::Guests]) {
         all.push(Preparation::Guests);
     }
-    if wants(&[Needs::System, Needs::Image]) {
+    if wants(&[Needs::System, Needs::Image, Needs::Uefi]) {
         all.push(Preparation::System);
     }
     all

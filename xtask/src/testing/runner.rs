@@ -43,6 +43,8 @@ pub enum Needs {
     System,
     /// All that and the tools that make a CD image.
     Image,
+    /// And UEFI firmware to start it with.
+    Uefi,
 }
 
 /// One test.

@@ -3,6 +3,7 @@
 //! A story is a row of [`STORIES`]: which machine, which form of the kernel, which way of booting, and a script.
 //! A new case is one row more.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +13,7 @@ use crate::testing::console_shell::{Shell, Try, a_try};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST};
-use crate::{iso, run};
+use crate::{iso, provision, run};
 
 /// The form in which the kernel is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ enum Way {
     Direct,
     /// From a CD through GRUB under SeaBIOS, multiboot2.
     Iso,
+    /// From the same CD under OVMF.
+    Uefi,
 }
 
 /// What is done at the shell.
@@ -121,6 +124,13 @@ const STORIES: &[Story] = &[
     ),
     story(Tier::Full, Way::Iso, Kernel::BzImage, "no", Script::Tour),
     story(Tier::Full, Way::Iso, Kernel::BzImage, "yes", Script::Reboot),
+    story(
+        Tier::Full,
+        Way::Uefi,
+        Kernel::BzImage,
+        "yes",
+        Script::Glance,
+    ),
     sized(Tier::Full, "no", "512M", "320M"),
     sized(Tier::Full, "yes", "4G", "2G"),
     sized(Tier::Full, "no", "4G", "2G"),
@@ -181,10 +191,10 @@ pub fn cases() -> Vec<Case> {
             name: story.name(),
             tier: story.tier,
             stage: Stage::Machine,
-            needs: if story.way == Way::Iso {
-                Needs::Image
-            } else {
-                Needs::System
+            needs: match story.way {
+                Way::Direct => Needs::System,
+                Way::Iso => Needs::Image,
+                Way::Uefi => Needs::Uefi,
             },
             run: Box::new(move |context| story.play(context)),
         })
@@ -198,10 +208,10 @@ impl Story {
             Script::Glance => "boot and power off",
             Script::Reboot => "boot and reboot",
         };
-        let way = if self.way == Way::Iso {
-            "CD under SeaBIOS"
-        } else {
-            "emulator's loader"
+        let way = match self.way {
+            Way::Direct => "emulator's loader",
+            Way::Iso => "CD under SeaBIOS",
+            Way::Uefi => "CD under UEFI",
         };
         let kernel = if self.kernel == Kernel::Elf {
             "ELF"
@@ -270,13 +280,17 @@ impl Story {
                 &contents,
                 context.other_hypervisor.as_deref(),
             )),
-            Way::Iso => {
+            Way::Iso | Way::Uefi => {
                 let image = context
                     .tree
                     .out()
                     .join(format!("test-isolate-{}.iso", self.isolate));
                 context.build_image_once(&contents, &image)?;
-                Boot::Iso { image, uefi: None }
+                let uefi = (self.way == Way::Uefi)
+                    .then(provision::ovmf)
+                    .flatten()
+                    .map(Path::to_path_buf);
+                Boot::Iso { image, uefi }
             }
         };
         Ok(Machine {

@@ -5,7 +5,7 @@ use guest_runtime::abi::{
 };
 use guest_runtime::frames::{self, Page};
 use guest_runtime::hypercall::{self, mmuext as op};
-use guest_runtime::page_table::{self, bits};
+use guest_runtime::page_table;
 use guest_runtime::{check, check_eq, skip};
 use guests::{accepted, refused};
 

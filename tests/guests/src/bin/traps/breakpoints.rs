@@ -118,7 +118,7 @@ fn single_step_in_dr6(mode: Mode) {
 
 /// The hypervisor writes the frame, not the guest: the watchpoint does not turn it into another trap.
 fn on_the_kernel_stack() {
-    for word in 1..=8 {
+    for word in 1..=7 {
         arm(trap_stack_top() - 8 * word, ON_WRITE | EIGHT_BYTES);
         let trap = trap::run(&Mode::User.context(code_ud2()));
         disarm();
