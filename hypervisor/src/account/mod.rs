@@ -10,6 +10,7 @@ use crate::{info, schedule};
 use ::sched::{Account, Cause, Ledger, Mode, VcpuHandle};
 use alloc::boxed::Box;
 use alloc::vec;
+use core::cell::Cell;
 
 /// Opens this CPU's books. What came before is nobody's.
 pub fn open() {
@@ -18,25 +19,51 @@ pub fn open() {
 }
 
 fn switch(now: u64, to: Cause) {
-    if let Some(ledger) = percpu::current().ledger.borrow_mut().as_mut() {
+    let this = percpu::current();
+    if let Some(ledger) = this.ledger.borrow_mut().as_mut() {
+        settle(ledger, &this.slip);
         ledger.switch(now, to);
+        this.slip.open.set(matches!(to, Cause::Vcpu(..)));
+        this.slip.last.set(now);
     }
+}
+
+/// Cycles of the vCPU in hand that are not in the books yet: exits are many, and the books need not be opened for
+/// each. What is here is entered before anything else is (`settle`).
+#[derive(Default)]
+pub struct Slip {
+    user: Cell<u64>,
+    guest: Cell<u64>,
+    hypervisor: Cell<u64>,
+    /// The last boundary.
+    last: Cell<u64>,
+    /// Whether a vCPU is in hand at all.
+    open: Cell<bool>,
 }
 
 /// An exit from a guest: its time since the last one ends here.
 #[inline]
 pub fn guest_left(g: &Guest<'_>) {
     let this = percpu::current();
-    let (closed, stamp) = g.vcpu.transit.take_cycles();
+    let (mut user, stamp) = g.vcpu.transit.take_cycles();
     let entry = g.regs.entry_tsc;
-    let last_exit = this.last_exit.get();
-    let open = entry.wrapping_sub(stamp);
-    let user = if g.is_user() { closed.wrapping_add(open) } else { closed };
-    let who = g.vcpu.handle;
-    if let Some(ledger) = this.ledger.borrow_mut().as_mut() {
-        ledger.switch(last_exit, Cause::Vcpu(who, Mode::User));
-        ledger.switch(last_exit.wrapping_add(user), Cause::Vcpu(who, Mode::Kernel));
-        ledger.switch(entry, Cause::Vcpu(who, Mode::Hypervisor));
+    let left = this.last_exit.get();
+    if g.is_user() {
+        user = user.wrapping_add(entry.wrapping_sub(stamp));
+    }
+    let slip = &this.slip;
+    let add = |to: &Cell<u64>, cycles: u64| to.set(to.get().wrapping_add(cycles));
+    add(&slip.hypervisor, left.wrapping_sub(slip.last.get()));
+    add(&slip.guest, entry.wrapping_sub(left));
+    add(&slip.user, user);
+    slip.last.set(entry);
+}
+
+/// Enters the slip in the books.
+fn settle(ledger: &mut Ledger<'_>, slip: &Slip) {
+    if let (true, Cause::Vcpu(who, _)) = (slip.open.get(), ledger.cause()) {
+        let worked = ledger.boundaries().1.wrapping_add(slip.hypervisor.take());
+        ledger.guest_ran(who, worked, slip.user.take(), worked.wrapping_add(slip.guest.take()));
     }
 }
 

@@ -157,23 +157,103 @@ impl GuestMemory {
     /// Reads a structure of the interface.
     #[inline]
     pub fn value<T: Wire>(&self, address: u64) -> Result<T, Fault> {
+        // A buffer of about the structure's size: clearing a larger one would cost more than the copy.
+        match T::SIZE {
+            0..=8 => self.value_in::<T, 8>(address),
+            9..=16 => self.value_in::<T, 16>(address),
+            17..=32 => self.value_in::<T, 32>(address),
+            33..=64 => self.value_in::<T, 64>(address),
+            _ => self.value_in::<T, VALUE_BYTES>(address),
+        }
+    }
+
+    #[inline]
+    fn value_in<T: Wire, const N: usize>(&self, address: u64) -> Result<T, Fault> {
         const { assert!(T::SIZE <= VALUE_BYTES) };
-        let mut bytes = [0u8; VALUE_BYTES];
-        self.read(address, &mut bytes[..T::SIZE])?;
+        let mut bytes = [0u8; N];
+        // The arm of the caller's match that is taken has room.
+        let Some(part) = bytes.get_mut(..T::SIZE) else {
+            return Ok(T::ZERO);
+        };
+        if PAGE - address % PAGE >= T::SIZE as u64 {
+            phys::read(self.translate(address, false)?, part);
+        } else {
+            self.read(address, part)?;
+        }
         Ok(T::read_from(&bytes).unwrap_or(T::ZERO))
     }
 
     /// Writes a structure of the interface.
     #[inline]
     pub fn put<T: Wire>(&self, address: u64, value: &T) -> Result<(), Fault> {
+        match T::SIZE {
+            0..=8 => self.put_from::<T, 8>(address, value),
+            9..=16 => self.put_from::<T, 16>(address, value),
+            17..=32 => self.put_from::<T, 32>(address, value),
+            33..=64 => self.put_from::<T, 64>(address, value),
+            _ => self.put_from::<T, VALUE_BYTES>(address, value),
+        }
+    }
+
+    #[inline]
+    fn put_from<T: Wire, const N: usize>(&self, address: u64, value: &T) -> Result<(), Fault> {
         const { assert!(T::SIZE <= VALUE_BYTES) };
-        let mut bytes = [0u8; VALUE_BYTES];
+        let mut bytes = [0u8; N];
         let _ = value.write_to(&mut bytes);
-        self.write(address, &bytes[..T::SIZE])
+        self.write(address, bytes.get(..T::SIZE).unwrap_or_default())
+    }
+
+    /// Where a run of words lies in memory, all of which could be written now: one place, or two where it crosses a
+    /// page. The run is at most a page long and its address a multiple of 8.
+    #[inline]
+    pub fn writable_words(&self, address: u64, words: usize) -> Result<WordRun, Fault> {
+        let bytes = words as u64 * 8;
+        if !guest_range_ok(address, bytes) || !address.is_multiple_of(8) || bytes > PAGE {
+            return Err(Fault {
+                address,
+                write: true,
+                present: false,
+            });
+        }
+        let on_first = (PAGE - address % PAGE).min(bytes);
+        let first = self.translate(address, true)?;
+        let second = if on_first < bytes {
+            // Cannot wrap: the range was checked.
+            self.translate(address + on_first, true)?
+        } else {
+            first
+        };
+        Ok(WordRun {
+            first,
+            on_first: (on_first / 8) as usize,
+            second,
+        })
     }
 
     /// Says whether a range could be written now, touching nothing: so that a call can refuse before it commits.
     pub fn check_writable(&self, address: u64, len: usize) -> Result<(), Fault> {
         self.pieces(address, len, true, |_, _, _| {})
+    }
+}
+
+/// Words of a guest's memory that are about to be written (M2: at once).
+pub struct WordRun {
+    first: u64,
+    on_first: usize,
+    second: u64,
+}
+
+impl WordRun {
+    /// Writes the words.
+    #[inline]
+    pub fn write(self, words: &[u64]) {
+        for (i, word) in words.iter().enumerate() {
+            let at = if i < self.on_first {
+                self.first + i as u64 * 8
+            } else {
+                self.second + (i - self.on_first) as u64 * 8
+            };
+            phys::write_u64(at, *word);
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! - C1: Rust code runs only on stacks of the CPU's own area (the boot stack is left before the first use).
 //! - C2: `Cpu` fields that are cells are touched by their own CPU only, with interrupts off (X1).
 
+use crate::account::Slip;
 use crate::arch::cpu;
 use crate::domain::Vcpu;
 use crate::layout::CPU_AREAS;
@@ -62,6 +63,8 @@ pub struct Cpu {
     pub reschedule: Cell<bool>,
     /// Who used it.
     pub ledger: RefCell<Option<Ledger<'static>>>,
+    /// What is not in it yet.
+    pub slip: Slip,
 }
 
 impl Cpu {
@@ -79,6 +82,7 @@ impl Cpu {
             timer_deadline: Cell::new(u64::MAX),
             reschedule: Cell::new(false),
             ledger: RefCell::new(None),
+            slip: Slip::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use boot_info::params::Choice;
 use boot_info::{BootInfo, Module, Params};
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::{DomId, Entry, Level, Mfn};
 use guest_abi::Wire;
 use guest_abi::segment::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
@@ -486,17 +486,16 @@ fn new_vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, BuildErro
         id,
         domain,
         handle: schedule::new_handle().ok_or(BuildError::NoFrame)?,
-        transit: Transit {
-            frame: transit,
-            address: area + TRANSIT,
-        },
+        transit: Transit::new(transit, area + TRANSIT),
         area,
         own_descriptors: own,
-        info: AtomicU64::new(domain.shared_info.0 * PAGE + u64::from(id) * 64),
+        info: AtomicU64::new(0),
+        info_words: AtomicPtr::new(core::ptr::null_mut()),
         polling: AtomicU32::new(0),
         kicked: AtomicBool::new(false),
         local: UnsafeCell::new(Local::new()),
     }));
+    vcpu.set_info(domain.shared_info.0 * PAGE + u64::from(id) * 64);
     super::run::map_vcpu_info(vcpu)?;
     vcpu.transit.set_vcpu_info(area, u64::from(id) * 64);
     vcpu.transit.set_stack_ok(false);

@@ -7,7 +7,6 @@
 use crate::arch::regs::flags;
 use crate::domain::local::Callback;
 use crate::domain::{Guest, crash};
-use crate::layout::guest_range_ok;
 use guest_abi::segment::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 
 /// Exception vectors.
@@ -78,16 +77,11 @@ fn bounce(g: &mut Guest<'_>, target: Target, words: &[u64]) {
     g.enter_kernel_mode();
     let memory = g.memory();
     // Never in part: the whole frame is checked before the first word is written.
-    let good = guest_range_ok(base, bytes) && memory.check_writable(base, bytes as usize).is_ok();
-    if !good {
+    let Ok(run) = memory.writable_words(base, n) else {
         crash::domain(g, "its kernel stack cannot take an exception frame");
         return;
-    }
-    for (i, word) in frame[..n].iter().enumerate() {
-        // Checked above; events masked and interrupts off, only a sibling vCPU can unmap it now, and then a partial
-        // frame is that guest's own doing.
-        let _ = memory.write(base + 8 * i as u64, &word.to_le_bytes());
-    }
+    };
+    run.write(&frame[..n]);
     g.regs.rip = target.address;
     g.regs.cs = target.cs | 3;
     g.regs.rsp = base;

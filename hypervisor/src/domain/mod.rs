@@ -20,7 +20,7 @@ use crate::event::DomainEvents;
 use crate::layout::PAGE;
 use crate::memory::phys;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
@@ -88,6 +88,8 @@ pub struct Vcpu {
     pub own_descriptors: Mfn,
     /// Physical address of its vcpu_info.
     pub info: AtomicU64,
+    /// The same as ring 0 sees it.
+    info_words: AtomicPtr<AtomicU64>,
     /// Port it polls plus one: 0 none, `u32::MAX` several.
     pub polling: AtomicU32,
     /// Work another CPU or an interrupt left for it: look at events on the way out.
@@ -113,8 +115,7 @@ impl Vcpu {
 /// The page shared with the entry code: see `entry.s`. In it lies what the two hot transitions need.
 #[derive(Clone, Copy)]
 pub struct Transit {
-    /// Its frame.
-    pub frame: Mfn,
+    words: &'static [AtomicU64; 512],
     /// Its address in the exposed area.
     pub address: u64,
 }
@@ -133,8 +134,17 @@ impl Transit {
     const FLAG_MASK_EVENTS: u64 = 1 << 16;
     const FLAG_BAD_STACK: u64 = 1 << 24;
 
+    /// The page in a frame of ring 0's own, mapped at `address` in the exposed area.
+    pub fn new(frame: Mfn, address: u64) -> Transit {
+        Transit {
+            words: phys::page(frame),
+            address,
+        }
+    }
+
+    #[inline]
     fn word(self, offset: u64) -> &'static AtomicU64 {
-        phys::word(self.frame, (offset / 8) as usize)
+        &self.words[(offset / 8) as usize & 511]
     }
 
     fn set_flag(self, flag: u64, on: bool) {

@@ -25,8 +25,20 @@ fn word_at(address: u64) -> &'static AtomicU64 {
 }
 
 impl Vcpu {
+    #[inline]
     fn info_word(&self, offset: u64) -> &'static AtomicU64 {
-        word_at(self.info.load(Ordering::Acquire) + offset)
+        let first = self.info_words.load(Ordering::Acquire);
+        // SAFETY: `set_info` put it there: the first of the eight words of a vcpu_info inside one page of the direct
+        // map, which is never unmapped; the offsets in use are the constants above, all below 64.
+        unsafe { &*first.add((offset / 8) as usize & 7) }
+    }
+
+    /// Says where the vcpu_info is: 64 bytes inside one page, aligned to 8.
+    pub fn set_info(&self, phys: u64) {
+        assert!(phys.is_multiple_of(8) && phys % PAGE <= PAGE - 64);
+        self.info.store(phys, Ordering::Release);
+        let first: *const AtomicU64 = word_at(phys);
+        self.info_words.store(first.cast_mut(), Ordering::Release);
     }
 
     /// Whether events may not be delivered now.

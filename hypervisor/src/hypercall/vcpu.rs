@@ -134,7 +134,7 @@ fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
     }
     let new = mfn.0 * PAGE + offset;
     phys::copy_phys(new, old, INFO_BYTES);
-    vcpu.info.store(new, Ordering::Release);
+    vcpu.set_info(new);
     // The tables below the alias's address were made with the vCPU.
     let _ = run::map_vcpu_info(vcpu);
     vcpu.transit.set_vcpu_info(vcpu.area, offset);

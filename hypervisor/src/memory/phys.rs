@@ -18,7 +18,7 @@ static LIMIT: AtomicU64 = AtomicU64::new(4 << 30);
 
 /// Raises the limit once ring 0's own tables are in force.
 pub fn set_limit(limit: u64) {
-    assert!(limit <= DIRECT_MAP_SIZE);
+    assert!(limit <= DIRECT_MAP_SIZE && limit.is_multiple_of(PAGE));
     LIMIT.store(limit, Ordering::Release);
 }
 
@@ -30,19 +30,37 @@ pub fn limit() -> u64 {
 /// Where physical memory is seen. Checks P1.
 #[inline]
 pub fn at(phys: u64, len: u64) -> *mut u8 {
-    let good = phys.checked_add(len).is_some_and(|end| end <= limit());
-    assert!(good, "physical address {phys:#x} is outside the direct map");
-    (DIRECT_MAP + phys) as *mut u8
+    let limit = limit();
+    if phys > limit || len > limit.wrapping_sub(phys) {
+        outside(phys);
+    }
+    DIRECT_MAP.wrapping_add(phys) as *mut u8
 }
 
-/// A page-table or descriptor word.
+#[cold]
+#[inline(never)]
+fn outside(phys: u64) -> ! {
+    panic!("physical address {phys:#x} is outside the direct map");
+}
+
+/// A page-table or descriptor word. The index counts modulo a table's 512.
 #[inline]
 pub fn word(mfn: Mfn, index: usize) -> &'static AtomicU64 {
-    assert!(index < 512);
-    let place = at(mfn.0 * PAGE, PAGE) as *const AtomicU64;
+    // The limit is a multiple of the page size, and no frame number times the page size wraps below it.
+    if mfn.0 >= limit() / PAGE {
+        outside(mfn.0);
+    }
+    let place = DIRECT_MAP.wrapping_add(mfn.0.wrapping_mul(PAGE)).wrapping_add((index as u64 & 511) * 8);
     // SAFETY: inside the direct map (P1), aligned, and only ever accessed atomically or by volatile access (P2);
     // the direct map lives as long as the machine.
-    unsafe { &*place.add(index) }
+    unsafe { &*(place as *const AtomicU64) }
+}
+
+/// A whole page as words.
+pub fn page(mfn: Mfn) -> &'static [AtomicU64; 512] {
+    let first: *const AtomicU64 = word(mfn, 0);
+    // SAFETY: as `word`: the limit is a multiple of the page size, so the whole page is inside.
+    unsafe { &*first.cast() }
 }
 
 /// Fills a frame with zeros.
