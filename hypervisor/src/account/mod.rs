@@ -63,7 +63,12 @@ pub fn guest_left(g: &Guest<'_>) {
 fn settle(ledger: &mut Ledger<'_>, slip: &Slip) {
     if let (true, Cause::Vcpu(who, _)) = (slip.open.get(), ledger.cause()) {
         let worked = ledger.boundaries().1.wrapping_add(slip.hypervisor.take());
-        ledger.guest_ran(who, worked, slip.user.take(), worked.wrapping_add(slip.guest.take()));
+        ledger.guest_ran(
+            who,
+            worked,
+            slip.user.take(),
+            worked.wrapping_add(slip.guest.take()),
+        );
     }
 }
 
@@ -111,7 +116,11 @@ pub fn report(vcpus: impl Iterator<Item = &'static Vcpu>) {
             ledger.idle(),
             ledger.machine(),
             last.wrapping_sub(first),
-            if ledger.is_balanced() && ledger.backwards() == 0 { "balance" } else { "DO NOT BALANCE" }
+            if ledger.is_balanced() && ledger.backwards() == 0 {
+                "balance"
+            } else {
+                "DO NOT BALANCE"
+            }
         );
     }
 }

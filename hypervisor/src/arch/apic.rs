@@ -228,11 +228,6 @@ pub fn id() -> u32 {
     }
 }
 
-/// The version register, as a guest may ask for it.
-pub fn version() -> u32 {
-    read(register::VERSION)
-}
-
 /// Physical address of the page of registers, which no guest may map.
 pub fn phys_base() -> u64 {
     cpu::rdmsr(msr::APIC_BASE) & BASE_ADDRESS
@@ -265,17 +260,6 @@ pub fn arm_deadline(tsc: u64) {
     unsafe { cpu::wrmsr(TSC_DEADLINE_MSR, tsc.max(1)) };
 }
 
-/// Stops the timer.
-#[inline]
-pub fn disarm() {
-    if deadline_mode() {
-        // SAFETY: as `arm_deadline`; zero stops the timer.
-        unsafe { cpu::wrmsr(TSC_DEADLINE_MSR, 0) };
-    } else {
-        write(register::TIMER_INITIAL, 0);
-    }
-}
-
 /// Lets the timer count down from its maximum without interrupting, so that its rate can be measured.
 pub fn start_counting() {
     write(register::LVT_TIMER, MASKED | u32::from(TIMER));
@@ -293,11 +277,13 @@ pub fn stop_counting() {
 }
 
 /// Interrupts another CPU.
+#[expect(dead_code, reason = "first used when other CPUs are started")]
 pub fn send_ipi(apic_id: u32, vector: u8) {
     command(apic_id, ASSERT | u32::from(vector));
 }
 
 /// Resets another CPU. To be followed, 10 ms later, by [`send_startup`].
+#[expect(dead_code, reason = "first used when other CPUs are started")]
 pub fn send_init(apic_id: u32) {
     command(apic_id, DELIVER_INIT | LEVEL | ASSERT);
     if access().is_some() {
@@ -307,6 +293,7 @@ pub fn send_init(apic_id: u32) {
 }
 
 /// Starts a CPU that was reset, in real mode at page `page` (below 0xa0) of memory.
+#[expect(dead_code, reason = "first used when other CPUs are started")]
 pub fn send_startup(apic_id: u32, page: u8) {
     command(apic_id, DELIVER_STARTUP | ASSERT | u32::from(page));
 }

@@ -5,6 +5,12 @@
 
 use core::arch::asm;
 pub use core::arch::x86_64::CpuidResult;
+use x86_64::VirtAddr;
+use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr0, Cr2, Cr4};
+use x86_64::registers::model_specific::Msr;
+use x86_64::registers::segmentation::GS;
 
 /// Model-specific register numbers.
 pub mod msr {
@@ -39,11 +45,8 @@ pub mod cr4 {
     pub const DE: u64 = 1 << 3;
     pub const PAE: u64 = 1 << 5;
     pub const MCE: u64 = 1 << 6;
-    pub const PGE: u64 = 1 << 7;
     pub const OSFXSR: u64 = 1 << 9;
     pub const OSXMMEXCPT: u64 = 1 << 10;
-    pub const UMIP: u64 = 1 << 11;
-    pub const FSGSBASE: u64 = 1 << 16;
     pub const OSXSAVE: u64 = 1 << 18;
     pub const SMEP: u64 = 1 << 20;
     pub const SMAP: u64 = 1 << 21;
@@ -58,13 +61,9 @@ pub fn cpuid(leaf: u32, sub: u32) -> CpuidResult {
 /// Reads a model-specific register that this CPU is known to have.
 #[inline]
 pub fn rdmsr(register: u32) -> u64 {
-    let (low, high): (u32, u32);
     // SAFETY: reading has no effect on memory; a register the CPU lacks would fault in ring 0, which is a bug of
     // ours that stops the machine, not undefined behaviour.
-    unsafe {
-        asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high, options(nostack, preserves_flags));
-    }
-    u64::from(high) << 32 | u64::from(low)
+    unsafe { Msr::new(register).read() }
 }
 
 /// Writes a model-specific register.
@@ -74,10 +73,7 @@ pub fn rdmsr(register: u32) -> u64 {
 #[inline]
 pub unsafe fn wrmsr(register: u32, value: u64) {
     // SAFETY: the caller's contract.
-    unsafe {
-        asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32,
-             options(nostack, preserves_flags));
-    }
+    unsafe { Msr::new(register).write(value) };
 }
 
 /// Reads a register that the CPU may not have: `None` if it faults.
@@ -131,19 +127,13 @@ pub unsafe fn write_cr3(value: u64) {
 /// Address of the last page fault.
 #[inline]
 pub fn read_cr2() -> u64 {
-    let value: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
+    Cr2::read_raw()
 }
 
 /// CR4.
 #[inline]
 pub fn read_cr4() -> u64 {
-    let value: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr4", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
+    Cr4::read_raw()
 }
 
 /// Writes CR4.
@@ -153,16 +143,13 @@ pub fn read_cr4() -> u64 {
 #[inline]
 pub unsafe fn write_cr4(value: u64) {
     // SAFETY: the caller's contract.
-    unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
+    unsafe { Cr4::write_raw(value) };
 }
 
 /// CR0.
 #[inline]
 pub fn read_cr0() -> u64 {
-    let value: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr0", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
+    Cr0::read_raw()
 }
 
 /// Writes CR0.
@@ -172,7 +159,7 @@ pub fn read_cr0() -> u64 {
 #[inline]
 pub unsafe fn write_cr0(value: u64) {
     // SAFETY: the caller's contract.
-    unsafe { asm!("mov cr0, {}", in(reg) value, options(nostack, preserves_flags)) };
+    unsafe { Cr0::write_raw(value) };
 }
 
 /// Sets or clears CR0.TS, the only bit of CR0 that changes after boot.
@@ -192,41 +179,34 @@ pub fn set_task_switched(on: bool) {
 #[inline]
 pub fn swapgs() {
     // SAFETY: see above.
-    unsafe { asm!("swapgs", options(nostack, preserves_flags)) };
+    unsafe { GS::swap() };
 }
 
 /// Flushes one address of the address space in force.
 #[inline]
 pub fn invlpg(addr: u64) {
-    // SAFETY: dropping a translation only costs a walk.
-    unsafe { asm!("invlpg [{}]", in(reg) addr, options(nostack, preserves_flags)) };
+    tlb::flush(VirtAddr::new_truncate(addr));
 }
 
 /// Reads a port.
 #[inline]
 pub fn inb(port: u16) -> u8 {
-    let value: u8;
     // SAFETY: port reads do not touch memory; which port is the caller's policy.
-    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nostack, preserves_flags)) };
-    value
+    unsafe { PortReadOnly::new(port).read() }
 }
 
 /// Reads 16 bits from a port.
 #[inline]
 pub fn inw(port: u16) -> u16 {
-    let value: u16;
-    // SAFETY: as `inb`.
-    unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nostack, preserves_flags)) };
-    value
+    // SAFETY: port reads do not touch memory; which port is the caller's policy.
+    unsafe { PortReadOnly::new(port).read() }
 }
 
 /// Reads 32 bits from a port.
 #[inline]
 pub fn inl(port: u16) -> u32 {
-    let value: u32;
-    // SAFETY: as `inb`.
-    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack, preserves_flags)) };
-    value
+    // SAFETY: port reads do not touch memory; which port is the caller's policy.
+    unsafe { PortReadOnly::new(port).read() }
 }
 
 /// Writes a port.
@@ -234,21 +214,21 @@ pub fn inl(port: u16) -> u32 {
 pub fn outb(port: u16, value: u8) {
     // SAFETY: a device told to write memory (DMA) could break anything; the ports ring 0 drives are the interrupt
     // controllers, timers, its console and the power switch, and only the trusted control domain reaches others.
-    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
+    unsafe { PortWriteOnly::new(port).write(value) }
 }
 
 /// Writes 16 bits to a port.
 #[inline]
 pub fn outw(port: u16, value: u16) {
     // SAFETY: as `outb`.
-    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
+    unsafe { PortWriteOnly::new(port).write(value) }
 }
 
 /// Writes 32 bits to a port.
 #[inline]
 pub fn outl(port: u16, value: u32) {
     // SAFETY: as `outb`.
-    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags)) };
+    unsafe { PortWriteOnly::new(port).write(value) }
 }
 
 /// Waits for an interrupt with interrupts on, then turns them off: the idle loop's only moment of openness (X1).

@@ -75,15 +75,11 @@ unsafe extern "C" {
     static guest_iretq_fast: u8;
 }
 
-fn address(symbol: &'static u8) -> u64 {
-    core::ptr::from_ref(symbol) as u64
-}
-
+/// The address the linker gave a symbol.
 macro_rules! link_address {
-    ($symbol:ident) => {{
-        // SAFETY: a symbol of the linker; only its address is used.
-        address(unsafe { &$symbol })
-    }};
+    ($symbol:ident) => {
+        (&raw const $symbol) as u64
+    };
 }
 
 /// First address of a CPU's block.
@@ -139,7 +135,7 @@ pub fn build_block(id: u32, source: &mut dyn TableSource) -> Result<(), NoFrame>
     ];
     for (offset, leaf) in pages {
         let frame = source.table().ok_or(NoFrame)?;
-        let leaf = frame.0 * PAGE | leaf;
+        let leaf = (frame.0 * PAGE) | leaf;
         paging::map_below(root, 4, base + offset, leaf, bits::TABLE, source)?;
         match offset {
             at::DATA => fill_data(id, frame),
@@ -154,7 +150,7 @@ pub fn build_block(id: u32, source: &mut dyn TableSource) -> Result<(), NoFrame>
 
 fn fill_data(id: u32, frame: Mfn) {
     let area = percpu::area(id);
-    let mut put = |offset: u64, value: u64| phys::write_u64(frame.0 * PAGE + offset, value);
+    let put = |offset: u64, value: u64| phys::write_u64(frame.0 * PAGE + offset, value);
     put(data::HV_CR3, 0);
     put(data::PRIV_TOP, area + percpu::MAIN_TOP);
     put(data::TRANSIT, 0);
@@ -177,7 +173,7 @@ mod ist {
 
 fn fill_tss(base: u64, frame: Mfn) {
     // The 64-bit TSS has its 8-byte fields at odd multiples of four: write it as bytes.
-    let mut put = |offset: u64, value: u64| phys::write(frame.0 * PAGE + offset, &value.to_le_bytes());
+    let put = |offset: u64, value: u64| phys::write(frame.0 * PAGE + offset, &value.to_le_bytes());
     put(4, base + at::ENTRY_TOP);
     put(0x24 + 8 * (ist::NMI - 1), base + at::NMI + PAGE);
     put(0x24 + 8 * (ist::MC - 1), base + at::MC + PAGE);
@@ -217,7 +213,7 @@ fn fill_idt(base: u64, frame: Mfn) {
 
 /// Fills our own descriptor page: flat segments and the TSS of the CPU whose block is at `block`.
 pub fn fill_own_page(frame: Mfn, block: u64) {
-    let mut put = |offset: u64, value: u64| phys::write_u64(frame.0 * PAGE + offset, value);
+    let put = |offset: u64, value: u64| phys::write_u64(frame.0 * PAGE + offset, value);
     put(0x08, 0x00af_9b00_0000_ffff); // ring 0 code
     put(0x10, 0x00cf_9300_0000_ffff); // ring 0 data
     put(0x20, 0x00cf_fb00_0000_ffff); // 0xe023: guest 32-bit code
@@ -284,7 +280,8 @@ pub fn load_ldt(entries: u32) {
 
 /// Loads the table for when no vCPU is on this CPU.
 pub fn load_idle_gdt(id: u32) {
-    let frame = paging::walk(paging::root(), block(id) + at::IDLE_GDT).expect("mapped by build_block");
+    let frame =
+        paging::walk(paging::root(), block(id) + at::IDLE_GDT).expect("mapped by build_block");
     let frame = Mfn((frame & bits::ADDRESS) / PAGE);
     set_tss(frame, block(id));
     // SAFETY: the page was filled by `build_block`, its TSS is not busy, and it is below every root's slot 257.
@@ -328,7 +325,10 @@ pub fn activate(id: u32) {
         cpu::wrmsr(msr::SFMASK, SYSCALL_CLEARS);
         cpu::wrmsr(msr::SYSENTER_CS, u64::from(selector::RING0_CODE));
         cpu::wrmsr(msr::SYSENTER_ESP, base + at::ENTRY_TOP);
-        cpu::wrmsr(msr::SYSENTER_EIP, in_block(base, link_address!(sysenter_entry)));
+        cpu::wrmsr(
+            msr::SYSENTER_EIP,
+            in_block(base, link_address!(sysenter_entry)),
+        );
     }
 }
 

@@ -81,7 +81,7 @@ pub fn descend(
         return Ok(Mfn((entry & bits::ADDRESS) / PAGE));
     }
     let fresh = source.table().ok_or(NoFrame)?;
-    slot.store(fresh.0 * PAGE | link, Ordering::Release);
+    slot.store((fresh.0 * PAGE) | link, Ordering::Release);
     Ok(fresh)
 }
 

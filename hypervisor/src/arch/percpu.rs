@@ -61,6 +61,8 @@ pub struct Cpu {
     pub timer_deadline: Cell<u64>,
     /// Somebody asked for a new scheduling decision.
     pub reschedule: Cell<bool>,
+    /// Watchpoints of the guest's that ring 0 hit while it worked for it: for the guest's status register.
+    pub watched: Cell<u64>,
     /// Who used it.
     pub ledger: RefCell<Option<Ledger<'static>>>,
     /// What is not in it yet.
@@ -81,6 +83,7 @@ impl Cpu {
             crashing: Cell::new(false),
             timer_deadline: Cell::new(u64::MAX),
             reschedule: Cell::new(false),
+            watched: Cell::new(0),
             ledger: RefCell::new(None),
             slip: Slip::default(),
         }

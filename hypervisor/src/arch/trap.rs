@@ -3,21 +3,22 @@
 use crate::arch::regs::{Regs, VEC_SYSCALL, VEC_SYSCALL32, VEC_SYSENTER};
 use crate::arch::{apic, cpu, debug, exposed, percpu};
 use crate::debug::{console, crash as ring0_crash};
-use crate::device::{ioapic, pirq};
+use crate::device::{self, ioapic, pic, pirq};
 use crate::domain::inject::{self, pf, vector};
 use crate::domain::{self, Guest, run};
 use crate::hypercall::{self, descriptor};
 use crate::layout::EXPOSED_VCPUS;
-use crate::mmu::trapped;
+use crate::mmu::{self, trapped};
 use crate::policy::privileged::{self, Emulated};
 use crate::{event, info, schedule};
 
 /// Vector of the console's input.
-const CONSOLE_VECTOR: u8 = 0xee;
+pub const CONSOLE_VECTOR: u8 = 0xee;
 
 /// Sets up what interrupts ring 0 itself wants.
 pub fn init() {
     schedule::init();
+    mmu::set_l1tf(device::cpu_has_l1tf());
     if let Some(irq) = console::irq() {
         let (gsi, signal) = ioapic::isa_route(irq);
         if ioapic::route(gsi, CONSOLE_VECTOR, signal.level, signal.low, apic::id()) {
@@ -190,6 +191,8 @@ fn interrupt(number: u8) {
         }
         apic::IPI_FLUSH | apic::IPI_RESCHEDULE => apic::eoi(),
         v if apic::DEVICE_VECTORS.contains(&v) => pirq::interrupt(v),
+        // The old controllers, masked, may still raise a spurious one.
+        v if pic::VECTORS.contains(&v) => {}
         v => info!("unexpected interrupt {v:#x}"),
     }
 }
@@ -222,11 +225,8 @@ extern "C" fn trap_from_ring0(regs: &mut Regs) -> u64 {
     }
     if regs.vector == 1 {
         // A guest's watchpoint on memory we touched for it: noted in its status register, nothing more.
-        let status = debug::take_dr6();
-        // SAFETY: only the status word is touched, and its owner is in this CPU's ring 0 right now.
-        if let Some(vcpu) = percpu::current().current.get() {
-            unsafe { vcpu.local() }.debug[6] |= status & 0xf;
-        }
+        let watched = &percpu::current().watched;
+        watched.set(watched.get() | debug::take_dr6() & 0xf);
         return 0;
     }
     if exposed::is_guest_iretq(regs.rip) {
@@ -267,9 +267,4 @@ fn failed_return(regs: &Regs) -> u64 {
     // this handler runs on another stack.
     unsafe { place.write(exit) };
     place as u64
-}
-
-/// Says which guest a fatal report was serving.
-pub fn note_serving(g: &Guest<'_>) {
-    ring0_crash::set_serving(g.dom.id.0, g.vcpu.id);
 }

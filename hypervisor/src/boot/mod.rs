@@ -10,8 +10,8 @@ use crate::arch::{cpu, exposed, fpu, trap};
 use crate::debug::{console, log, symbols};
 use crate::device;
 use crate::domain;
-use crate::memory::{frame_table, phys};
-use crate::{error, info, warn};
+use crate::memory::{frame_table, heap, phys};
+use crate::{debug, error, info, warn};
 use boot_info::{BootInfo, Params};
 use core::arch::global_asm;
 use spin::Once;
@@ -70,7 +70,10 @@ extern "C" fn start(magic: u32, info_phys: u32) -> ! {
         info.loader_name, info.protocol, info.command_line
     );
     if !info.dropped.is_empty() {
-        warn!("the loader's information did not fit and was cut: {:?}", info.dropped);
+        warn!(
+            "the loader's information did not fit and was cut: {:?}",
+            info.dropped
+        );
     }
     check_cpu();
     match memory::build(info) {
@@ -90,7 +93,9 @@ fn check_cpu() {
     ];
     for (have, what) in need {
         if have == 0 {
-            give_up(format_args!("this CPU has no {what}; use an x86-64 machine that has it"));
+            give_up(format_args!(
+                "this CPU has no {what}; use an x86-64 machine that has it"
+            ));
         }
     }
     if cpu::cpuid(0x8000_0000, 0).eax >= 0x8000_0008 {
@@ -119,6 +124,8 @@ extern "C" fn on_cpu0() -> ! {
         Ok(vcpu) => vcpu,
         Err(why) => give_up(format_args!("{why}")),
     };
+    let (used, size) = heap::usage();
+    debug!("heap: {} of {} KiB in use", used >> 10, size >> 10);
     domain::run::start(vcpu)
 }
 
@@ -149,7 +156,11 @@ fn cpu_features() {
     info!(
         "CPU features: {}{}",
         if value & cr4::SMEP != 0 { "SMEP " } else { "" },
-        if value & cr4::OSXSAVE != 0 { "XSAVE" } else { "" },
+        if value & cr4::OSXSAVE != 0 {
+            "XSAVE"
+        } else {
+            ""
+        },
     );
     // x87 errors as exceptions, and FPU instructions for all: guests find them so on any machine.
     // SAFETY: paging, protection and write protection stay on; EM and TS only concern the FPU.

@@ -1,7 +1,7 @@
 //! Facts about the machine that decide what the control domain may touch, and how its guests run.
 
 use crate::arch::apic;
-use crate::arch::cpu::{self, msr};
+use crate::arch::cpu;
 use crate::device::{acpi, ioapic, timer};
 use alloc::vec::Vec;
 use boot_info::params::Tsc;
@@ -16,12 +16,7 @@ pub fn is_ring0_only(mfn: Mfn) -> bool {
 /// Pages of the interrupt controllers, to be shown as reserved in the machine's memory map.
 pub fn controller_pages() -> Vec<u64> {
     let mut pages: Vec<u64> = acpi::platform()
-        .map(|p| {
-            p.io_apics
-                .iter()
-                .map(|a| a.address & !0xfff)
-                .collect()
-        })
+        .map(|p| p.io_apics.iter().map(|a| a.address & !0xfff).collect())
         .unwrap_or_default();
     pages.push(apic::phys_base() & !0xfff);
     pages
@@ -29,7 +24,9 @@ pub fn controller_pages() -> Vec<u64> {
 
 /// The PM timer's port, which ring 0 keeps.
 pub fn pm_timer_port() -> Option<u16> {
-    acpi::platform().and_then(|p| p.pm_timer.as_ref()).map(|t| t.port)
+    acpi::platform()
+        .and_then(|p| p.pm_timer.as_ref())
+        .map(|t| t.port)
 }
 
 const ARCH_CAPABILITIES: u32 = 0x10a;
@@ -46,15 +43,16 @@ pub fn cpu_has_meltdown() -> bool {
     !(says && cpu::try_rdmsr(ARCH_CAPABILITIES).is_some_and(|v| v & RDCL_NO != 0))
 }
 
+/// Whether this CPU speculates through non-present entries that name memory (L1 terminal fault): the same CPUs, and
+/// they say so by the same bit.
+pub fn cpu_has_l1tf() -> bool {
+    cpu_has_meltdown()
+}
+
 /// The time of day when system time was zero: seconds and nanoseconds.
 pub fn wall_clock_base() -> (u64, u32) {
     let ns = timer::wall_base_ns();
     (ns / 1_000_000_000, (ns % 1_000_000_000) as u32)
-}
-
-/// Memory types as the architecture sets them after reset: what the page attribute table says.
-pub fn page_attributes() -> u64 {
-    cpu::rdmsr(msr::PAT)
 }
 
 /// Whether the time-stamp counter runs at one rate on all CPUs, whatever they do: as the command line says, else as

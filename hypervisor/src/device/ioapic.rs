@@ -148,13 +148,6 @@ pub fn route(gsi: u32, vector: u8, level: bool, low: bool, dest_apic_id: u32) ->
     }
 }
 
-/// Changes how a pin signals, and keeps its route. It is left masked (I1). False if there is no such pin.
-pub fn set_signal(gsi: u32, level: bool, low: bool) -> bool {
-    change(gsi, |entry| {
-        entry & !(LEVEL | LOW) | bits(Signal { level, low }) | MASKED
-    })
-}
-
 /// Masks a pin. False if there is no such pin.
 pub fn mask(gsi: u32) -> bool {
     change(gsi, |entry| entry | MASKED)
@@ -176,11 +169,6 @@ fn change(gsi: u32, how: impl FnOnce(u32) -> u32) -> bool {
         io_apic.set_low(pin, new);
     }
     true
-}
-
-/// The pin an ISA interrupt arrives at.
-pub fn gsi_of_isa_irq(irq: u8) -> u32 {
-    isa_route(irq).0
 }
 
 /// The pin an ISA interrupt arrives at, and how it signals there.

@@ -17,10 +17,8 @@ use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use firmware::{Platform, Register};
 use spin::Once;
 
-/// What is written to QEMU's exit device after a failure. The device makes QEMU exit with twice that plus one.
+/// What is written to QEMU's exit device after a failure. The device makes QEMU exit with twice that plus one: 67.
 const FAILURE_VALUE: u8 = 0x21;
-/// The status QEMU exits with after a failure: 67.
-pub const FAILURE_STATUS: u8 = 2 * FAILURE_VALUE + 1;
 /// How long a message stays before a machine restarts after a failure.
 const BEFORE_RESTART_MS: u64 = 5000;
 /// How long each way of ending is given to work.

@@ -31,10 +31,6 @@ const PIT_HZ: u64 = 1_193_182;
 pub struct Timing {
     /// From TSC ticks to nanoseconds since boot.
     pub clock: Clock,
-    /// The TSC's rate.
-    pub tsc: Frequency,
-    /// The local APIC timer's rate, ticks a second.
-    pub apic_hz: u64,
     apic_scale: TscScale,
 }
 
@@ -257,8 +253,6 @@ pub fn init(platform: &Platform) -> Result<(), NoTimer> {
     };
     TIMING.call_once(|| Timing {
         clock: Clock::new(cpu::rdtsc(), 0, scale),
-        tsc,
-        apic_hz,
         apic_scale,
     });
     info!(
@@ -279,11 +273,6 @@ fn silence_pit() {
     cpu::outb(pit::COMMAND, pit::CHANNEL0_ONCE);
     cpu::outb(pit::CHANNEL0, 0);
     cpu::outb(pit::CHANNEL0, 0);
-}
-
-/// What was measured; `None` before [`init`].
-pub fn timing() -> Option<&'static Timing> {
-    TIMING.get()
 }
 
 /// The machine's clock. Before [`init`] it stands for one tick a nanosecond.
@@ -318,12 +307,6 @@ pub fn set_deadline(ns: u64) {
     let left = ns.saturating_sub(timing.clock.now_ns(cpu::rdtsc()));
     let ticks = timing.apic_scale.ticks_from_ns(left);
     apic::arm(u32::try_from(ticks).unwrap_or(u32::MAX));
-}
-
-/// Stops this CPU's timer.
-#[inline]
-pub fn clear_deadline() {
-    apic::disarm();
 }
 
 /// Says that it is `seconds` since 1970 now.

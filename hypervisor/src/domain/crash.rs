@@ -23,10 +23,22 @@ pub fn show(g: &Guest<'_>) {
         "rip {:016x} cs {:04x} rflags {:08x} rsp {:016x} ss {:04x} ({mode} mode, vector {:#x}, error {:#x})",
         r.rip, r.cs, r.rflags, r.rsp, r.ss, r.vector, r.error
     );
-    error!("rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
-    error!("rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8);
-    error!("r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", r.r9, r.r10, r.r11, r.r12);
-    error!("r13 {:016x} r14 {:016x} r15 {:016x} cr2 {:016x}", r.r13, r.r14, r.r15, g.local.cr2);
+    error!(
+        "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+        r.rax, r.rbx, r.rcx, r.rdx
+    );
+    error!(
+        "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+        r.rsi, r.rdi, r.rbp, r.r8
+    );
+    error!(
+        "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+        r.r9, r.r10, r.r11, r.r12
+    );
+    error!(
+        "r13 {:016x} r14 {:016x} r15 {:016x} cr2 {:016x}",
+        r.r13, r.r14, r.r15, g.local.cr2
+    );
     error!(
         "kernel root {:x} user root {:x?} kernel stack {:016x}",
         g.local.kernel_root.0,
@@ -41,10 +53,14 @@ pub fn show(g: &Guest<'_>) {
             info!("stack {at:016x}: not mapped");
             break;
         }
-        let word = |i: usize| u64::from_le_bytes(words[i * 8..i * 8 + 8].try_into().unwrap_or_default());
+        let word =
+            |i: usize| u64::from_le_bytes(words[i * 8..i * 8 + 8].try_into().unwrap_or_default());
         error!(
             "stack {at:016x}: {:016x} {:016x} {:016x} {:016x}",
-            word(0), word(1), word(2), word(3)
+            word(0),
+            word(1),
+            word(2),
+            word(3)
         );
     }
 }

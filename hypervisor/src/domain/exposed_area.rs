@@ -45,13 +45,13 @@ pub fn new_ring0_root(exposed_l3: Mfn) -> Result<Mfn, NoFrame> {
         let entry = phys::word(paging::root(), slot).load(Ordering::Relaxed);
         phys::word(root, slot).store(entry, Ordering::Relaxed);
     }
-    phys::word(root, FIRST_SLOT + 1).store(exposed_l3.0 * PAGE | bits::TABLE, Ordering::Relaxed);
+    phys::word(root, FIRST_SLOT + 1).store((exposed_l3.0 * PAGE) | bits::TABLE, Ordering::Relaxed);
     Ok(root)
 }
 
 /// Maps (or with `None` unmaps) one page of a domain's exposed area.
 pub fn map(l3: Mfn, address: u64, frame: Option<Mfn>, leaf: u64) -> Result<(), NoFrame> {
-    let leaf = frame.map_or(0, |f| f.0 * PAGE | leaf);
+    let leaf = frame.map_or(0, |f| (f.0 * PAGE) | leaf);
     paging::map_below(l3, 3, address, leaf, bits::TABLE, &mut alloc::take_ring0)
 }
 

@@ -32,14 +32,26 @@ const DOM0: DomId = DomId(0);
 /// Frames left to ring 0 and to other domains when the command line does not say how many to use.
 const RESERVE_FRAMES: u64 = 64 << 8;
 
+/// Frames of ring 0's that the domain may cause to be used: its event channels at their most, and as much again.
+const MAX_OVERHEAD: u64 = 2 * events::MAX_BUCKETS as u64;
+
 /// Why the initial domain could not be built.
 #[derive(Debug)]
 pub enum BuildError {
     NoModule,
     Kernel(ImageError),
-    NoRoom { what: &'static str, need: u64, have: u64 },
-    CommandLine { len: usize },
-    TooFewFrames { need: u64, have: u64 },
+    NoRoom {
+        what: &'static str,
+        need: u64,
+        have: u64,
+    },
+    CommandLine {
+        len: usize,
+    },
+    TooFewFrames {
+        need: u64,
+        have: u64,
+    },
     Refused,
     NoFrame,
 }
@@ -80,8 +92,14 @@ impl fmt::Display for BuildError {
                 need.div_ceil(256),
                 have >> 8
             ),
-            BuildError::Refused => write!(f, "the initial page tables did not validate; this is a fault of the hypervisor"),
-            BuildError::NoFrame => write!(f, "out of memory while building the initial domain; give the machine more memory"),
+            BuildError::Refused => write!(
+                f,
+                "the initial page tables did not validate; this is a fault of the hypervisor"
+            ),
+            BuildError::NoFrame => write!(
+                f,
+                "out of memory while building the initial domain; give the machine more memory"
+            ),
         }
     }
 }
@@ -113,7 +131,9 @@ impl Pages {
                 m2p::set(Mfn(first.0 + i), pages.count + i);
             }
             match pages.runs.last_mut() {
-                Some((pfn, mfn, n)) if *mfn + *n == first.0 && *pfn + *n == pages.count => *n += len,
+                Some((pfn, mfn, n)) if *mfn + *n == first.0 && *pfn + *n == pages.count => {
+                    *n += len
+                }
                 _ => pages.runs.push((pages.count, first.0, len)),
             }
             pages.count += len;
@@ -125,7 +145,10 @@ impl Pages {
     fn mfn(&self, pfn: u64) -> Mfn {
         let at = self.runs.partition_point(|(first, _, _)| *first <= pfn) - 1;
         let (first, mfn, len) = self.runs[at];
-        assert!(pfn - first < len, "page {pfn} is beyond the domain's memory");
+        assert!(
+            pfn - first < len,
+            "page {pfn} is beyond the domain's memory"
+        );
         Mfn(mfn + pfn - first)
     }
 
@@ -240,12 +263,17 @@ fn kernel_file(module: &'static [u8]) -> Result<&'static [u8], BuildError> {
             let frames = len.div_ceil(PAGE);
             let order = frames.next_power_of_two().ilog2();
             let have = frame_alloc::free_frames();
-            let room = frame_alloc::take_raw(DomId::RING0, order, 64).ok_or(BuildError::NoRoom {
-                what: "the unpacked kernel",
-                need: frames,
-                have,
-            })?;
-            info!("unpacking the kernel: {:?}, {} KiB", payload.compression(), len >> 10);
+            let room =
+                frame_alloc::take_raw(DomId::RING0, order, 64).ok_or(BuildError::NoRoom {
+                    what: "the unpacked kernel",
+                    need: frames,
+                    have,
+                })?;
+            info!(
+                "unpacking the kernel: {:?}, {} KiB",
+                payload.compression(),
+                len >> 10
+            );
             // SAFETY: frames of ring 0's own, in nobody else's hands; contiguous in the direct map.
             let out = unsafe { phys::boot_slice_mut(room.0 * PAGE, len) };
             let mut scratch = Box::new(Scratch::new());
@@ -271,7 +299,10 @@ fn module_bytes(module: &Module) -> &'static [u8] {
 
 /// Builds the domain and its first vCPU.
 pub fn build(info: &BootInfo, params: &Params) -> Result<&'static Vcpu, BuildError> {
-    let mut modules = info.modules.iter().filter(|m| m.args.as_slice() != b"xeno-symbols");
+    let mut modules = info
+        .modules
+        .iter()
+        .filter(|m| m.args.as_slice() != b"xeno-symbols");
     let kernel_module = modules.next().ok_or(BuildError::NoModule)?;
     let initrd: &[u8] = modules.next().map_or(&[], module_bytes);
     let module = module_bytes(kernel_module);
@@ -331,7 +362,14 @@ pub fn build(info: &BootInfo, params: &Params) -> Result<&'static Vcpu, BuildErr
         free_kernel_file(file);
     }
     let root = build_tables(&pages, &map);
-    start_info(vcpu, &pages, &map, &kernel_module.args, initrd.len() as u64, frames);
+    start_info(
+        vcpu,
+        &pages,
+        &map,
+        &kernel_module.args,
+        initrd.len() as u64,
+        frames,
+    );
     vcpu.domain.pages.store(frames, Ordering::Release);
     enter_state(vcpu, &map, pages.mfn(root))?;
     Ok(vcpu)
@@ -347,12 +385,13 @@ fn file_frames(file: &[u8], module: &[u8]) -> u64 {
 
 /// Writes the initial tables; returns the page of the root.
 fn build_tables(pages: &Pages, map: &Map) -> u64 {
-    let table_link = Entry::PRESENT | Entry::WRITABLE | Entry::USER | Entry::ACCESSED | Entry::DIRTY;
+    let table_link =
+        Entry::PRESENT | Entry::WRITABLE | Entry::USER | Entry::ACCESSED | Entry::DIRTY;
     let (first, count) = map.tables;
     let (l4, l3, l2, l1) = (first, first + 1, first + 2, first + 3);
     let base = map.kernel.virt_base;
     let link = |table: u64, index: u64, to: u64| {
-        pages.write_word(table, index & 511, pages.mfn(to).0 * PAGE | table_link);
+        pages.write_word(table, index & 511, (pages.mfn(to).0 * PAGE) | table_link);
     };
     link(l4, base >> 39, l3);
     link(l3, base >> 30, l2);
@@ -363,7 +402,7 @@ fn build_tables(pages: &Pages, map: &Map) -> u64 {
         let is_table = (first..first + count).contains(&pfn);
         let writable = if is_table { 0 } else { Entry::WRITABLE };
         let leaf = Entry::PRESENT | writable | Entry::USER | Entry::ACCESSED | Entry::DIRTY;
-        pages.write_word(table, va >> 12 & 511, pages.mfn(pfn).0 * PAGE | leaf);
+        pages.write_word(table, va >> 12 & 511, (pages.mfn(pfn).0 * PAGE) | leaf);
     }
     if let Some(list_base) = map.kernel.init_p2m {
         map_list(pages, map, list_base, table_link);
@@ -384,7 +423,7 @@ fn map_list(pages: &Pages, map: &Map, base: u64, link: u64) {
         assert!(next < end, "plan() counts the tables");
         let fresh = next;
         next += 1;
-        phys::write_u64(place, pages.mfn(fresh).0 * PAGE | link);
+        phys::write_u64(place, (pages.mfn(fresh).0 * PAGE) | link);
         fresh
     };
     for i in 0..map.list.1 {
@@ -392,7 +431,11 @@ fn map_list(pages: &Pages, map: &Map, base: u64, link: u64) {
         let l3 = descend(map.tables.0, va >> 39);
         let l2 = descend(l3, va >> 30);
         let l1 = descend(l2, va >> 21);
-        pages.write_word(l1, va >> 12 & 511, pages.mfn(map.list.0 + i).0 * PAGE | link);
+        pages.write_word(
+            l1,
+            va >> 12 & 511,
+            (pages.mfn(map.list.0 + i).0 * PAGE) | link,
+        );
     }
 }
 
@@ -438,13 +481,17 @@ fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, BuildError>
     let shared_info = frame_alloc::take(DOM0, 0, 64).ok_or(NoFrame)?;
     // Ring 0 writes it for as long as the domain lives.
     if let Some(frame) = frame_table::get(shared_info) {
-        frame.get_writable(Some(DOM0)).map_err(|_| BuildError::Refused)?;
+        frame
+            .get_writable(Some(DOM0))
+            .map_err(|_| BuildError::Refused)?;
     }
     let domain: &'static Domain = Box::leak(Box::new(Domain {
         id: DOM0,
         privileged: true,
         pages: AtomicU64::new(0),
         max_pages: AtomicU64::new(params.dom0_mem.max.map_or(frames, |b| b / PAGE).max(frames)),
+        overhead: AtomicU64::new(0),
+        max_overhead: MAX_OVERHEAD,
         shared_info,
         ring0_root,
         exposed_l3,
@@ -510,8 +557,12 @@ fn new_vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, BuildErro
 fn enter_state(vcpu: &'static Vcpu, map: &Map, root: Mfn) -> Result<(), BuildError> {
     let tables = mmu::tables(DOM0);
     // The guest finds its root pinned; the vCPU holds a reference of its own (D2).
-    tables.pin(root, Level::L4).map_err(|_| BuildError::Refused)?;
-    tables.get_table(root, Level::L4).map_err(|_| BuildError::Refused)?;
+    tables
+        .pin(root, Level::L4)
+        .map_err(|_| BuildError::Refused)?;
+    tables
+        .get_table(root, Level::L4)
+        .map_err(|_| BuildError::Refused)?;
     // SAFETY: D1: the vCPU has not run yet.
     let local = unsafe { vcpu.local() };
     local.kernel_root = root;

@@ -11,9 +11,7 @@ use guest_abi::segment::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 
 /// Exception vectors.
 pub mod vector {
-    pub const DIVIDE: u8 = 0;
     pub const DEBUG: u8 = 1;
-    pub const NMI: u8 = 2;
     pub const INVALID_OPCODE: u8 = 6;
     pub const NO_DEVICE: u8 = 7;
     pub const GENERAL_PROTECTION: u8 = 13;
@@ -30,7 +28,6 @@ pub mod pf {
     pub const PRESENT: u64 = 1;
     pub const WRITE: u64 = 2;
     pub const USER: u64 = 4;
-    pub const RESERVED: u64 = 8;
 }
 
 struct Target {
@@ -169,7 +166,10 @@ pub fn system_call(g: &mut Guest<'_>, callback: Callback) {
 pub fn failsafe(g: &mut Guest<'_>, wanted: [u16; 4]) {
     let callback = g.local.failsafe_callback;
     if callback.address == 0 {
-        crash::domain(g, "segment registers it cannot load and no failsafe callback");
+        crash::domain(
+            g,
+            "segment registers it cannot load and no failsafe callback",
+        );
         return;
     }
     let target = Target {

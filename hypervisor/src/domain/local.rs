@@ -27,15 +27,6 @@ pub struct Callback {
     pub masks_events: bool,
 }
 
-/// A fault or interrupt to be delivered to the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// Vector.
-    pub vector: u8,
-    /// Error code, for vectors that have one.
-    pub error: Option<u32>,
-}
-
 /// Frames of the guest's descriptor table.
 pub const GDT_FRAMES: usize = 14;
 

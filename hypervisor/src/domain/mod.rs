@@ -9,8 +9,8 @@
 
 pub mod crash;
 pub mod exposed_area;
-pub mod initial;
 pub mod guest;
+pub mod initial;
 pub mod inject;
 pub mod local;
 pub mod run;
@@ -18,7 +18,7 @@ pub mod shared;
 
 use crate::event::DomainEvents;
 use crate::layout::PAGE;
-use crate::memory::phys;
+use crate::memory::{alloc, phys};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::{DomId, Mfn};
@@ -41,6 +41,10 @@ pub struct Domain {
     pub pages: AtomicU64,
     /// Frames it may hold.
     pub max_pages: AtomicU64,
+    /// Frames of ring 0's that exist because of it: storage for its event channels and the like.
+    pub overhead: AtomicU64,
+    /// How many of those there may be.
+    pub max_overhead: u64,
     /// The page it shares with us.
     pub shared_info: Mfn,
     /// Ring 0's root while this domain runs in isolated form: ring 0's own with this domain's exposed area.
@@ -61,6 +65,19 @@ pub struct Domain {
 }
 
 impl Domain {
+    /// A zeroed frame of ring 0's, charged to this domain; `None` when it has had its share or there is none.
+    pub fn take_charged(&self) -> Option<Mfn> {
+        let within = |held: u64| (held < self.max_overhead).then_some(held + 1);
+        self.overhead
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, within)
+            .ok()?;
+        let frame = alloc::take_ring0();
+        if frame.is_none() {
+            self.overhead.fetch_sub(1, Ordering::AcqRel);
+        }
+        frame
+    }
+
     /// A vCPU by its number.
     pub fn vcpu(&self, id: u32) -> Option<&'static Vcpu> {
         self.vcpus.get(id as usize)?.get().copied()
@@ -130,7 +147,6 @@ impl Transit {
     const STAMP: u64 = 0x30;
     const CYCLES_USER: u64 = 0x38;
     const FLAG_USER: u64 = 1 << 0;
-    const FLAG_SLOW: u64 = 1 << 8;
     const FLAG_MASK_EVENTS: u64 = 1 << 16;
     const FLAG_BAD_STACK: u64 = 1 << 24;
 
@@ -176,11 +192,6 @@ impl Transit {
     #[inline]
     pub fn set_user(self, user: bool) {
         self.set_flag(Self::FLAG_USER, user);
-    }
-
-    /// Makes user system calls take the slow path.
-    pub fn set_slow(self, slow: bool) {
-        self.set_flag(Self::FLAG_SLOW, slow);
     }
 
     /// The system-call callback and whether it masks events.

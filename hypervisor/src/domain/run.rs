@@ -1,16 +1,15 @@
 //! The way out to a guest: scheduling, event delivery, the root to load; and the switch from one vCPU to another.
 
 use crate::account;
-use crate::arch::{cpu, exposed, fpu, paging, percpu};
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
+use crate::arch::{cpu, exposed, fpu, paging, percpu};
 use crate::domain::{Guest, Vcpu, exposed_area, inject};
 use crate::layout::{PAGE, is_canonical};
 use crate::schedule;
 use ::sched::State;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
-use guest_abi::segment::FLAT_KERNEL_SS;
 
 /// First work of an exit.
 #[inline]
@@ -28,6 +27,7 @@ pub fn leave(g: &mut Guest<'_>) {
     if this.reschedule.get() || g.dom.stopped.load(Ordering::Acquire) {
         reschedule(g);
     }
+    g.local.debug[6] |= this.watched.take();
     g.vcpu.kicked.store(false, Ordering::Relaxed);
     if g.vcpu.event_pending() && !g.vcpu.events_masked() {
         inject::event(g);
@@ -112,7 +112,11 @@ fn put_away(g: &mut Guest<'_>) {
     // With FSGSBASE off, bases change only through us and through selector loads; read what is in force.
     g.local.fs_base = cpu::rdmsr(msr::FS_BASE);
     let (active, shadow) = (cpu::rdmsr(msr::GS_BASE), cpu::rdmsr(msr::KERNEL_GS_BASE));
-    let (user, kernel) = if g.is_user() { (active, shadow) } else { (shadow, active) };
+    let (user, kernel) = if g.is_user() {
+        (active, shadow)
+    } else {
+        (shadow, active)
+    };
     g.local.gs_base_user = user;
     g.local.gs_base_kernel = kernel;
 }
@@ -128,7 +132,11 @@ fn take_up(g: &mut Guest<'_>) {
     unsafe { cpu::write_cr3(root.0 * PAGE) };
     this.root.set(root.0 * PAGE);
     percpu::flush_here();
-    let hv_root = if isolated { g.dom.ring0_root.0 * PAGE } else { 0 };
+    let hv_root = if isolated {
+        g.dom.ring0_root.0 * PAGE
+    } else {
+        0
+    };
     exposed::set_entry(this.id, hv_root, g.vcpu.transit.address);
     // SAFETY: the vCPU's own page follows its descriptor pages in the domain's exposed area, which every root of the
     // domain maps; its TSS was made this CPU's above.
@@ -227,6 +235,3 @@ pub fn map_vcpu_info(vcpu: &Vcpu) -> Result<(), paging::NoFrame> {
         paging::bits::RW,
     )
 }
-
-/// Selector of the stack a guest's kernel starts on.
-pub const KERNEL_SS: u16 = FLAT_KERNEL_SS;

@@ -96,7 +96,10 @@ impl Domain {
         let first = word_at(base);
         let version = first.load(Ordering::Relaxed) as u32;
         let next = u64::from(version.wrapping_add(2) & !1);
-        first.store(u64::from(version | 1) | (seconds & 0xffff_ffff) << 32, Ordering::SeqCst);
+        first.store(
+            u64::from(version | 1) | (seconds & 0xffff_ffff) << 32,
+            Ordering::SeqCst,
+        );
         word_at(base + 8).store(
             u64::from(nanoseconds) | (seconds >> 32) << 32,
             Ordering::Release,
@@ -131,7 +134,10 @@ impl SharedBits for Domain {
             return true;
         };
         let bit = 1u64 << (word & 63);
-        vcpu.info_word(PENDING_SELECTOR).fetch_or(bit, Ordering::SeqCst) & bit != 0
+        vcpu.info_word(PENDING_SELECTOR)
+            .fetch_or(bit, Ordering::SeqCst)
+            & bit
+            != 0
     }
     fn set_all_selectors(&self, vcpu: VcpuId) {
         if let Some(vcpu) = self.vcpu(u32::from(vcpu.0)) {

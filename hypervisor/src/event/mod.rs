@@ -84,7 +84,7 @@ pub fn reschedule_here() {
 
 /// Gives a domain's table its first bucket, from a frame that is charged to it.
 pub fn prepare(dom: &Domain) -> bool {
-    let Some(frame) = crate::memory::alloc::take_ring0() else {
+    let Some(frame) = dom.take_charged() else {
         return false;
     };
     let place = crate::memory::phys::at(frame.0 * crate::layout::PAGE, crate::layout::PAGE);

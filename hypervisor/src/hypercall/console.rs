@@ -24,11 +24,18 @@ pub fn console_io(g: &mut Guest<'_>, args: Args) -> Outcome {
                 // A serial line is slow: each chunk is a good part of the budget.
                 let spent = (0..16).all(|_| g.spend());
                 if !spent {
-                    let rest = [op, count - done, buffer.wrapping_add(done), args[3], args[4]];
+                    let rest = [
+                        op,
+                        count - done,
+                        buffer.wrapping_add(done),
+                        args[3],
+                        args[4],
+                    ];
                     return Err(Stop::Again(rest));
                 }
                 let len = (count - done).min(CHUNK as u64) as usize;
-                g.memory().read(buffer.wrapping_add(done), &mut bytes[..len])?;
+                g.memory()
+                    .read(buffer.wrapping_add(done), &mut bytes[..len])?;
                 console::write_bytes(&bytes[..len]);
                 done += len as u64;
             }
@@ -38,7 +45,9 @@ pub fn console_io(g: &mut Guest<'_>, args: Args) -> Outcome {
             let mut done = 0;
             while done < count && done < 64 {
                 g.memory().check_writable(buffer.wrapping_add(done), 1)?;
-                let Some(byte) = console::try_read() else { break };
+                let Some(byte) = console::try_read() else {
+                    break;
+                };
                 g.memory().write(buffer.wrapping_add(done), &[byte])?;
                 done += 1;
             }

@@ -4,6 +4,7 @@ use crate::arch::exposed;
 use crate::arch::paging::bits;
 use crate::domain::local::GDT_FRAMES;
 use crate::domain::{Guest, exposed_area};
+use crate::hypercall::mmu::with_writable;
 use crate::hypercall::{Args, Outcome};
 use crate::layout::{PAGE, guest_range_ok};
 use crate::memory::{frame_table, phys};
@@ -40,7 +41,9 @@ pub fn checked(raw: u64) -> Option<u64> {
 /// general protection fault, as beyond the end of a table.
 pub fn empty_page() -> Mfn {
     static EMPTY: Once<Mfn> = Once::new();
-    *EMPTY.call_once(|| crate::memory::alloc::take_ring0().expect("first used while the first domain is built"))
+    *EMPTY.call_once(|| {
+        crate::memory::alloc::take_ring0().expect("first used while the first domain is built")
+    })
 }
 
 /// Checks and normalises a page that is to become part of a table.
@@ -69,7 +72,9 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
     let mut new = [None; GDT_FRAMES];
     let t = tables(g.dom.id);
     for i in 0..count {
-        let mfn = Mfn(u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().unwrap_or_default()));
+        let mfn = Mfn(u64::from_le_bytes(
+            bytes[i * 8..i * 8 + 8].try_into().unwrap_or_default(),
+        ));
         if t.get_descriptors(mfn).is_err() {
             new.iter().flatten().for_each(|m| t.put_descriptors(*m));
             return Err(Errno::Inval.into());
@@ -81,7 +86,12 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
     for (i, frame) in g.local.gdt.iter().enumerate() {
         let va = g.vcpu.area + i as u64 * PAGE;
         // The tables for these addresses were made with the vCPU's first page, so none is missing.
-        let _ = exposed_area::map(g.dom.exposed_l3, va, Some(frame.unwrap_or(empty_page())), bits::RO);
+        let _ = exposed_area::map(
+            g.dom.exposed_l3,
+            va,
+            Some(frame.unwrap_or(empty_page())),
+            bits::RO,
+        );
     }
     crate::arch::percpu::flush_here();
     old.iter().flatten().for_each(|m| t.put_descriptors(*m));
@@ -91,7 +101,7 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
 /// `update_descriptor(machine address, descriptor)`.
 pub fn update_descriptor(g: &mut Guest<'_>, args: Args) -> Outcome {
     let (address, raw) = (args[0], args[1]);
-    if address % 8 != 0 {
+    if !address.is_multiple_of(8) {
         return Err(Errno::Inval.into());
     }
     let good = checked(raw).ok_or(Errno::Inval)?;
@@ -101,31 +111,23 @@ pub fn update_descriptor(g: &mut Guest<'_>, args: Args) -> Outcome {
     };
     let t = tables(g.dom.id);
     let word = phys::word(mfn, (address % PAGE / 8) as usize);
-    if frame.get_if_valid(Some(g.dom.id), FrameType::Descriptors).is_ok() {
+    if frame
+        .get_if_valid(Some(g.dom.id), FrameType::Descriptors)
+        .is_ok()
+    {
         word.store(good, Ordering::Release);
         t.put_descriptors(mfn);
         return Ok(0);
     }
     // Not in use as a table yet: an ordinary page of the caller's.
-    match frame.get_writable(Some(g.dom.id)) {
-        Ok(frames::frame::Taken::Fresh { stamp, same: false }) => {
-            crate::arch::percpu::flush_since(stamp);
-        }
-        Ok(_) => {}
-        Err(_) => return Err(Errno::Inval.into()),
-    }
-    word.store(good, Ordering::Release);
-    if frame.put_type(crate::arch::percpu::flush_clock()) == frames::frame::Left::Nothing {
-        use frames::Machine;
-        crate::mmu::RING0.release(mfn);
-    }
+    with_writable(g, mfn, || word.store(good, Ordering::Release)).map_err(|_| Errno::Inval)?;
     Ok(0)
 }
 
 /// `MMUEXT_SET_LDT`: pages come in when first used.
 pub fn set_ldt(g: &mut Guest<'_>, base: u64, entries: u32) -> Result<(), Errno> {
     let good = entries <= MAX_LDT
-        && base % PAGE == 0
+        && base.is_multiple_of(PAGE)
         && (entries == 0 || guest_range_ok(base, u64::from(entries) * 8));
     if !good {
         return Err(Errno::Inval);
@@ -136,7 +138,11 @@ pub fn set_ldt(g: &mut Guest<'_>, base: u64, entries: u32) -> Result<(), Errno> 
     drop_ldt_pages(g);
     g.local.ldt_base = base;
     g.local.ldt_entries = entries;
-    exposed::set_ldt(g.vcpu.own_descriptors, g.vcpu.area + exposed_area::LDT, entries);
+    exposed::set_ldt(
+        g.vcpu.own_descriptors,
+        g.vcpu.area + exposed_area::LDT,
+        entries,
+    );
     exposed::load_ldt(entries);
     Ok(())
 }

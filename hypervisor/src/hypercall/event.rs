@@ -68,9 +68,18 @@ fn reply<T: Wire>(g: &Guest<'_>, arg: u64, value: &T) -> Outcome {
 fn alloc_unbound(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut a: AllocUnbound = g.memory().value(arg)?;
     if !is_self(g, a.dom) {
-        return Err(if g.dom.privileged { Errno::Srch } else { Errno::Perm }.into());
+        return Err(if g.dom.privileged {
+            Errno::Srch
+        } else {
+            Errno::Perm
+        }
+        .into());
     }
-    let remote = if is_self(g, a.remote_dom) { g.dom.id.0 } else { a.remote_dom };
+    let remote = if is_self(g, a.remote_dom) {
+        g.dom.id.0
+    } else {
+        a.remote_dom
+    };
     g.memory().check_writable(arg, AllocUnbound::SIZE)?;
     a.port = with_room(g.dom, |dom| {
         let mut table = dom.events.lock();
@@ -89,7 +98,9 @@ fn bind_interdomain(g: &mut Guest<'_>, arg: u64) -> Outcome {
     }
     let (port, vcpu) = with_room(g.dom, |dom| {
         let mut table = dom.events.lock();
-        Ok(table.plan_bind_interdomain(Peer::Itself, b.remote_port)?.commit())
+        Ok(table
+            .plan_bind_interdomain(Peer::Itself, b.remote_port)?
+            .commit())
     })?;
     b.local_port = port.get();
     g.dom_port_cleared(b.local_port);
@@ -179,7 +190,12 @@ pub fn send(dom: &Domain, port: u32) -> Outcome {
 fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut s: Status = g.memory().value(arg)?;
     if !is_self(g, s.dom) {
-        return Err(if g.dom.privileged { Errno::Srch } else { Errno::Perm }.into());
+        return Err(if g.dom.privileged {
+            Errno::Srch
+        } else {
+            Errno::Perm
+        }
+        .into());
     }
     let state = g.dom.events.lock().status(s.port)?;
     s.vcpu = u32::from(state.vcpu.0);
@@ -197,7 +213,12 @@ fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
 fn reset(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let r: Reset = g.memory().value(arg)?;
     if !is_self(g, r.dom) {
-        return Err(if g.dom.privileged { Errno::Srch } else { Errno::Perm }.into());
+        return Err(if g.dom.privileged {
+            Errno::Srch
+        } else {
+            Errno::Perm
+        }
+        .into());
     }
     let mut from = 1;
     loop {

@@ -64,7 +64,12 @@ fn target(g: &Guest<'_>, arg: u64) -> Result<(), Stop> {
 fn reservation(g: &Guest<'_>, arg: u64) -> Result<XenMemoryReservation, Stop> {
     let r: XenMemoryReservation = g.memory().value(arg)?;
     if !is_self(g, r.domid) {
-        return Err(if g.dom.privileged { Errno::Srch } else { Errno::Perm }.into());
+        return Err(if g.dom.privileged {
+            Errno::Srch
+        } else {
+            Errno::Perm
+        }
+        .into());
     }
     if r.extent_order > alloc::MAX_ORDER || r.nr_extents > u64::from(u32::MAX) {
         return Err(Errno::Inval.into());
@@ -155,7 +160,11 @@ fn populate(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
         };
         g.dom.pages.fetch_add(frames, Ordering::AcqRel);
         for n in 0..frames {
-            let number = if increase { m2p::INVALID } else { pfn.wrapping_add(n) };
+            let number = if increase {
+                m2p::INVALID
+            } else {
+                pfn.wrapping_add(n)
+            };
             m2p::set(Mfn(first.0 + n), number);
         }
         if r.extent_start != 0 {
@@ -179,7 +188,9 @@ fn machine_map(g: &mut Guest<'_>, arg: u64) -> Outcome {
                 size: end - start,
                 kind,
             };
-            let at = map.buffer.wrapping_add(u64::from(written) * E820Entry::SIZE as u64);
+            let at = map
+                .buffer
+                .wrapping_add(u64::from(written) * E820Entry::SIZE as u64);
             g.memory().put(at, &entry)?;
             written += 1;
         }

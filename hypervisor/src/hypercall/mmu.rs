@@ -4,10 +4,11 @@ use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, descriptor, is_self};
 use crate::layout::{PAGE, guest_address_ok};
 use crate::memory::{frame_table, m2p, phys};
-use crate::mmu::{show_m2p, tables};
+use crate::mmu::{RING0, show_m2p, tables};
 use core::sync::atomic::Ordering;
+use frames::frame::{Denied, Left, Taken};
 use frames::table::{Change, Refused};
-use frames::{Class, DomId, Entry, FrameType, Level, Mfn};
+use frames::{Class, DomId, Entry, FrameType, Level, Machine, Mfn};
 use guest_abi::mmu::{
     ForeignDomains, MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
     MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, MmuextCommand, MmuextOp,
@@ -62,7 +63,9 @@ fn mapped_owner(g: &Guest<'_>, domid: u16) -> Result<DomId, Errno> {
     if !g.dom.privileged {
         return Err(Errno::Perm);
     }
-    crate::domain::get(DomId(domid)).map(|d| d.id).ok_or(Errno::Srch)
+    crate::domain::get(DomId(domid))
+        .map(|d| d.id)
+        .ok_or(Errno::Srch)
 }
 
 /// A table on which a batch holds a reference while entries stay in it.
@@ -121,34 +124,19 @@ fn one_update(
 
 /// An update of a frame that is no table: a plain store, as long as the frame may be written.
 fn plain_store(g: &Guest<'_>, mfn: Mfn, index: usize, change: Change) -> Result<(), Errno> {
-    let Class::Ram(frame) = frame_table::class(mfn) else {
-        return Err(Errno::Inval);
-    };
-    match frame.get_writable(Some(g.dom.id)) {
-        Ok(frames::frame::Taken::Fresh { stamp, same: false }) => {
-            crate::arch::percpu::flush_since(stamp);
+    with_writable(g, mfn, || {
+        let word = phys::word(mfn, index);
+        match change {
+            Change::Set(new) => word.store(new.0, Ordering::Relaxed),
+            Change::SetKeepAd(new) => {
+                let keep = word.load(Ordering::Relaxed) & (Entry::ACCESSED | Entry::DIRTY);
+                word.store(new.0 | keep, Ordering::Relaxed);
+            }
+            Change::And(mask) => {
+                word.fetch_and(mask, Ordering::Relaxed);
+            }
         }
-        Ok(_) => {}
-        Err(frames::frame::Denied::NotYours) => return Err(Errno::Perm),
-        Err(_) => return Err(Errno::Inval),
-    }
-    let word = phys::word(mfn, index);
-    match change {
-        Change::Set(new) => word.store(new.0, Ordering::Relaxed),
-        Change::SetKeepAd(new) => {
-            let keep = word.load(Ordering::Relaxed) & (Entry::ACCESSED | Entry::DIRTY);
-            word.store(new.0 | keep, Ordering::Relaxed);
-        }
-        Change::And(mask) => {
-            word.fetch_and(mask, Ordering::Relaxed);
-        }
-    }
-    let left = frame.put_type(crate::arch::percpu::flush_clock());
-    if left == frames::frame::Left::Nothing {
-        use frames::Machine;
-        crate::mmu::RING0.release(mfn);
-    }
-    Ok(())
+    })
 }
 
 fn set_m2p(g: &Guest<'_>, mfn: Mfn, pfn: u64) -> Result<(), Errno> {
@@ -325,45 +313,38 @@ fn vcpu_set(g: &Guest<'_>, at: u64) -> Result<u64, Errno> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// Fills a page of the caller's that may be written: with zeros, or from another page of the caller's.
 fn whole_page(g: &Guest<'_>, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
-    let ram = |mfn| match frame_table::class(mfn) {
-        Class::Ram(frame) => Ok(frame),
-        _ => Err(Errno::Inval),
+    let Some(from) = from else {
+        return with_writable(g, to, || phys::zero_frame(to));
     };
-    let source = match from {
-        Some(from) => {
-            ram(from)?.get(Some(g.dom.id)).map_err(|_| Errno::Inval)?;
-            Some(from)
-        }
-        None => None,
+    let Class::Ram(source) = frame_table::class(from) else {
+        return Err(Errno::Inval);
     };
-    let give_back = |mfn: Mfn, left| {
-        use frames::Machine;
-        if left == frames::frame::Left::Nothing {
-            crate::mmu::RING0.release(mfn);
-        }
-    };
-    let now = crate::arch::percpu::flush_clock();
-    let target = ram(to).and_then(|f| match f.get_writable(Some(g.dom.id)) {
-        Ok(frames::frame::Taken::Fresh { stamp, same: false }) => {
-            crate::arch::percpu::flush_since(stamp);
-            Ok(f)
-        }
-        Ok(_) => Ok(f),
-        Err(_) => Err(Errno::Inval),
-    });
-    if target.is_ok() {
-        match source {
-            Some(from) => phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE),
-            None => phys::zero_frame(to),
-        }
+    source.get(Some(g.dom.id)).map_err(|_| Errno::Inval)?;
+    let outcome = with_writable(g, to, || phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE));
+    if source.put(RING0.flush_clock()) == Left::Nothing {
+        RING0.release(from);
     }
-    if let (Some(from), Class::Ram(frame)) = (source, frame_table::class(from.unwrap_or(to))) {
-        give_back(from, frame.put(now));
+    outcome
+}
+
+/// Does something to a frame of the caller's while it holds the frame as writable memory.
+pub fn with_writable<T>(g: &Guest<'_>, mfn: Mfn, act: impl FnOnce() -> T) -> Result<T, Errno> {
+    let Class::Ram(frame) = frame_table::class(mfn) else {
+        return Err(Errno::Inval);
+    };
+    match frame.get_writable(Some(g.dom.id)) {
+        Ok(Taken::Fresh { stamp, same: false }) => RING0.flush_since(stamp),
+        Ok(_) => {}
+        Err(Denied::NotYours) => return Err(Errno::Perm),
+        Err(_) => return Err(Errno::Inval),
     }
-    let frame = target?;
-    give_back(to, frame.put_type(now));
-    Ok(())
+    let result = act();
+    if frame.put_type(RING0.flush_clock()) == Left::Nothing {
+        RING0.release(mfn);
+    }
+    Ok(result)
 }
 
 fn new_kernel_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {

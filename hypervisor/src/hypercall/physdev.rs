@@ -50,7 +50,11 @@ pub fn physdev_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             if q.irq >= pirq::MAX {
                 return Err(Errno::Inval.into());
             }
-            q.flags = if pirq::needs_eoi(q.irq) { XENIRQSTAT_NEEDS_EOI } else { 0 };
+            q.flags = if pirq::needs_eoi(q.irq) {
+                XENIRQSTAT_NEEDS_EOI
+            } else {
+                0
+            };
             g.memory().put(arg, &q)?;
             Ok(0)
         }
@@ -102,7 +106,10 @@ fn map_pirq(g: &mut Guest<'_>, arg: u64) -> Outcome {
     if !is_self(g, m.domid) {
         return Err(Errno::Srch.into());
     }
-    match u32::try_from(m.kind).ok().and_then(MapPirqType::from_number) {
+    match u32::try_from(m.kind)
+        .ok()
+        .and_then(MapPirqType::from_number)
+    {
         Some(MapPirqType::Gsi) => {
             if m.index < 0 || !pirq::exists(m.index as u32) {
                 return Err(Errno::Inval.into());

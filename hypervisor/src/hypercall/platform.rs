@@ -26,14 +26,21 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             if t.mbz != 0 || t.nsecs >= 1_000_000_000 {
                 return Err(Errno::Inval.into());
             }
-            let wall = clock::WallClock::from_now(t.secs, t.nsecs, t.system_time).ok_or(Errno::Inval)?;
+            let wall =
+                clock::WallClock::from_now(t.secs, t.nsecs, t.system_time).ok_or(Errno::Inval)?;
+            let base = wall
+                .seconds
+                .saturating_mul(clock::NS_PER_SECOND)
+                .saturating_add(u64::from(wall.nanoseconds));
+            device::timer::set_wall_base_ns(base);
             g.dom.put_wall_clock(wall.seconds, wall.nanoseconds);
             Ok(0)
         }
         Some(PlatformCommand::EnterAcpiSleep) => {
             crate::account::report(g.dom.vcpus());
             let s = EnterAcpiSleep::read_from(&op.u).ok_or(Errno::Inval)?;
-            device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state).map_err(|_| Errno::Inval)?;
+            device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state)
+                .map_err(|_| Errno::Inval)?;
             Ok(0)
         }
         Some(PlatformCommand::FirmwareInfo) => firmware_info(g, args[0], op),

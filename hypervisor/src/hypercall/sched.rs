@@ -62,11 +62,19 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut bytes = [0u8; 4 * MAX_POLL as usize];
     let len = p.nr_ports as usize * 4;
     g.memory().read(p.ports, &mut bytes[..len])?;
-    let ports = || bytes[..len].chunks_exact(4).map(|c| u32::read_from(c).unwrap_or(0));
+    let ports = || {
+        bytes[..len]
+            .chunks_exact(4)
+            .map(|c| u32::read_from(c).unwrap_or(0))
+    };
     if ports().any(|p| p >= capacity) {
         return Err(Errno::Inval.into());
     }
-    let single = if p.nr_ports == 1 { ports().next().map_or(u32::MAX, |p| p + 1) } else { u32::MAX };
+    let single = if p.nr_ports == 1 {
+        ports().next().map_or(u32::MAX, |p| p + 1)
+    } else {
+        u32::MAX
+    };
     // Said before looked: a port raised in between finds the poller.
     g.vcpu.polling.store(single, Ordering::SeqCst);
     schedule::block(g.vcpu);

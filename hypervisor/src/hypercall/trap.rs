@@ -186,7 +186,13 @@ pub fn iret(g: &mut Guest<'_>, _args: Args) -> Outcome {
     }
     let word = |i: usize| u64::read_from(&bytes[i * 8..]).unwrap_or(0);
     let (rax, r11, rcx) = (word(0), word(1), word(2));
-    let (rip, cs, rflags, rsp, ss) = (word(4), word(5) & 0xffff, word(6), word(7), word(8) & 0xffff);
+    let (rip, cs, rflags, rsp, ss) = (
+        word(4),
+        word(5) & 0xffff,
+        word(6),
+        word(7),
+        word(8) & 0xffff,
+    );
     if cs & 3 == 3 && !g.enter_user_mode() {
         crash::domain(g, "it returns to user mode and has no user root");
         return Err(Stop::Gone);

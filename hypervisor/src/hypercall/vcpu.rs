@@ -14,12 +14,12 @@ use clock::PvClock;
 use core::sync::atomic::Ordering;
 use frames::frame::Taken;
 use frames::{Class, Machine, Mfn};
+use guest_abi::Errno;
 use guest_abi::sched::ShutdownReason;
 use guest_abi::vcpu::{
     RegisterMemoryArea, RegisterVcpuInfo, SetSingleshotTimer, VCPU_SSHOTTMR_FUTURE, VcpuOp,
 };
 use guest_abi::vm_assist::VmAssistType;
-use guest_abi::Errno;
 
 /// Bytes of a vcpu_info.
 const INFO_BYTES: u64 = 64;
@@ -173,7 +173,11 @@ pub fn publish_runstate(g: &Guest<'_>) {
 /// Writes the clock into vcpu_info and the registered area.
 pub fn publish_time(g: &Guest<'_>) {
     let clock = timer::clock();
-    let flags = if device::facts::tsc_is_stable() { PvClock::TSC_STABLE } else { 0 };
+    let flags = if device::facts::tsc_is_stable() {
+        PvClock::TSC_STABLE
+    } else {
+        0
+    };
     g.vcpu.put_time(&clock, flags);
     if g.local.time_area != 0 {
         let words = PvClock::new(&clock, flags, 2).words();

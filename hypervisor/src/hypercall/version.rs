@@ -3,12 +3,12 @@
 use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome};
 use crate::layout::HOLE;
+use guest_abi::Errno;
 use guest_abi::features::Feature;
 use guest_abi::version::{
     Capabilities, Changeset, CompileInfo, ExtraVersion, FeatureInfo, PlatformParameters,
     XenVersionOp, version_number,
 };
-use guest_abi::{Errno, Wire as _};
 
 /// The interface we serve.
 const MAJOR: u16 = 4;

@@ -50,7 +50,9 @@ pub fn word(mfn: Mfn, index: usize) -> &'static AtomicU64 {
     if mfn.0 >= limit() / PAGE {
         outside(mfn.0);
     }
-    let place = DIRECT_MAP.wrapping_add(mfn.0.wrapping_mul(PAGE)).wrapping_add((index as u64 & 511) * 8);
+    let place = DIRECT_MAP
+        .wrapping_add(mfn.0.wrapping_mul(PAGE))
+        .wrapping_add((index as u64 & 511) * 8);
     // SAFETY: inside the direct map (P1), aligned, and only ever accessed atomically or by volatile access (P2);
     // the direct map lives as long as the machine.
     unsafe { &*(place as *const AtomicU64) }

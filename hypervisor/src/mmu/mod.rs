@@ -72,7 +72,7 @@ impl Machine for Ring0 {
             let entry = if slot == FIRST_SLOT {
                 phys::word(ring0, slot).load(Ordering::Relaxed)
             } else if slot == FIRST_SLOT + 1 {
-                domain.exposed_l3.0 * PAGE | crate::arch::paging::bits::TABLE
+                (domain.exposed_l3.0 * PAGE) | crate::arch::paging::bits::TABLE
             } else if private && !domain.isolated {
                 phys::word(ring0, slot).load(Ordering::Relaxed)
             } else {

@@ -46,7 +46,8 @@ const PIT_CHANNEL_2: u16 = 0x42;
 fn is_ring0_only(port: u16, width: Width) -> bool {
     let last = port.saturating_add(width.bytes() - 1);
     let touches = |first: u16, end: u16| port <= end && last >= first;
-    let touches_range = |r: core::ops::Range<u16>| port < r.end && last >= r.start && r.start < r.end;
+    let touches_range =
+        |r: core::ops::Range<u16>| port < r.end && last >= r.start && r.start < r.end;
     touches(0x20, 0x21)
         || touches(0xa0, 0xa1)
         || touches(0x40, 0x43)
@@ -76,7 +77,11 @@ fn native_out(port: u16, width: Width, value: u32) {
 pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
     if !g.dom.privileged {
         // A timer that read ones for ever would be waited for a hundred thousand times.
-        return if port == PIT_CHANNEL_2 { 0 } else { width.ones() };
+        return if port == PIT_CHANNEL_2 {
+            0
+        } else {
+            width.ones()
+        };
     }
     if port == PCI_ADDRESS && width == Width::Long {
         return g.local.pci_address;
@@ -90,7 +95,11 @@ pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
         return u32::from(cpu::inb(CMOS_DATA));
     }
     if is_ring0_only(port, width) {
-        return if port == PIT_CHANNEL_2 || port == 0x61 { 0 } else { width.ones() };
+        return if port == PIT_CHANNEL_2 || port == 0x61 {
+            0
+        } else {
+            width.ones()
+        };
     }
     native_in(port, width)
 }

@@ -148,7 +148,11 @@ fn answer_cpuid(g: &mut Guest<'_>) {
 /// CLI and STI: with enough virtual I/O privilege they do nothing (the event mask is not theirs).
 fn interrupt_flag(g: &mut Guest<'_>) -> Emulated {
     let needed = if g.is_user() { 3 } else { 1 };
-    if g.local.iopl >= needed { Emulated::Done } else { Emulated::No }
+    if g.local.iopl >= needed {
+        Emulated::Done
+    } else {
+        Emulated::No
+    }
 }
 
 fn edx_eax(g: &Guest<'_>) -> u64 {
@@ -225,7 +229,12 @@ fn set_xcr0(g: &mut Guest<'_>) -> Emulated {
     Emulated::Done
 }
 
-fn control_register(g: &mut Guest<'_>, code: &mut Code, prefixes: &Prefixes, write: bool) -> Emulated {
+fn control_register(
+    g: &mut Guest<'_>,
+    code: &mut Code,
+    prefixes: &Prefixes,
+    write: bool,
+) -> Emulated {
     let Some(modrm) = code.next() else {
         return Emulated::No;
     };
@@ -294,7 +303,11 @@ fn string_port(g: &mut Guest<'_>, prefixes: &Prefixes, opcode: u8) -> Emulated {
     if !ports::may_access(g, port, width) {
         return Emulated::No;
     }
-    let step = if g.regs.rflags & flags::DF != 0 { bytes.wrapping_neg() } else { bytes };
+    let step = if g.regs.rflags & flags::DF != 0 {
+        bytes.wrapping_neg()
+    } else {
+        bytes
+    };
     let wanted = if prefixes.repeat { g.regs.rcx } else { 1 };
     let burst = wanted.min(STRING_BURST);
     let input = opcode & 2 == 0;
@@ -304,10 +317,12 @@ fn string_port(g: &mut Guest<'_>, prefixes: &Prefixes, opcode: u8) -> Emulated {
         let data = &mut data[..bytes as usize];
         let moved = if input {
             // Where the result cannot go, the device is not asked.
-            g.memory().check_writable(address, data.len()).and_then(|()| {
-                let value = ports::read(g, port, width).to_le_bytes();
-                g.memory().write(address, &value[..bytes as usize])
-            })
+            g.memory()
+                .check_writable(address, data.len())
+                .and_then(|()| {
+                    let value = ports::read(g, port, width).to_le_bytes();
+                    g.memory().write(address, &value[..bytes as usize])
+                })
         } else {
             g.memory().read(address, data)
         };

@@ -112,7 +112,10 @@ pub fn timers_due() {
         let due = TIMERS.lock().as_mut().and_then(|t| t.pop_due(now));
         let Some((handle, _)) = due else { break };
         let poll = handle >= POLL_TIMERS;
-        let vcpu = VCPUS.get(handle as usize % MAX_VCPUS).and_then(Once::get).copied();
+        let vcpu = VCPUS
+            .get(handle as usize % MAX_VCPUS)
+            .and_then(Once::get)
+            .copied();
         if let Some(vcpu) = vcpu {
             if poll {
                 wake(vcpu);
