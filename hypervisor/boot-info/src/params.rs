@@ -15,6 +15,7 @@
 //! | `isolate=`, `smap=` | `auto`, `yes`, `no` | `auto` |
 //! | `exit_port=` | I/O port of QEMU's isa-debug-exit device | none |
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
+//! | `crash_test=` | `panic`, `fault`, `stack`, `nested`: for tests, ring 0 crashes just before the first guest runs | none |
 
 use crate::size::{parse_number, parse_size};
 use core::fmt;
@@ -121,6 +122,19 @@ pub enum Tsc {
     Unstable,
 }
 
+/// A way for ring 0 to crash on purpose, so that a test can see it reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashTest {
+    /// A panic.
+    Panic,
+    /// An access to an address where nothing is mapped.
+    Fault,
+    /// The stack runs into its guard page.
+    Stack,
+    /// A panic while a panic is reported.
+    Nested,
+}
+
 /// The initial domain's memory in bytes; what is not given is left to the builder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dom0Memory {
@@ -155,6 +169,8 @@ pub struct Params {
     pub exit_port: Option<u16>,
     /// Whether the time-stamp counter can be trusted.
     pub tsc: Tsc,
+    /// Crash on purpose before the first guest runs.
+    pub crash_test: Option<CrashTest>,
 }
 
 impl Default for Params {
@@ -170,6 +186,7 @@ impl Default for Params {
             smap: Choice::Auto,
             exit_port: None,
             tsc: Tsc::Auto,
+            crash_test: None,
         }
     }
 }
@@ -241,6 +258,11 @@ impl Params {
                 "`exit_port=0xf4`",
             )?,
             "tsc" => set(&mut self.tsc, tsc(text), "`tsc=auto|stable|unstable`")?,
+            "crash_test" => set(
+                &mut self.crash_test,
+                crash_test(text).map(Some),
+                "`crash_test=panic|fault|stack|nested`",
+            )?,
             _ => return Err(Wrong::Unknown),
         }
         Ok(())
@@ -314,6 +336,16 @@ fn tsc(text: &str) -> Option<Tsc> {
         "auto" => Some(Tsc::Auto),
         "stable" => Some(Tsc::Stable),
         "unstable" => Some(Tsc::Unstable),
+        _ => None,
+    }
+}
+
+fn crash_test(text: &str) -> Option<CrashTest> {
+    match text {
+        "panic" => Some(CrashTest::Panic),
+        "fault" => Some(CrashTest::Fault),
+        "stack" => Some(CrashTest::Stack),
+        "nested" => Some(CrashTest::Nested),
         _ => None,
     }
 }

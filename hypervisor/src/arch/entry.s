@@ -8,6 +8,7 @@
 #      CR3 names ring 0's own root; the scratch word is wiped.
 #  X3: an exception taken in ring 0 restores exactly the CR3 it found.
 #  X4: on the way out the last instructions run from exposed memory only.
+#  X5: where SMAP is on, AC is set only around the hot transitions' accesses to guest memory (arch/smap.rs M2).
 #
 # Offsets in the data page: see arch/exposed.rs, which asserts them.
 
@@ -53,12 +54,28 @@
     .set FAST_KERNEL, 0x00010000
     .set HYPERCALL_IRET, 23
 
+# Three bytes that do nothing until boot, where it turns SMAP on, makes them the instruction (arch/smap.rs M1).
+    .macro SMAP_SITE last_byte
+.Lsmap\@:
+    .byte 0x0f, 0x1f, 0x00              # nop
+    .pushsection .smap_sites, "a"
+    .quad .Lsmap\@, \last_byte
+    .popsection
+    .endm
+    .macro CLAC
+    SMAP_SITE 0xca
+    .endm
+    .macro STAC
+    SMAP_SITE 0xcb
+    .endm
+
     .section .exposed.text, "ax"
     .balign 4096
 
 # ---- from a guest -------------------------------------------------------------------------------------------
 # Stack: vector, error code, rip, cs, rflags, rsp, ss.
 guest_entry:
+    CLAC                                # a guest may set AC as it likes
     push rax
     mov rax, [rip + exposed_data + D_HV_CR3]
     test rax, rax
@@ -181,6 +198,7 @@ syscall_entry:
     mov rax, [rdx + T_KERNEL_CR3]
     mov cr3, rax
     mov rax, [rdx + T_KERNEL_SP]
+    STAC
     MAY_FAULT
     mov qword ptr [rax - 8], 0xe02b     # ss
     mov rdx, [rip + exposed_data + D_S_RSP]
@@ -196,6 +214,7 @@ syscall_entry:
     mov [rax - 48], r11
     MAY_FAULT
     mov [rax - 56], rcx
+    CLAC
     mov rcx, [rip + exposed_data + D_TRANSIT]
     mov byte ptr [rcx + T_USER], 0
     swapgs
@@ -224,7 +243,7 @@ syscall_entry:
     jne .Lslow
 
     # iret: nine words at the guest's stack pointer: rax, r11, rcx, (flags), rip, cs, rflags, rsp, ss. Fast only to
-    # 64-bit or 32-bit user code in the lower half, with events unmasked and none pending.
+    # user code in the lower half with events unmasked, or to kernel code in the upper; and with no event pending.
     mov [rip + exposed_data + D_S_RCX], rcx
     mov [rip + exposed_data + D_S_R11], r11
     mov rax, [rip + exposed_data + D_S_RSP]
@@ -232,6 +251,7 @@ syscall_entry:
     jb .Lslow_iret
     cmp rax, -128
     ja .Lslow_iret
+    STAC
     MAY_FAULT
     push [rax + 64]                     # ss
     MAY_FAULT
@@ -248,11 +268,12 @@ syscall_entry:
     push [rax]                          # rax
     MAY_FAULT
     mov r11, [rax + 8]
+    CLAC
     movzx ecx, word ptr [rsp + 24]
     mov [rsp + 24], rcx
     not ecx
     test cl, 3
-    jnz .Lslow_iret
+    jnz .Liret_to_kernel
     movzx ecx, word ptr [rsp + 48]
     or ecx, 3
     mov [rsp + 48], rcx
@@ -281,6 +302,7 @@ syscall_entry:
     shl rdx, 32
     or rax, rdx
     mov [rcx + T_STAMP], rax            # the kernel's cycles are those between exits that are not the user's
+.Liret_tail:
     mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RDX], 0
     mov qword ptr [rip + exposed_data + D_S_RAX], 0
@@ -292,9 +314,39 @@ syscall_entry:
 guest_iretq_fast:
     iretq
 
+# To the kernel itself, from an event or a fault it took: same root, same mode, perhaps with events still masked.
+.Liret_to_kernel:
+    not ecx
+    test cl, 3
+    jnz .Lslow_iret
+    or ecx, 3
+    mov [rsp + 24], rcx
+    movzx ecx, word ptr [rsp + 48]
+    or ecx, 3
+    mov [rsp + 48], rcx
+    mov rcx, [rsp + 16]
+    cmp rcx, [rip + exposed_data + D_HOLE_END]
+    jb .Lslow_iret
+    mov ecx, [rsp + 32]
+    mov eax, ecx
+    and ecx, 0x254dd5
+    or ecx, 0x202
+    mov [rsp + 32], rcx
+    mov rcx, [rdx + T_VCPU_INFO]
+    test ah, 2
+    jz 1f
+    mov byte ptr [rcx + 1], 0
+    mfence
+    cmp byte ptr [rcx], 0
+    jne .Lslow_iret
+    jmp .Liret_tail
+1:  mov byte ptr [rcx + 1], 1
+    jmp .Liret_tail
+
 # A guest address did not take the access. In the first transition the kernel's root is in force and the mode is still
 # "user": put the user's root back, so that mode and root agree. In the second the root never changed.
 .Lfast_fault:
+    CLAC
     mov rdx, [rip + exposed_data + D_TRANSIT]
     cmp byte ptr [rdx + T_USER], 0
     je .Lslow_iret
@@ -351,6 +403,7 @@ syscall32_entry:
 # Same stack as guest_entry, on whatever stack ring 0 used. Works on a private stack: the one in use if that is
 # private, else the one named. `top` is an offset in the data page.
     .macro RING0_ENTRY top
+    CLAC                                # the hot transitions may have been interrupted
     push rax
     push rcx
     push rdx

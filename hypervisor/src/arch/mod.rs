@@ -9,4 +9,5 @@ pub mod guest_memory;
 pub mod paging;
 pub mod percpu;
 pub mod regs;
+pub mod smap;
 pub mod trap;

@@ -6,7 +6,7 @@
 
 pub mod memory;
 
-use crate::arch::{cpu, exposed, fpu, trap};
+use crate::arch::{cpu, exposed, fpu, smap, trap};
 use crate::debug::{console, log, symbols};
 use crate::device;
 use crate::domain;
@@ -76,6 +76,8 @@ extern "C" fn start(magic: u32, info_phys: u32) -> ! {
         );
     }
     check_cpu();
+    // SAFETY: the boot tables are in force, nothing else has run.
+    unsafe { smap::choose(params.smap) };
     match memory::build(info) {
         Ok(plan) => memory::enter(plan),
         Err(why) => give_up(format_args!("{why}")),
@@ -150,12 +152,15 @@ fn cpu_features() {
     if leaf7.ebx >> 7 & 1 == 1 {
         value |= cr4::SMEP;
     }
+    value |= smap::cr4_bit();
     // SAFETY: PAE stays on; the others only add protection or make instructions available. Ring 0 executes no user
-    // page (SMEP): guests' pages are never executed at privilege level 0.
+    // page (SMEP): guests' pages are never executed at privilege level 0. Its few accesses to them are told to the CPU
+    // (SMAP, M1).
     unsafe { cpu::write_cr4(value) };
     info!(
-        "CPU features: {}{}",
+        "CPU features: {}{}{}",
         if value & cr4::SMEP != 0 { "SMEP " } else { "" },
+        if value & cr4::SMAP != 0 { "SMAP " } else { "" },
         if value & cr4::OSXSAVE != 0 {
             "XSAVE"
         } else {

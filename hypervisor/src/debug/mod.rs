@@ -2,5 +2,6 @@
 
 pub mod console;
 pub mod crash;
+pub mod crash_test;
 pub mod log;
 pub mod symbols;

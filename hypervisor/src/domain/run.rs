@@ -4,6 +4,7 @@ use crate::account;
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, fpu, paging, percpu};
+use crate::debug::{crash, crash_test};
 use crate::domain::{Guest, Vcpu, exposed_area, inject};
 use crate::layout::{PAGE, is_canonical};
 use crate::schedule;
@@ -88,6 +89,7 @@ fn reschedule(g: &mut Guest<'_>) {
             take_up(g);
         }
         account::works_for(g.vcpu);
+        crash::set_serving(g.dom.id.0, g.vcpu.id);
         let now = crate::device::timer::now_ns();
         g.local.runstate.transition(State::Running, now);
         publish(g);
@@ -203,9 +205,13 @@ pub fn start(vcpu: &'static Vcpu) -> ! {
     debug_assert!(core::ptr::eq(first, vcpu));
     take_up(&mut g);
     account::works_for(g.vcpu);
+    crash::set_serving(g.dom.id.0, g.vcpu.id);
     let now = crate::device::timer::now_ns();
     g.local.runstate.transition(State::Running, now);
     leave(&mut g);
+    if let Some(how) = crate::boot::params().crash_test {
+        crash_test::crash(how);
+    }
     // SAFETY: from here nothing of this stack is used again but the frame: it is copied to the top by registers only
     // through `rep movsq` after the stack pointer has moved below both copies.
     unsafe {

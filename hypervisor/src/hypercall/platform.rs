@@ -4,8 +4,9 @@ use crate::device;
 use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome};
 use guest_abi::platform::{
-    EnterAcpiSleep, PlatformCommand, PlatformOp, Settime64, XEN_FW_KBD_SHIFT_FLAGS,
-    XENPF_INTERFACE_VERSION, XENPF_INTERFACE_VERSION_LINUX,
+    EnterAcpiSleep, Pcpuinfo, PlatformCommand, PlatformOp, Settime64, XEN_FW_KBD_SHIFT_FLAGS,
+    XEN_PCPU_FLAGS_INVALID, XEN_PCPU_FLAGS_ONLINE, XENPF_INTERFACE_VERSION,
+    XENPF_INTERFACE_VERSION_LINUX,
 };
 use guest_abi::{Errno, Wire};
 
@@ -43,6 +44,7 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
                 .map_err(|_| Errno::Inval)?;
             Ok(0)
         }
+        Some(PlatformCommand::GetCpuinfo) => cpu_info(g, args[0], op),
         Some(PlatformCommand::FirmwareInfo) => firmware_info(g, args[0], op),
         _ => Err(Errno::NoSys.into()),
     }
@@ -64,4 +66,31 @@ fn firmware_info(g: &mut Guest<'_>, at: u64, mut op: PlatformOp) -> Outcome {
         }
         _ => Err(Errno::Srch.into()),
     }
+}
+
+/// What the machine's CPU `xen_cpuid` is: its ids and whether it is there.
+fn cpu_info(g: &mut Guest<'_>, at: u64, mut op: PlatformOp) -> Outcome {
+    let mut info = Pcpuinfo::read_from(&op.u).ok_or(Errno::Inval)?;
+    let cpus = device::acpi::platform().map_or(&[][..], |p| p.cpus.as_slice());
+    info.max_present = (cpus.len() as u32).saturating_sub(1);
+    match cpus.get(info.xen_cpuid as usize) {
+        Some(cpu) => {
+            // Only the first runs so far.
+            info.flags = if info.xen_cpuid == 0 {
+                XEN_PCPU_FLAGS_ONLINE
+            } else {
+                0
+            };
+            info.apic_id = cpu.apic_id;
+            info.acpi_id = cpu.acpi_id;
+        }
+        None if info.xen_cpuid == 0 => {
+            info.flags = XEN_PCPU_FLAGS_ONLINE;
+            info.apic_id = crate::arch::apic::id();
+        }
+        None => info.flags = XEN_PCPU_FLAGS_INVALID,
+    }
+    info.write_to(&mut op.u).ok_or(Errno::Inval)?;
+    g.memory().put(at, &op)?;
+    Ok(0)
 }

@@ -5,6 +5,7 @@
 
 use crate::account;
 use crate::arch::{cpu, percpu};
+use crate::debug::crash;
 use crate::device::timer;
 use crate::domain::Vcpu;
 use crate::event;
@@ -169,6 +170,7 @@ pub fn decide() -> &'static Vcpu {
         program_timer(None);
         if !percpu::current().reschedule.get() {
             account::idles();
+            crash::set_serving_nobody();
             cpu::wait_for_interrupt();
             account::works();
         }

@@ -25,7 +25,7 @@ fn nothing_said_means_the_defaults() {
 fn every_word_an_admin_knows_is_taken() {
     let params = silent(
         "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G noreboot loglvl=all isolate=no smap=yes \
-         exit_port=0xf4 tsc=stable",
+         exit_port=0xf4 tsc=stable crash_test=stack",
     );
     assert_eq!(params.console, Console::Com2);
     assert_eq!(
@@ -55,6 +55,7 @@ fn every_word_an_admin_knows_is_taken() {
     assert_eq!((params.isolate, params.smap), (Choice::No, Choice::Yes));
     assert_eq!(params.exit_port, Some(0xf4));
     assert_eq!(params.tsc, Tsc::Stable);
+    assert_eq!(params.crash_test, Some(CrashTest::Stack));
 }
 
 #[test]
@@ -105,6 +106,8 @@ fn each_bad_word_costs_one_warning_that_names_it_and_its_default_holds() {
         "exit_port=0x10000",
         "exit_port=",
         "tsc=ok",
+        "crash_test",
+        "crash_test=yes",
         "noreboot=so",
         "console=vga",
         "console=",

@@ -1,0 +1,61 @@
+//! Crashes on purpose, for the test-suite: `crash_test=` on the command line shows that a crash of ring 0 is
+//! reported as it should be, whichever way it comes about.
+//!
+//! Each function does one thing that ring 0 must never do; its name is what a test looks for in the backtrace.
+
+use crate::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, PAGE};
+use boot_info::params::CrashTest;
+use core::arch::asm;
+use core::fmt;
+
+/// What [`touch_unmapped`] has in a register when it faults, so that a test can tell the report's registers from
+/// any others.
+const MARK: u64 = 0x5eed_0fca_5cad_e001;
+
+/// Crashes as the command line asks.
+pub fn crash(how: CrashTest) -> ! {
+    match how {
+        CrashTest::Panic => panic_on_purpose(),
+        CrashTest::Fault => touch_unmapped(),
+        CrashTest::Stack => {
+            overflow_stack(0);
+        }
+        CrashTest::Nested => panic_in_panic(),
+    }
+    unreachable!("crash_test={how:?} did not crash");
+}
+
+#[inline(never)]
+fn panic_on_purpose() {
+    panic!("crash_test=panic");
+}
+
+#[inline(never)]
+fn touch_unmapped() {
+    // The last page of the direct map's range, which no machine fills.
+    let nowhere = DIRECT_MAP + DIRECT_MAP_SIZE - PAGE;
+    // SAFETY: nothing is mapped there: the read faults and the report ends the machine.
+    unsafe { asm!("mov {0}, [{0}]", inout(reg) nowhere => _, in("r12") MARK, options(nostack)) };
+}
+
+/// Runs off the stack's end into its guard page.
+#[inline(never)]
+#[allow(unconditional_recursion)]
+fn overflow_stack(depth: u64) -> u64 {
+    // Each level keeps something on the stack until the level below returns, so none is a mere jump.
+    let mut kept = [depth; 64];
+    core::hint::black_box(&mut kept);
+    overflow_stack(depth + 1) + kept[0]
+}
+
+#[inline(never)]
+fn panic_in_panic() {
+    /// A message that cannot be said.
+    struct Unspeakable;
+    impl fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("crash_test=nested, the inner one");
+        }
+    }
+    panic!("crash_test=nested {Unspeakable}");
+}
