@@ -10,9 +10,11 @@
 //!   else before this CPU has acknowledged a flush, which it does only where no result is live.
 //! - M3: what a guest can change while it is being read is copied once, then looked at.
 
+use crate::domain::Vcpu;
 use crate::layout::{PAGE, guest_address_ok, guest_range_ok};
 use crate::memory::{frame_table, phys};
-use core::sync::atomic::Ordering;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU32, Ordering};
 use frames::{Class, Entry, Mfn};
 use guest_abi::{Errno, Wire};
 
@@ -36,33 +38,105 @@ impl From<Fault> for Errno {
 /// Largest structure copied as a value.
 const VALUE_BYTES: usize = 256;
 
+/// Regions of 2 MiB whose L1 table was found lately: kernels name the same few again and again.
+///
+/// An entry is good while no upper-level entry of the domain has changed (its generation) and the vCPU keeps its root;
+/// until then the root's references keep the table in place (D2, F4).
+pub struct WalkCache {
+    entries: [CachedRegion; CACHED],
+}
+
+#[derive(Default)]
+struct CachedRegion {
+    /// Address of the region over 2 MiB; no region has the number that is all ones.
+    region: Cell<u64>,
+    generation: Cell<u32>,
+    /// Whether all upper levels allow writes.
+    writable: Cell<bool>,
+    table: Cell<u64>,
+}
+
+const CACHED: usize = 8;
+const REGION_SHIFT: u32 = 21;
+
+impl WalkCache {
+    /// Nothing found yet.
+    pub fn new() -> WalkCache {
+        let cache = WalkCache {
+            entries: core::array::from_fn(|_| CachedRegion::default()),
+        };
+        cache.forget();
+        cache
+    }
+
+    /// Forgets everything: the vCPU has another root.
+    pub fn forget(&self) {
+        for entry in &self.entries {
+            entry.region.set(u64::MAX);
+        }
+    }
+}
+
 /// A guest's memory as its kernel root maps it.
 #[derive(Clone, Copy)]
 pub struct GuestMemory {
     root: Mfn,
+    cache: &'static WalkCache,
+    generation: &'static AtomicU32,
 }
 
 impl GuestMemory {
-    /// Memory behind a root that the vCPU in hand holds a reference on (D2).
-    pub fn new(root: Mfn) -> GuestMemory {
-        GuestMemory { root }
+    /// Memory behind the kernel root of a vCPU, which holds a reference on it (D2). To be made by the CPU the vCPU runs
+    /// on (D1): the cache is that CPU's alone.
+    #[inline]
+    pub fn new(root: Mfn, vcpu: &'static Vcpu) -> GuestMemory {
+        GuestMemory {
+            root,
+            cache: &vcpu.walks,
+            generation: &vcpu.domain.generation,
+        }
     }
 
-    /// The leaf entry for an address, and where it lies: table and index.
+    /// The L1 table for an address, and whether the levels above allow writes.
     #[inline]
-    pub fn leaf(&self, address: u64) -> Option<(Mfn, usize, Entry)> {
+    fn table(&self, address: u64) -> Option<(Mfn, bool)> {
         if !guest_address_ok(address) {
             return None; // M1
         }
+        let region = address >> REGION_SHIFT;
+        let entry = &self.cache.entries[region as usize % CACHED];
+        let generation = self.generation.load(Ordering::Acquire);
+        if entry.region.get() == region && entry.generation.get() == generation {
+            return Some((Mfn(entry.table.get()), entry.writable.get()));
+        }
+        let (table, writable) = self.walk(address)?;
+        entry.region.set(region);
+        entry.generation.set(generation);
+        entry.table.set(table.0);
+        entry.writable.set(writable);
+        Some((table, writable))
+    }
+
+    #[inline(never)]
+    fn walk(&self, address: u64) -> Option<(Mfn, bool)> {
         let mut table = self.root;
+        let mut writable = true;
         for level in [4, 3, 2] {
             let index = (address >> (12 + 9 * (level - 1)) & 511) as usize;
             let entry = Entry(phys::word(table, index).load(Ordering::Relaxed));
             if !entry.is_present() {
                 return None;
             }
+            writable &= entry.is_writable();
             table = entry.mfn();
         }
+        Some((table, writable))
+    }
+
+    /// The leaf entry for an address, and where it lies: table and index.
+    #[inline]
+    pub fn leaf(&self, address: u64) -> Option<(Mfn, usize, Entry)> {
+        let (table, _) = self.table(address)?;
         let index = (address >> 12 & 511) as usize;
         let entry = Entry(phys::word(table, index).load(Ordering::Relaxed));
         Some((table, index, entry))
@@ -76,20 +150,9 @@ impl GuestMemory {
             write,
             present,
         };
-        if !guest_address_ok(address) {
-            return Err(fault(false)); // M1
-        }
-        let mut table = self.root;
-        let mut writable = true;
-        for level in [4, 3, 2] {
-            let index = (address >> (12 + 9 * (level - 1)) & 511) as usize;
-            let entry = Entry(phys::word(table, index).load(Ordering::Relaxed));
-            if !entry.is_present() {
-                return Err(fault(false));
-            }
-            writable &= entry.is_writable();
-            table = entry.mfn();
-        }
+        let Some((table, writable)) = self.table(address) else {
+            return Err(fault(false));
+        };
         let place = phys::word(table, (address >> 12 & 511) as usize);
         let entry = Entry(place.load(Ordering::Relaxed));
         if !entry.is_present() {
@@ -111,7 +174,7 @@ impl GuestMemory {
         if entry.0 & noted != noted {
             place.fetch_or(noted, Ordering::Relaxed);
         }
-        Ok(entry.mfn().0 * PAGE + address % PAGE)
+        Ok((entry.mfn().0 * PAGE) | (address % PAGE))
     }
 
     /// Copies from the guest.

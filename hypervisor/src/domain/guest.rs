@@ -46,7 +46,7 @@ impl<'a> Guest<'a> {
     /// Its memory as its kernel sees it.
     #[inline]
     pub fn memory(&self) -> GuestMemory {
-        GuestMemory::new(self.local.kernel_root)
+        GuestMemory::new(self.local.kernel_root, self.vcpu)
     }
 
     /// Puts the guest into its kernel mode (D3). The root follows on the way out.

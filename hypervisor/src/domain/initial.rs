@@ -5,6 +5,7 @@
 //! boot stack | up to 4 MiB alignment — all of that mapped — then initrd and frame list where the kernel takes them
 //! unmapped, and the rest of its memory.
 
+use crate::arch::guest_memory::WalkCache;
 use crate::arch::paging::{NoFrame, bits};
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT};
 use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, register};
@@ -498,6 +499,7 @@ fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, BuildError>
         isolated,
         events: SpinMutex::new(event::DomainEvents::new(events::DomId(DOM0.0), 1)),
         assists: AtomicU64::new(0),
+        generation: AtomicU32::new(0),
         stopped: AtomicBool::new(false),
         vcpus: [const { Once::new() }; MAX_VCPUS],
         max_vcpus: 1,
@@ -538,6 +540,7 @@ fn new_vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, BuildErro
         own_descriptors: own,
         info: AtomicU64::new(0),
         info_words: AtomicPtr::new(core::ptr::null_mut()),
+        walks: WalkCache::new(),
         polling: AtomicU32::new(0),
         kicked: AtomicBool::new(false),
         local: UnsafeCell::new(Local::new()),

@@ -16,6 +16,7 @@ pub mod local;
 pub mod run;
 pub mod shared;
 
+use crate::arch::guest_memory::WalkCache;
 use crate::event::DomainEvents;
 use crate::layout::PAGE;
 use crate::memory::{alloc, phys};
@@ -57,6 +58,8 @@ pub struct Domain {
     pub events: SpinMutex<DomainEvents>,
     /// Assists it switched on, one bit each.
     pub assists: AtomicU64,
+    /// Counts changes of its upper-level page-table entries.
+    pub generation: AtomicU32,
     /// Set when it was crashed or shut down; it does not run any more.
     pub stopped: AtomicBool,
     vcpus: [Once<&'static Vcpu>; MAX_VCPUS],
@@ -107,6 +110,8 @@ pub struct Vcpu {
     pub info: AtomicU64,
     /// The same as ring 0 sees it.
     info_words: AtomicPtr<AtomicU64>,
+    /// Where its kernel's tables were found lately. Touched by its own CPU only (D1).
+    pub walks: WalkCache,
     /// Port it polls plus one: 0 none, `u32::MAX` several.
     pub polling: AtomicU32,
     /// Work another CPU or an interrupt left for it: look at events on the way out.

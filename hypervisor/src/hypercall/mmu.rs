@@ -356,6 +356,7 @@ fn new_kernel_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {
     t.get_table(mfn, Level::L4).map_err(|_| Errno::Inval)?;
     show_m2p(mfn, true);
     g.local.kernel_root = mfn;
+    g.vcpu.walks.forget();
     g.vcpu.transit.set_roots(mfn, g.local.user_root);
     // The old root may go with its last reference: it must not be in force then.
     g.load_root();

@@ -96,7 +96,11 @@ impl Machine for Ring0 {
         percpu::flush_since(stamp);
     }
 
-    fn flush_upper(&self, _dom: DomId) {
+    fn flush_upper(&self, dom: DomId) {
+        if let Some(domain) = domain::get(dom) {
+            // Before the old table can go: what was cached of the way to it is void.
+            domain.generation.fetch_add(1, Ordering::AcqRel);
+        }
         percpu::flush_here();
     }
 

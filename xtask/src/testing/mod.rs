@@ -1,12 +1,13 @@
 //! `cargo xtask test`: what is tried, in tiers.
 //!
-//! Three kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), and the stock kernel or
-//! what should have been one (`stories`, `bad_input`). Each is a table or is read from the tree, so that a new
-//! case is one row and cannot be forgotten.
+//! Four kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), the stock kernel or what
+//! should have been one (`stories`, `bad_input`), and ring 0's own end (`crash_report`). Each is a table or is read
+//! from the tree, so that a new case is one row and cannot be forgotten.
 
 mod bad_input;
 mod checks;
 mod console_shell;
+mod crash_report;
 mod guests;
 mod runner;
 mod serial;
@@ -176,6 +177,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     let mut cases = checks::cases();
     cases.extend(guests::cases(tree)?);
     cases.extend(bad_input::cases());
+    cases.extend(crash_report::cases());
     cases.extend(stories::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
     Ok(cases)

@@ -20,6 +20,7 @@ fn put<T>(value: T) -> u64 {
 pub fn all() {
     nothing_at_all();
     arrays_that_end_early();
+    long_batches();
     huge();
 }
 
@@ -93,6 +94,67 @@ fn arrays_that_end_early() {
             hypercall::version()
         );
     }
+    frames::release(page);
+}
+
+/// Batches of more entries than a call does at once: each is done once, in order, whether or not it tells how many.
+fn long_batches() {
+    const ENTRIES: usize = 500;
+    let page = frames::allocate();
+    let mut list = [MmuUpdate::default(); ENTRIES];
+    for counted in [true, false] {
+        page.clear();
+        for (index, request) in list.iter_mut().enumerate() {
+            *request = MmuUpdate {
+                ptr: page.entry_maddr(index),
+                val: index as u64 + 1,
+            };
+        }
+        let mut done = 0u32;
+        let at = if counted { &raw mut done as u64 } else { 0 };
+        let result = call(
+            nr::MMU_UPDATE,
+            [list.as_ptr() as u64, ENTRIES as u64, at, DOMID_SELF, 0],
+        );
+        let missing = (0..ENTRIES)
+            .filter(|&index| page.read(index) != index as u64 + 1)
+            .count();
+        check_eq!(
+            "a long mmu_update",
+            (result, done, missing),
+            (0, if counted { ENTRIES as u32 } else { 0 }, 0)
+        );
+    }
+    // The last entry is the one that counts.
+    let mut flushes = [MmuextOp {
+        cmd: 6,
+        ..Default::default()
+    }; ENTRIES];
+    flushes[ENTRIES - 1].cmd = 999;
+    let (result, done) = hypercall::mmuext_batch(&flushes);
+    check_eq!(
+        "a long mmuext_op whose last entry is unknown",
+        (result, done),
+        (-errno::ENOSYS, ENTRIES as u32 - 1)
+    );
+    // The same inside a multicall, whose own progress must not be mistaken for it.
+    page.clear();
+    let mut calls = [MulticallEntry::default(); 3];
+    for (part, entry) in calls.iter_mut().enumerate() {
+        let from = &list[part * 160..(part + 1) * 160];
+        entry.op = nr::MMU_UPDATE;
+        entry.args[..4].copy_from_slice(&[from.as_ptr() as u64, from.len() as u64, 0, DOMID_SELF]);
+    }
+    let result = hypercall::multicall(&mut calls);
+    let results = calls.map(|entry| entry.result as i64);
+    let missing = (0..480)
+        .filter(|&index| page.read(index) != index as u64 + 1)
+        .count();
+    check_eq!(
+        "a multicall of long batches",
+        (result, results, missing),
+        (0, [0; 3], 0)
+    );
     frames::release(page);
 }
 

@@ -1,0 +1,194 @@
+//! A crash of ring 0 is reported once, with what a person needs to find its cause, and fails the run.
+//!
+//! The hypervisor crashes on purpose (`crash_test=` on its command line) just before its first guest would run. A
+//! case is a row of [`CASES`]: the way to crash, and what the report must say.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use regex_lite::Regex;
+
+use crate::qemu::{Boot, Machine, Module, merge_words};
+use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
+use crate::testing::serial::Session;
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
+use crate::{iso, run};
+
+struct Crash {
+    name: &'static str,
+    /// Words for the hypervisor.
+    arguments: &'static str,
+    /// Lines of the report, in this order.
+    wanted: &'static [&'static str],
+}
+
+/// What ends every whole report: whom ring 0 served, and the end.
+const SERVING: &str = r"^serving domain 0, vCPU 0$";
+const END: &str = r"end of report$";
+
+const CASES: &[Crash] = &[
+    Crash {
+        name: "a panic",
+        arguments: "crash_test=panic",
+        wanted: &[
+            r"ring 0 crashed: crash_test=panic \(.*crash_test\.rs:\d+:\d+\)$",
+            r"^cr2 [0-9a-f]{16}  cr3 [0-9a-f]{16}  cr4 [0-9a-f]{8}  rsp ffff[0-9a-f]{12}",
+            r"^called from:$",
+            r"^  0xffff[0-9a-f]{12}  .*crash_test::crash\+0x",
+            r"^  0xffff[0-9a-f]{12}  .*run::start\+0x",
+            SERVING,
+            END,
+        ],
+    },
+    Crash {
+        name: "an access to nothing",
+        arguments: "crash_test=fault",
+        wanted: &[
+            r"ring 0 crashed: page fault \(vector 0xe\), error code 0x0$",
+            r"^at 0xffff[0-9a-f]{12}  .*touch_unmapped\+0x",
+            r"^rax ffff87fffffff000 ",
+            r"^r12 5eed0fca5cade001 ",
+            r"cr2 ffff87fffffff000 ",
+            r"^called from:$",
+            r"^  0xffff[0-9a-f]{12}  .*crash_test::crash\+0x",
+            r"^  0xffff[0-9a-f]{12}  .*run::start\+0x",
+            SERVING,
+            END,
+        ],
+    },
+    Crash {
+        name: "a stack that runs over",
+        arguments: "crash_test=stack",
+        wanted: &[
+            r"ring 0 crashed: double fault \(vector 0x8\), error code 0x0$",
+            r"^at 0xffff[0-9a-f]{12}  .*overflow_stack\+0x",
+            r"^called from:$",
+            r"^  0xffff[0-9a-f]{12}  .*overflow_stack\+0x",
+            r"^  and more$",
+            SERVING,
+            END,
+        ],
+    },
+    Crash {
+        name: "a panic in a panic",
+        arguments: "crash_test=nested",
+        wanted: &[
+            r"ring 0 crashed: crash_test=nested ",
+            r"another fault while the first was reported; the report ends here$",
+        ],
+    },
+    Crash {
+        name: "a panic of a quiet hypervisor",
+        arguments: "crash_test=panic loglvl=error",
+        wanted: &[
+            r"ring 0 crashed: crash_test=panic ",
+            SERVING,
+            // What the level kept from the console comes with the report.
+            r"xenoserver hypervisor \d",
+            r"domain 0: ",
+            END,
+        ],
+    },
+];
+
+/// From power-on to the end of the report.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Both forms of the address space: the report is made on the domain's root or on ring 0's own.
+const FORMS: &[&str] = &["yes", "no"];
+
+/// One case for each row and each form.
+pub fn cases() -> Vec<Case> {
+    let one = |crash: &'static Crash, isolate: &'static str| Case {
+        name: format!("crash report: {} (isolate={isolate})", crash.name),
+        tier: Tier::Quick,
+        stage: Stage::Machine,
+        needs: Needs::Guests,
+        run: Box::new(move |context: &Context| crash.run(context, isolate)),
+    };
+    CASES
+        .iter()
+        .flat_map(|crash| FORMS.iter().map(move |isolate| one(crash, isolate)))
+        .collect()
+}
+
+impl Crash {
+    fn run(&self, context: &Context, isolate: &str) -> Outcome {
+        let tree = &context.tree;
+        let defaults = format!("{} isolate={isolate}", run::hypervisor_arguments("64M"));
+        let contents = iso::Contents {
+            hypervisor_arguments: merge_words(&defaults, self.arguments),
+            kernel: Module::new(tree.guests().join("hello"), ""),
+            initrd: None,
+        };
+        let machine = Machine {
+            memory: "256M".to_owned(),
+            ..Machine::new(Boot::Direct(run::direct(tree, &contents, None)))
+        };
+        let log = format!("crash report {} isolate={isolate}", self.name);
+        let mut session = match Session::start(tree, &machine, &log) {
+            Ok(session) => session,
+            Err(error) => return Outcome::failed("not started", format!("{error:#}")),
+        };
+        let judged = session
+            .wait(LIMIT)
+            .and_then(|status| self.judge(&session.text(), status));
+        match judged {
+            Ok(()) => Outcome::passed("reported once"),
+            Err(error) => Outcome::failed(format!("{error:#}"), session.report(tree)),
+        }
+    }
+
+    fn judge(&self, console: &str, status: i32) -> Result<()> {
+        let reports = console.matches(RING0_CRASHED).count();
+        ensure!(
+            reports == 1,
+            "{reports} reports of a crash, where one should be (status {status})"
+        );
+        let start = console.find(RING0_CRASHED).unwrap_or_default();
+        let mut lines = console.get(start..).unwrap_or_default().lines();
+        for wanted in self.wanted {
+            let pattern = Regex::new(wanted)?;
+            ensure!(
+                lines.any(|line| pattern.is_match(line.trim_end_matches('\r'))),
+                "the report has no line `{wanted}` where one should be"
+            );
+        }
+        let more = lines.filter(|line| !line.trim().is_empty()).count();
+        ensure!(more == 0, "{more} lines follow the end of the report");
+        ensure!(
+            status >= EXIT_BY_PORT_AT_LEAST,
+            "the emulator ended with status {status}, where the exit device should have said that it failed"
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CRASH: Crash = Crash {
+        name: "x",
+        arguments: "",
+        wanted: &[r"crashed: x$", END],
+    };
+
+    #[test]
+    fn one_whole_report_and_a_failing_status_are_asked_for() {
+        let whole = "before\n(xeno) ring 0 crashed: x\nrax\n(xeno) end of report\n";
+        assert!(CRASH.judge(whole, 67).is_ok());
+        assert!(CRASH.judge(whole, 0).is_err());
+        assert!(CRASH.judge(&whole.repeat(2), 67).is_err());
+        assert!(CRASH.judge(&format!("{whole}more\n"), 67).is_err());
+        assert!(CRASH.judge("(xeno) ring 0 crashed: x\n", 67).is_err());
+        assert!(CRASH.judge("nothing\n", 67).is_err());
+    }
+
+    #[test]
+    fn every_row_has_patterns_that_are_some() {
+        for pattern in CASES.iter().flat_map(|case| case.wanted) {
+            Regex::new(pattern).unwrap();
+        }
+    }
+}
