@@ -293,6 +293,32 @@ impl GuestMemory {
         })
     }
 
+    /// Where an aligned 32-bit number could be written now. Use it at once (M2).
+    #[inline]
+    fn place_u32(&self, address: u64) -> Result<u64, Fault> {
+        if address.is_multiple_of(4) {
+            return self.translate(address, true);
+        }
+        Err(Fault {
+            address,
+            write: true,
+            present: false,
+        })
+    }
+
+    /// Writes an aligned 32-bit number: counts that calls report.
+    #[inline]
+    pub fn put_u32(&self, address: u64, value: u32) -> Result<(), Fault> {
+        phys::write_u32(self.place_u32(address)?, value);
+        Ok(())
+    }
+
+    /// Reads an aligned 32-bit number whose place must be writable too.
+    #[inline]
+    pub fn counter(&self, address: u64) -> Result<u32, Fault> {
+        Ok(phys::read_u32(self.place_u32(address)?))
+    }
+
     /// Says whether a range could be written now, touching nothing: so that a call can refuse before it commits.
     pub fn check_writable(&self, address: u64, len: usize) -> Result<(), Fault> {
         self.pieces(address, len, true, |_, _, _| {})

@@ -5,7 +5,7 @@ use crate::arch::{apic, cpu, debug, exposed, percpu};
 use crate::debug::{console, crash as ring0_crash};
 use crate::device::{self, ioapic, pic, pirq};
 use crate::domain::inject::{self, pf, vector};
-use crate::domain::{self, Guest, run};
+use crate::domain::{self, Guest, crash, run};
 use crate::hypercall::{self, descriptor};
 use crate::layout::EXPOSED_VCPUS;
 use crate::mmu::{self, trapped};
@@ -37,8 +37,29 @@ extern "C" fn trap_from_guest(regs: &mut Regs) {
         ring0_crash::fatal_exception(regs, cpu::read_cr2());
     };
     run::enter(&mut g);
-    handle(&mut g);
+    if is_returning_for_ever(&mut g) {
+        crash::domain(&mut g, "it cannot be returned to: a selector of its own does not load");
+    } else {
+        handle(&mut g);
+    }
     run::leave(&mut g);
+}
+
+/// Returns that fault one after another before the guest executes anything: a page of the local descriptor table for
+/// each of two selectors, the fault itself, and the same for its handler.
+const MAX_FAILED_RETURNS: u8 = 8;
+/// In place of a root: this exit is a return that faulted, and no entry of the CPU's.
+const FAILED_RETURN: u64 = 1;
+
+/// Counts returns that fault in a row. A handler that cannot be entered either would be called for ever: its call is
+/// such a return.
+fn is_returning_for_ever(g: &mut Guest<'_>) -> bool {
+    if g.regs.exit_cr3 != FAILED_RETURN {
+        g.local.failed_returns = 0;
+        return false;
+    }
+    g.local.failed_returns = g.local.failed_returns.saturating_add(1);
+    g.local.failed_returns > MAX_FAILED_RETURNS
 }
 
 fn handle(g: &mut Guest<'_>) {
@@ -72,6 +93,7 @@ fn handle(g: &mut Guest<'_>) {
         2 => non_maskable(),
         7 => {
             g.local.task_switched = false;
+            cpu::set_task_switched(false);
             inject::exception(g, vector::NO_DEVICE, 0);
         }
         8 | 18 => ring0_crash::fatal_exception(g.regs, cpu::read_cr2()),
@@ -229,11 +251,13 @@ extern "C" fn trap_from_ring0(regs: &mut Regs) -> u64 {
         watched.set(watched.get() | debug::take_dr6() & 0xf);
         return 0;
     }
-    if exposed::is_guest_iretq(regs.rip) {
+    // Neither is a fault of the instruction it interrupted.
+    let abort = matches!(regs.vector, 8 | 18);
+    if exposed::is_guest_iretq(regs.rip) && !abort {
         return failed_return(regs);
     }
     let linked = exposed::linked(regs.rip);
-    if let Some(to) = fixup(linked) {
+    if let Some(to) = fixup(linked).filter(|_| !abort) {
         regs.rip = regs.rip.wrapping_add(to.wrapping_sub(linked));
         return 0;
     }
@@ -254,7 +278,7 @@ fn failed_return(regs: &Regs) -> u64 {
     }
     let [rip, cs, rflags, rsp, ss] = frame;
     let exit = Regs {
-        exit_cr3: 0,
+        exit_cr3: FAILED_RETURN,
         entry_tsc: cpu::rdtsc(),
         rip,
         cs,

@@ -100,6 +100,8 @@ pub struct Local {
     pub fpu: FpuState,
     /// Whether the vCPU was initialised.
     pub initialised: bool,
+    /// Returns to it that faulted since it last executed anything.
+    pub failed_returns: u8,
     /// Latch of the PCI configuration address port.
     pub pci_address: u32,
     /// Latch of the CMOS index port.
@@ -146,6 +148,7 @@ impl Local {
             selectors: [0; 4],
             fpu: FpuState::new(),
             initialised: false,
+            failed_returns: 0,
             pci_address: 0,
             cmos_index: 0,
             budget: 0,

@@ -33,10 +33,10 @@ pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
         return Err(Errno::Perm.into());
     }
     let owner = mapped_owner(g, foreign.frames)?;
-    let mut batch = Batch::new(g, args)?;
+    let mut batch = Batch::new::<MmuUpdate>(g, args)?;
     let mut held = None;
     let outcome = loop {
-        let Some(at) = batch.next(MmuUpdate::SIZE) else {
+        let Some(at) = batch.next() else {
             break Ok(0);
         };
         if !g.spend() {
@@ -153,6 +153,8 @@ fn set_m2p(g: &Guest<'_>, mfn: Mfn, pfn: u64) -> Result<(), Errno> {
 /// The part of a batch that all batch calls share: list, count, where the number done goes.
 struct Batch {
     list: u64,
+    /// Bytes of an entry.
+    size: u64,
     count: u64,
     done: u64,
     done_before: u64,
@@ -161,18 +163,18 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(g: &Guest<'_>, args: Args) -> Result<Batch, Stop> {
-        let continued = args[1] & CONTINUED != 0;
+    fn new<T: Wire>(g: &Guest<'_>, args: Args) -> Result<Batch, Stop> {
         let done_at = args[2];
         let mut done_before = 0;
         if done_at != 0 {
-            g.memory().check_writable(done_at, 4)?;
-            if continued {
-                done_before = u64::from(g.memory().value::<u32>(done_at)?);
+            let before = g.memory().counter(done_at)?;
+            if args[1] & CONTINUED != 0 {
+                done_before = u64::from(before);
             }
         }
         Ok(Batch {
             list: args[0],
+            size: T::SIZE as u64,
             count: args[1] & 0xffff_ffff & !CONTINUED,
             done: 0,
             done_before,
@@ -181,8 +183,13 @@ impl Batch {
         })
     }
 
-    fn next(&self, size: usize) -> Option<u64> {
-        (self.done < self.count).then(|| self.list.wrapping_add(self.done * size as u64))
+    fn next(&self) -> Option<u64> {
+        (self.done < self.count).then(|| self.at(self.done))
+    }
+
+    /// Where an entry lies.
+    fn at(&self, index: u64) -> u64 {
+        self.list.wrapping_add(index.wrapping_mul(self.size))
     }
 
     fn again(&self) -> Stop {
@@ -192,11 +199,12 @@ impl Batch {
     /// Tells the number done, whatever the outcome; a continuation starts behind it.
     fn finish(self, g: &Guest<'_>, outcome: Outcome) -> Outcome {
         if self.done_at != 0 {
-            let total = (self.done_before + self.done) as u32;
-            g.memory().put(self.done_at, &total)?;
+            let total = self.done_before.wrapping_add(self.done) as u32;
+            g.memory().put_u32(self.done_at, total)?;
         }
         match outcome {
             Err(Stop::Again(mut args)) => {
+                args[0] = self.at(self.done);
                 args[1] = (self.count - self.done) | CONTINUED;
                 Err(Stop::Again(args))
             }
@@ -240,9 +248,9 @@ pub fn update_va_mapping(g: &mut Guest<'_>, args: Args) -> Outcome {
 /// `mmuext_op(list, count, done, domain)`.
 pub fn mmuext_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let target = mapped_owner(g, args[3] as u16)?;
-    let mut batch = Batch::new(g, args)?;
+    let mut batch = Batch::new::<MmuextOp>(g, args)?;
     let outcome = loop {
-        let Some(at) = batch.next(MmuextOp::SIZE) else {
+        let Some(at) = batch.next() else {
             break Ok(0);
         };
         if !g.spend() {

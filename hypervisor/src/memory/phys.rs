@@ -10,7 +10,7 @@
 
 use crate::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, PAGE};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use frames::Mfn;
 
 /// First physical address beyond the direct map. While booting: the 4 GiB of the boot tables.
@@ -115,6 +115,25 @@ pub fn read_u64(phys: u64) -> u64 {
 #[inline]
 pub fn write_u64(phys: u64, value: u64) {
     word(Mfn(phys / PAGE), (phys % PAGE / 8) as usize).store(value, Ordering::Relaxed);
+}
+
+/// Four bytes at an aligned physical address.
+#[inline]
+pub fn read_u32(phys: u64) -> u32 {
+    word32(phys).load(Ordering::Relaxed)
+}
+
+/// Writes four bytes at an aligned physical address.
+#[inline]
+pub fn write_u32(phys: u64, value: u32) {
+    word32(phys).store(value, Ordering::Relaxed);
+}
+
+#[inline]
+fn word32(phys: u64) -> &'static AtomicU32 {
+    let place = at(phys & !3, 4) as *const AtomicU32;
+    // SAFETY: as `word`.
+    unsafe { &*place }
 }
 
 /// A part of the boot loader's memory as bytes: modules, which nobody writes.
