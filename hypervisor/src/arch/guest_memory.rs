@@ -293,30 +293,24 @@ impl GuestMemory {
         })
     }
 
-    /// Where an aligned 32-bit number could be written now. Use it at once (M2).
-    #[inline]
-    fn place_u32(&self, address: u64) -> Result<u64, Fault> {
-        if address.is_multiple_of(4) {
-            return self.translate(address, true);
-        }
-        Err(Fault {
-            address,
-            write: true,
-            present: false,
-        })
-    }
-
-    /// Writes an aligned 32-bit number: counts that calls report.
+    /// Writes a 32-bit number: counts that calls report.
     #[inline]
     pub fn put_u32(&self, address: u64, value: u32) -> Result<(), Fault> {
-        phys::write_u32(self.place_u32(address)?, value);
+        if !address.is_multiple_of(4) {
+            return self.put(address, &value);
+        }
+        phys::write_u32(self.translate(address, true)?, value);
         Ok(())
     }
 
-    /// Reads an aligned 32-bit number whose place must be writable too.
+    /// Reads a 32-bit number whose place must be writable too.
     #[inline]
     pub fn counter(&self, address: u64) -> Result<u32, Fault> {
-        Ok(phys::read_u32(self.place_u32(address)?))
+        if !address.is_multiple_of(4) {
+            self.check_writable(address, 4)?;
+            return self.value(address);
+        }
+        Ok(phys::read_u32(self.translate(address, true)?))
     }
 
     /// Says whether a range could be written now, touching nothing: so that a call can refuse before it commits.

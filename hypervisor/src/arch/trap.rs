@@ -38,7 +38,10 @@ extern "C" fn trap_from_guest(regs: &mut Regs) {
     };
     run::enter(&mut g);
     if is_returning_for_ever(&mut g) {
-        crash::domain(&mut g, "it cannot be returned to: a selector of its own does not load");
+        crash::domain(
+            &mut g,
+            "it cannot be returned to: a selector of its own does not load",
+        );
     } else {
         handle(&mut g);
     }

@@ -45,7 +45,7 @@ pub fn event_channel_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             bus::unmask(g.dom, port, vcpu);
             Ok(0)
         }
-        Some(EventChannelOp::Reset) => reset(g, arg),
+        Some(EventChannelOp::Reset) => reset(g, args),
         // The FIFO form is not offered: every stock kernel falls back to this one.
         _ => Err(Errno::NoSys.into()),
     }
@@ -210,8 +210,9 @@ fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
     reply(g, arg, &s)
 }
 
-fn reset(g: &mut Guest<'_>, arg: u64) -> Outcome {
-    let r: Reset = g.memory().value(arg)?;
+/// Closes every port, in parts: those that are closed are not looked at again.
+fn reset(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let r: Reset = g.memory().value(args[1])?;
     if !is_self(g, r.dom) {
         return Err(if g.dom.privileged {
             Errno::Srch
@@ -224,6 +225,9 @@ fn reset(g: &mut Guest<'_>, arg: u64) -> Outcome {
     loop {
         let next = g.dom.events.lock().next_in_use(from);
         let Some(port) = next else { break };
+        if !g.spend() {
+            return Err(Stop::Again(args));
+        }
         let _ = close(g.dom, port.get());
         from = port.get() + 1;
     }

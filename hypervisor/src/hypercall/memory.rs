@@ -159,6 +159,7 @@ fn populate(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
             return Ok(i);
         };
         g.dom.pages.fetch_add(frames, Ordering::AcqRel);
+        g.charge(frames - 1);
         for n in 0..frames {
             let number = if increase {
                 m2p::INVALID
@@ -247,6 +248,8 @@ fn exchange(g: &mut Guest<'_>, arg: u64) -> Outcome {
         0 => 64,
         bits => bits,
     };
+    // Clearing the new frames is most of the work, and a list of calls may have many exchanges.
+    g.charge(give.nr_extents << give.extent_order);
     let swapped = swap_frames(g, &give, &get, bits);
     x.nr_exchanged = if swapped.is_ok() { give.nr_extents } else { 0 };
     g.memory().put(arg, &x)?;
@@ -262,23 +265,30 @@ fn swap_frames(
     let memory = g.memory();
     let dom = g.dom.id;
     let word = |list: u64, i: u64| memory.value::<u64>(list.wrapping_add(i * 8));
-    // Check: every frame given is the caller's and nowhere mapped (only its claim and our reference are left).
-    let mut taken = 0u64;
+    // Check: every frame given is the caller's and nowhere mapped (only its claim and our reference are left). The
+    // list is read once: it may lie where our own accesses change it (accessed bits of an entry), and what is given
+    // up must be what was checked.
+    let mut held = [Mfn(0); MAX_EXCHANGE as usize];
+    let mut taken = 0usize;
     let total = give.nr_extents << give.extent_order;
     let given = |n: u64| -> Result<Mfn, Errno> {
         let base = word(give.extent_start, n >> give.extent_order)?;
         Ok(Mfn(base.wrapping_add(n & ((1 << give.extent_order) - 1))))
     };
     let mut problem = None;
-    for n in 0..total {
-        match given(n).and_then(|mfn| hold_unmapped(dom, mfn)) {
-            Ok(()) => taken += 1,
+    for (n, place) in (0..total).zip(&mut held) {
+        match given(n).and_then(|mfn| hold_unmapped(dom, mfn).map(|()| mfn)) {
+            Ok(mfn) => {
+                *place = mfn;
+                taken += 1;
+            }
             Err(errno) => {
                 problem = Some(errno);
                 break;
             }
         }
     }
+    let held = held.get(..taken).unwrap_or_default();
     let mut fresh = [Mfn(0); MAX_EXCHANGE as usize];
     let mut count = 0usize;
     if problem.is_none() {
@@ -301,9 +311,9 @@ fn swap_frames(
         }
     }
     if let Some(errno) = problem {
-        for n in 0..taken {
-            if let Ok(Class::Ram(frame)) = given(n).map(frame_table::class) {
-                frame.put(RING0.flush_clock());
+        for mfn in held {
+            if let Class::Ram(frame) = frame_table::class(*mfn) {
+                drop_general(frame, *mfn);
             }
         }
         for first in &fresh[..count] {
@@ -324,14 +334,12 @@ fn swap_frames(
     }
     let added = (count as u64) << get.extent_order;
     g.dom.pages.fetch_add(added, Ordering::AcqRel);
-    for n in 0..total {
-        if let Ok(mfn) = given(n)
-            && let Class::Ram(frame) = frame_table::class(mfn)
-        {
+    for mfn in held {
+        if let Class::Ram(frame) = frame_table::class(*mfn) {
             if frame.disown() {
-                drop_general(frame, mfn);
+                drop_general(frame, *mfn);
             }
-            drop_general(frame, mfn);
+            drop_general(frame, *mfn);
         }
     }
     for (i, first) in fresh[..count].iter().enumerate() {

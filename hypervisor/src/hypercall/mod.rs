@@ -121,8 +121,15 @@ impl Guest<'_> {
     /// Counts one unit of work; false when the call should stop and be continued.
     #[inline]
     pub fn spend(&mut self) -> bool {
-        self.local.budget += 1;
+        self.charge(1);
         self.local.budget <= BUDGET
+    }
+
+    /// Counts work that was done in one piece.
+    #[inline]
+    pub fn charge(&mut self, units: u64) {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        self.local.budget = self.local.budget.saturating_add(units);
     }
 }
 

@@ -137,6 +137,8 @@ fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
     vcpu.set_info(new);
     // The tables below the alias's address were made with the vCPU.
     let _ = run::map_vcpu_info(vcpu);
+    // Where roots are shared nothing else ends the entry code's translation of the old place.
+    crate::arch::percpu::flush_here();
     vcpu.transit.set_vcpu_info(vcpu.area, offset);
     event::rescan(g.dom, events::VcpuId(vcpu.id as u16));
     Ok(0)

@@ -42,7 +42,8 @@ const CMOS_INDEX: u16 = 0x70;
 const CMOS_DATA: u16 = 0x71;
 const PIT_CHANNEL_2: u16 = 0x42;
 
-/// Whether a range of ports is ring 0's own: interrupt controllers, timers, its serial line, the PM timer.
+/// Whether a range of ports is ring 0's own: interrupt controllers, timers, its serial line, the PM timer, and the
+/// gate of address line 20, without which half of memory is gone.
 fn is_ring0_only(port: u16, width: Width) -> bool {
     let last = port.saturating_add(width.bytes() - 1);
     let touches = |first: u16, end: u16| port <= end && last >= first;
@@ -52,6 +53,7 @@ fn is_ring0_only(port: u16, width: Width) -> bool {
         || touches(0xa0, 0xa1)
         || touches(0x40, 0x43)
         || touches(0x61, 0x61)
+        || touches(0x92, 0x92)
         || touches(0x4d0, 0x4d1)
         || touches_range(console::ports())
         || device::pm_timer_port().is_some_and(|p| touches(p, p.saturating_add(3)))
