@@ -9,23 +9,36 @@
 //! - [`audit`] - recounts everything from the tables themselves.
 //!
 //! # Invariants
-//! - F1: a frame changes type only while its type count is zero.
+//! - F1: a frame changes type only while its type count is zero. Held by `word::with_type` (W1).
 //! - F2: a frame with a table type (L1-L4) or descriptor type is writable by no guest: a writable mapping is
-//!   a reference of type `Writable`, and a frame has one type at a time.
-//! - F3: a frame returns to the allocator only when both counts are zero.
+//!   a reference of type `Writable`, and a frame has one type at a time. Follows from F1 and F4.
+//! - F3: a frame returns to the allocator only when both counts are zero, and once. Held by the drops of
+//!   [`Frame`]: exactly one of them sees zero, and nothing is taken from zero (W2).
 //! - F4: every present entry of a validated table holds exactly one reference: a lower-level table entry a
 //!   type reference of that level, a writable leaf a `Writable` reference, a read-only leaf a general one,
-//!   a leaf that names no RAM none.
+//!   a leaf that names no RAM none. Held by [`table`], checked by [`audit`].
 //! - F5: between the last reference of a type (or the last of all) and the next use of the frame as anything
-//!   else, every CPU that may hold a translation made under the old use has flushed it.
-//! - F6: a table is validated by exactly one party; until it is, nobody else can take a reference of that type.
+//!   else, every CPU that may hold a translation made under the old use has flushed it. Held by the stamp (see
+//!   [`frame`]) and by whoever is told [`frame::Taken::Fresh`]; for upper-level entries by [`table::Tables::update`].
+//! - F6: a table is validated by exactly one party; until it is, and while it is undone, nobody else can take a
+//!   reference of that type. Held by `word::with_type` and [`Frame::put_type`].
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
+mod atomic;
 pub mod audit;
 pub mod entry;
 pub mod frame;
+mod machine;
+mod name;
 pub mod table;
+#[cfg(test)]
+mod tests;
+mod update;
+mod word;
 
 pub use entry::{ENTRIES_PER_TABLE, Entry, L4_RESERVED};
 pub use frame::{DomId, Frame, FrameType, Level, Mfn};

@@ -1,103 +1,21 @@
-//! Guest page tables: validation, devalidation, pins, and updates of single entries.
+//! Guest page tables: references on them, validation, devalidation, pins. Updates of single entries are in
+//! `update.rs`.
 //!
-//! Everything here takes the new references before an entry is written and drops the old ones after (so that
-//! no error needs undoing once memory has changed), and changes a live entry by one exchange, so that exactly
-//! one of several racing CPUs gets each old value and drops what it held (F4).
+//! A table's contents are checked once, when the first reference of its type is taken, and undone once, when the
+//! last one goes (F6); in between every present entry holds one reference of its own (F4). Levels only go down, so
+//! that recursion is at most four deep and no table can name itself or one of its own level.
 
 use crate::entry::{ENTRIES_PER_TABLE, Entry, L4_RESERVED};
-use crate::frame::{Denied, DomId, Frame, FrameType, Left, Level, Mfn, Taken};
+use crate::frame::{DomId, Frame, FrameType, Left, Level, Mfn, Taken};
 
-/// What stands behind a frame number.
-#[derive(Clone, Copy, Debug)]
-pub enum Class<'a> {
-    /// Memory that the frame table describes.
-    Ram(&'a Frame),
-    /// An address that is no memory of ours: device registers, firmware, the first MiB.
-    Io,
-    /// Beyond what the CPU can address.
-    Absent,
-}
-
-/// The machine beneath: frame records, table memory, flushes.
-pub trait Machine {
-    /// What stands behind `mfn`.
-    fn class(&self, mfn: Mfn) -> Class<'_>;
-    /// Whether `dom` may map the non-memory frame `mfn`.
-    fn may_map_io(&self, dom: DomId, mfn: Mfn) -> bool;
-    /// Reads an entry of a table. `index` is below [`ENTRIES_PER_TABLE`].
-    fn read_entry(&self, table: Mfn, index: usize) -> Entry;
-    /// Writes an entry of a table that no CPU uses yet.
-    fn write_entry(&self, table: Mfn, index: usize, entry: Entry);
-    /// Exchanges a live entry and returns the old one.
-    fn swap_entry(&self, table: Mfn, index: usize, new: Entry) -> Entry;
-    /// Replaces a live entry if it still is `old`; otherwise returns what it is.
-    fn replace_entry(&self, table: Mfn, index: usize, old: Entry, new: Entry) -> Result<(), Entry>;
-    /// Fills the reserved slots of a root that is about to be usable.
-    fn init_root(&self, dom: DomId, root: Mfn);
-    /// Checks and normalises a page of descriptors; false refuses it.
-    fn check_descriptors(&self, page: Mfn) -> bool;
-    /// The flush clock.
-    fn flush_clock(&self) -> u32;
-    /// Flushes every CPU that has not flushed since the clock read `stamp` (F5).
-    fn flush_since(&self, stamp: u32);
-    /// Flushes what CPUs running `dom` may have cached of its upper-level entries.
-    fn flush_upper(&self, dom: DomId);
-    /// Takes back a frame whose last reference is gone (F3).
-    fn release(&self, mfn: Mfn);
-    /// Whether a non-present entry may carry the address of real memory: not on CPUs that speculate through
-    /// it (L1 terminal fault).
-    fn nonpresent_may_name_memory(&self) -> bool;
-}
-
-/// Why a change was refused. Nothing has changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
-    /// The request makes no sense or breaks a rule (`-EINVAL`).
-    Invalid,
-    /// The frame is not the caller's to map (`-EPERM`).
-    NotYours,
-    /// Another CPU is validating the frame: try again (`-EAGAIN` inside, retried by the caller).
-    Busy,
-}
-
-impl From<Denied> for Refused {
-    fn from(denied: Denied) -> Refused {
-        match denied {
-            Denied::NotYours => Refused::NotYours,
-            Denied::Busy => Refused::Busy,
-            Denied::InUse | Denied::TooMany => Refused::Invalid,
-        }
-    }
-}
-
-/// How an entry is to change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// Store this value.
-    Set(Entry),
-    /// Store this value, keeping accessed and dirty bits that the CPU has set.
-    SetKeepAd(Entry),
-    /// Clear the bits that are zero in this mask.
-    And(u64),
-}
-
-impl Change {
-    fn apply(self, old: Entry) -> Entry {
-        match self {
-            Change::Set(new) => new,
-            Change::SetKeepAd(new) => {
-                Entry(new.0 | (old.0 & (Entry::ACCESSED | Entry::DIRTY)))
-            }
-            Change::And(mask) => Entry(old.0 & mask),
-        }
-    }
-}
+pub use crate::machine::{Class, Machine, Refused};
+pub use crate::update::Change;
 
 /// The page-table operations of one domain on one machine.
 #[derive(Clone, Copy)]
 pub struct Tables<'m, M: Machine> {
-    machine: &'m M,
-    dom: DomId,
+    pub(crate) machine: &'m M,
+    pub(crate) dom: DomId,
 }
 
 impl<'m, M: Machine> Tables<'m, M> {
@@ -180,120 +98,9 @@ impl<'m, M: Machine> Tables<'m, M> {
 
     /// Undoes [`Self::pin`].
     pub fn unpin(&self, mfn: Mfn) -> Result<(), Refused> {
-        let frame = self.ram(mfn)?;
-        let snap = frame.snapshot();
-        if snap.owner() != self.dom {
-            return Err(Refused::NotYours);
-        }
-        let level = snap.frame_type().level().ok_or(Refused::Invalid)?;
-        // While the flag is set its reference keeps the type in place, so `level` is right if we clear it.
-        if snap.is_pinned() && frame.clear_pinned() {
-            self.put_table(mfn, level);
-            Ok(())
-        } else {
-            Err(Refused::Invalid)
-        }
-    }
-
-    /// Changes entry `index` of a table that the caller holds a reference on, and returns the old entry.
-    ///
-    /// `mapped_owner` is the domain whose frames a leaf may name (the caller itself, but for mappings of
-    /// another domain's memory that it is allowed to make).
-    #[inline]
-    pub fn update(
-        &self,
-        table: Mfn,
-        level: Level,
-        index: usize,
-        change: Change,
-        mapped_owner: DomId,
-    ) -> Result<Entry, Refused> {
-        if index >= ENTRIES_PER_TABLE || (level == Level::L4 && L4_RESERVED.contains(&index)) {
-            return Err(Refused::Invalid);
-        }
-        match level.below() {
-            None => self.update_leaf(table, index, change, mapped_owner),
-            Some(below) => self.update_upper(table, level, below, index, change),
-        }
-    }
-
-    fn update_leaf(
-        &self,
-        table: Mfn,
-        index: usize,
-        change: Change,
-        mapped_owner: DomId,
-    ) -> Result<Entry, Refused> {
-        let mut old = self.machine.read_entry(table, index);
-        loop {
-            let wanted = change.apply(old);
-            let new = wanted.stored_leaf();
-            if old.is_present() && old.same_reference(new) {
-                match self.machine.replace_entry(table, index, old, new) {
-                    Ok(()) => return Ok(old),
-                    Err(seen) => old = seen,
-                }
-                continue;
-            }
-            let demoted = old.is_present()
-                && new.is_present()
-                && old.mfn() == new.mfn()
-                && !new.is_writable();
-            if !demoted {
-                self.take_leaf(new, mapped_owner)?;
-            }
-            let outcome = match change {
-                Change::Set(_) if !demoted => Ok(self.machine.swap_entry(table, index, new)),
-                _ => self
-                    .machine
-                    .replace_entry(table, index, old, new)
-                    .map(|()| old),
-            };
-            match outcome {
-                Ok(was) if demoted => {
-                    self.demote_leaf(was);
-                    return Ok(was);
-                }
-                Ok(was) => {
-                    self.drop_leaf(was);
-                    return Ok(was);
-                }
-                Err(seen) => {
-                    if !demoted {
-                        self.drop_leaf(new);
-                    }
-                    old = seen;
-                }
-            }
-        }
-    }
-
-    fn update_upper(
-        &self,
-        table: Mfn,
-        level: Level,
-        below: Level,
-        index: usize,
-        change: Change,
-    ) -> Result<Entry, Refused> {
-        let seen = self.machine.read_entry(table, index);
-        let new = change
-            .apply(seen)
-            .stored_table(level)
-            .ok_or(Refused::Invalid)?;
-        if new.is_present() {
-            self.get_table(new.mfn(), below)?;
-        } else {
-            self.check_nonpresent(new)?;
-        }
-        let old = self.machine.swap_entry(table, index, new);
-        if old.is_present() {
-            // Before the old table can become anything else, no CPU may walk through a cached copy of the
-            // entry. A same-frame change (permissions) needs it too.
-            self.machine.flush_upper(self.dom);
-            self.put_table(old.mfn(), below);
-        }
-        Ok(old)
+        let level = self.ram(mfn)?.clear_pinned(self.dom)?;
+        self.put_table(mfn, level);
+        Ok(())
     }
 
     fn validate(&self, table: Mfn, level: Level) -> Result<(), Refused> {
@@ -302,6 +109,9 @@ impl<'m, M: Machine> Tables<'m, M> {
                 continue;
             }
             let entry = self.machine.read_entry(table, index);
+            if entry == Entry::default() {
+                continue;
+            }
             let stored = self.validate_entry(entry, level);
             match stored {
                 Ok(stored) if stored != entry => {
@@ -356,7 +166,7 @@ impl<'m, M: Machine> Tables<'m, M> {
     }
 
     #[inline]
-    fn take_leaf(&self, entry: Entry, owner: DomId) -> Result<(), Refused> {
+    pub(crate) fn take_leaf(&self, entry: Entry, owner: DomId) -> Result<(), Refused> {
         if !entry.is_present() {
             return self.check_nonpresent(entry);
         }
@@ -364,6 +174,7 @@ impl<'m, M: Machine> Tables<'m, M> {
             Class::Ram(frame) if entry.is_writable() => {
                 if let Taken::Fresh { stamp, same: false } = frame.get_writable(Some(owner))? {
                     self.machine.flush_since(stamp);
+                    frame.settle();
                 }
                 Ok(())
             }
@@ -375,14 +186,14 @@ impl<'m, M: Machine> Tables<'m, M> {
     }
 
     #[inline]
-    fn drop_leaf(&self, entry: Entry) {
+    pub(crate) fn drop_leaf(&self, entry: Entry) {
         if !entry.is_present() {
             return;
         }
         if let Class::Ram(frame) = self.machine.class(entry.mfn()) {
             let now = self.machine.flush_clock();
             let left = if entry.is_writable() {
-                frame.put_type(now)
+                frame.put_writable(now)
             } else {
                 frame.put(now)
             };
@@ -390,14 +201,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         }
     }
 
-    #[inline]
-    fn demote_leaf(&self, entry: Entry) {
-        if let Class::Ram(frame) = self.machine.class(entry.mfn()) {
-            frame.demote(self.machine.flush_clock());
-        }
-    }
-
-    fn check_nonpresent(&self, entry: Entry) -> Result<(), Refused> {
+    pub(crate) fn check_nonpresent(&self, entry: Entry) -> Result<(), Refused> {
         if entry.0 & Entry::ADDRESS == 0 || self.machine.nonpresent_may_name_memory() {
             return Ok(());
         }
@@ -408,13 +212,13 @@ impl<'m, M: Machine> Tables<'m, M> {
     }
 
     #[inline]
-    fn after(&self, left: Left, mfn: Mfn) {
+    pub(crate) fn after(&self, left: Left, mfn: Mfn) {
         if left == Left::Nothing {
             self.machine.release(mfn);
         }
     }
 
-    fn ram(&self, mfn: Mfn) -> Result<&'m Frame, Refused> {
+    pub(crate) fn ram(&self, mfn: Mfn) -> Result<&'m Frame, Refused> {
         match self.machine.class(mfn) {
             Class::Ram(frame) => Ok(frame),
             Class::Io | Class::Absent => Err(Refused::Invalid),

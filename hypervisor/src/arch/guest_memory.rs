@@ -14,7 +14,7 @@ use crate::domain::Vcpu;
 use crate::layout::{PAGE, guest_address_ok, guest_range_ok};
 use crate::memory::{frame_table, phys};
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use frames::{Class, Entry, Mfn};
 use guest_abi::{Errno, Wire};
 
@@ -50,7 +50,7 @@ pub struct WalkCache {
 struct CachedRegion {
     /// Address of the region over 2 MiB; no region has the number that is all ones.
     region: Cell<u64>,
-    generation: Cell<u32>,
+    generation: Cell<u64>,
     /// Whether all upper levels allow writes.
     writable: Cell<bool>,
     table: Cell<u64>,
@@ -82,7 +82,7 @@ impl WalkCache {
 pub struct GuestMemory {
     root: Mfn,
     cache: &'static WalkCache,
-    generation: &'static AtomicU32,
+    generation: &'static AtomicU64,
 }
 
 impl GuestMemory {

@@ -499,7 +499,7 @@ fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, BuildError>
         isolated,
         events: SpinMutex::new(event::DomainEvents::new(events::DomId(DOM0.0), 1)),
         assists: AtomicU64::new(0),
-        generation: AtomicU32::new(0),
+        generation: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
         vcpus: [const { Once::new() }; MAX_VCPUS],
         max_vcpus: 1,

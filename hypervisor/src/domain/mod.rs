@@ -58,8 +58,8 @@ pub struct Domain {
     pub events: SpinMutex<DomainEvents>,
     /// Assists it switched on, one bit each.
     pub assists: AtomicU64,
-    /// Counts changes of its upper-level page-table entries.
-    pub generation: AtomicU32,
+    /// Counts changes of its upper-level page-table entries. Wide, so that no guest sees it come round again.
+    pub generation: AtomicU64,
     /// Set when it was crashed or shut down; it does not run any more.
     pub stopped: AtomicBool,
     vcpus: [Once<&'static Vcpu>; MAX_VCPUS],

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::qemu::{Boot, Machine, Module, merge_words};
+use crate::qemu::{Boot, CPU, Machine, Module, merge_words};
 use crate::testing::console_shell::{Shell, Try, a_try};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
@@ -54,6 +54,7 @@ struct Story {
     memory: &'static str,
     dom0_memory: &'static str,
     model: &'static str,
+    cpu: &'static str,
     script: Script,
 }
 
@@ -72,6 +73,7 @@ const fn story(
         memory: "1G",
         dom0_memory: "512M",
         model: "pc",
+        cpu: CPU,
         script,
     }
 }
@@ -139,6 +141,15 @@ const STORIES: &[Story] = &[
     Story {
         model: "q35",
         ..story(Tier::Full, Way::Direct, Kernel::Elf, "yes", Script::Glance)
+    },
+    // With SMAP, which is used or left alone as the emulator's version demands.
+    Story {
+        cpu: "max",
+        ..story(Tier::Normal, Way::Direct, Kernel::Elf, "no", Script::Glance)
+    },
+    Story {
+        cpu: "max",
+        ..story(Tier::Full, Way::Direct, Kernel::Elf, "yes", Script::Tour)
     },
 ];
 
@@ -218,11 +229,11 @@ impl Story {
         } else {
             "bzImage"
         };
-        let model = if self.model == "pc" {
-            String::new()
-        } else {
-            format!(", {}", self.model)
+        let unusual = |word: &str, usual: &str| match word == usual {
+            true => String::new(),
+            false => format!(", {word}"),
         };
+        let model = unusual(self.model, "pc") + &unusual(self.cpu, CPU);
         format!(
             "story {script} ({way}, {kernel}, {}{model}, isolate={})",
             self.memory, self.isolate
@@ -296,6 +307,7 @@ impl Story {
         Ok(Machine {
             memory: self.memory.to_owned(),
             model: self.model.to_owned(),
+            cpu: self.cpu.to_owned(),
             // A machine that resets where nobody asked for it ends, and is found out by how it ended.
             no_reboot: self.script != Script::Reboot,
             ..Machine::new(boot)

@@ -1,0 +1,69 @@
+//! What the rules need from the machine beneath, and how they refuse.
+
+use crate::entry::Entry;
+use crate::frame::{Denied, DomId, Frame, Mfn};
+
+/// What stands behind a frame number.
+#[derive(Clone, Copy, Debug)]
+pub enum Class<'a> {
+    /// Memory that the frame table describes.
+    Ram(&'a Frame),
+    /// An address that is no memory of ours: device registers, firmware, the first MiB.
+    Io,
+    /// Beyond what the CPU can address.
+    Absent,
+}
+
+/// The machine beneath: frame records, table memory, flushes.
+pub trait Machine {
+    /// What stands behind `mfn`.
+    fn class(&self, mfn: Mfn) -> Class<'_>;
+    /// Whether `dom` may map the non-memory frame `mfn`.
+    fn may_map_io(&self, dom: DomId, mfn: Mfn) -> bool;
+    /// Reads an entry of a table. `index` is below [`ENTRIES_PER_TABLE`](crate::ENTRIES_PER_TABLE).
+    fn read_entry(&self, table: Mfn, index: usize) -> Entry;
+    /// Writes an entry of a table that no CPU uses yet.
+    fn write_entry(&self, table: Mfn, index: usize, entry: Entry);
+    /// Exchanges a live entry and returns the old one.
+    fn swap_entry(&self, table: Mfn, index: usize, new: Entry) -> Entry;
+    /// Replaces a live entry if it still is `old`; otherwise returns what it is.
+    fn replace_entry(&self, table: Mfn, index: usize, old: Entry, new: Entry) -> Result<(), Entry>;
+    /// Fills the reserved slots of a root that is about to be usable.
+    fn init_root(&self, dom: DomId, root: Mfn);
+    /// Checks and normalises a page of descriptors; false refuses it.
+    fn check_descriptors(&self, page: Mfn) -> bool;
+    /// The flush clock. Never goes back (modulo 2^32), and is read after what precedes it in the program.
+    fn flush_clock(&self) -> u32;
+    /// Flushes every CPU that has not flushed since the clock read `stamp` (F5).
+    fn flush_since(&self, stamp: u32);
+    /// Flushes what any CPU may have cached of `dom`'s upper-level entries: every CPU with one of its roots
+    /// loaded. Done when this returns (F5).
+    fn flush_upper(&self, dom: DomId);
+    /// Takes back a frame whose last reference is gone (F3). Called once for each such frame.
+    fn release(&self, mfn: Mfn);
+    /// Whether a non-present entry may carry the address of real memory: not on CPUs that speculate through
+    /// it (L1 terminal fault).
+    fn nonpresent_may_name_memory(&self) -> bool;
+}
+
+/// Why a change was refused. No reference, no use of a frame and no live entry has changed; a page that was
+/// refused as a table may keep entries brought to their stored form (see [`Entry`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The request makes no sense or breaks a rule (`-EINVAL`).
+    Invalid,
+    /// The frame is not the caller's to map (`-EPERM`).
+    NotYours,
+    /// Another CPU is validating the frame: try again (`-EAGAIN` inside, retried by the caller).
+    Busy,
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Refused {
+        match denied {
+            Denied::NotYours => Refused::NotYours,
+            Denied::Busy => Refused::Busy,
+            Denied::InUse | Denied::TooMany => Refused::Invalid,
+        }
+    }
+}
