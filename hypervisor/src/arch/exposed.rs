@@ -106,6 +106,11 @@ pub fn is_guest_iretq(rip: u64) -> bool {
         && (at == link_address!(guest_iretq) || at == link_address!(guest_iretq_fast))
 }
 
+/// Whether an instruction pointer is the return that ends a fast transition: one the guest has just asked for.
+pub fn is_fast_iretq(rip: u64) -> bool {
+    text_offset(rip).is_some() && linked(rip) == link_address!(guest_iretq_fast)
+}
+
 /// Moves a linked address of the exposed text into a CPU's block.
 pub fn in_block(block: u64, linked: u64) -> u64 {
     block + (linked - link_address!(exposed_start))

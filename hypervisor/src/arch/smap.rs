@@ -227,7 +227,7 @@ fn map_program() -> Mfn {
     let mut table = root;
     let mut index = SLOT;
     for page in &PAGES {
-        phys::word(table, index).store(frame(page).0 * PAGE | link, Ordering::Release);
+        phys::word(table, index).store((frame(page).0 * PAGE) | link, Ordering::Release);
         (table, index) = (frame(page), 0);
     }
     let (start, end) = (

@@ -51,7 +51,8 @@ extern "C" fn trap_from_guest(regs: &mut Regs) {
 /// Returns that fault one after another before the guest executes anything: a page of the local descriptor table for
 /// each of two selectors, the fault itself, and the same for its handler.
 const MAX_FAILED_RETURNS: u8 = 8;
-/// In place of a root: this exit is a return that faulted, and no entry of the CPU's.
+/// In place of a root: this exit is a return that faulted, and the guest has executed nothing since the last exit. (A
+/// fast transition that faulted began with a call of the guest's.)
 const FAILED_RETURN: u64 = 1;
 
 /// Counts returns that fault in a row. A handler that cannot be entered either would be called for ever: its call is
@@ -281,7 +282,11 @@ fn failed_return(regs: &Regs) -> u64 {
     }
     let [rip, cs, rflags, rsp, ss] = frame;
     let exit = Regs {
-        exit_cr3: FAILED_RETURN,
+        exit_cr3: if exposed::is_fast_iretq(regs.rip) {
+            0
+        } else {
+            FAILED_RETURN
+        },
         entry_tsc: cpu::rdtsc(),
         rip,
         cs,

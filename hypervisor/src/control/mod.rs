@@ -4,14 +4,25 @@ use crate::account;
 use crate::boot;
 use crate::device::power;
 use crate::domain::{Domain, Guest, crash};
+use crate::mmu::audit;
 use crate::{error, info};
+use boot_info::params::LogLevel;
 use core::sync::atomic::Ordering;
 use guest_abi::sched::ShutdownReason;
+
+/// What is to be said when the control domain ends: who used what, and with everything logged, whether all counts are
+/// right.
+pub fn last_words(dom: &Domain) {
+    account::report(dom.vcpus());
+    if boot::params().loglvl == LogLevel::Debug && audit::run(dom).is_none() {
+        info!("audit: not enough memory for its counters");
+    }
+}
 
 /// A domain shuts itself down.
 pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
     info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
-    account::report(g.dom.vcpus());
+    last_words(g.dom);
     match reason {
         ShutdownReason::Crash => crash::domain(g, "it asked for it (shutdown code crash)"),
         ShutdownReason::Poweroff if g.dom.privileged => power::power_off(),

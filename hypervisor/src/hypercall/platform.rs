@@ -38,7 +38,7 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             Ok(0)
         }
         Some(PlatformCommand::EnterAcpiSleep) => {
-            crate::account::report(g.dom.vcpus());
+            crate::control::last_words(g.dom);
             let s = EnterAcpiSleep::read_from(&op.u).ok_or(Errno::Inval)?;
             device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state)
                 .map_err(|_| Errno::Inval)?;

@@ -1,5 +1,6 @@
 //! Guest page tables on the real machine: the rules of the crate `frames` bound to memory, flushes and domains.
 
+pub mod audit;
 pub mod trapped;
 
 use crate::arch::percpu;
