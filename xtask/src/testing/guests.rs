@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::qemu::{Boot, Machine, Module, merge_words};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
-use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED, check_last_words};
 use crate::tree::Tree;
 use crate::{iso, run};
 
@@ -200,7 +200,10 @@ fn judge(console: &str, name: &str, status: i32) -> Verdict {
         };
     }
     match (line(&format!("GUEST PASS {name}")), status) {
-        (Some(_), 0) => Verdict::Passed(checks(console, name)),
+        (Some(_), 0) => match check_last_words(console) {
+            Ok(()) => Verdict::Passed(checks(console, name)),
+            Err(why) => Verdict::Failed(format!("passed, yet {why}")),
+        },
         (Some(_), status) => Verdict::Failed(format!(
             "passed, yet the emulator ended with status {status}"
         )),
@@ -237,6 +240,16 @@ mod tests {
             judge("GUEST FAIL hello: x\nGUEST PASS hello", "hello", 0),
             Verdict::Failed(_)
         ));
+    }
+
+    #[test]
+    fn a_pass_needs_right_counts_and_books() {
+        let pass = "(xeno) booting\nGUEST PASS hello\n";
+        assert!(matches!(judge(pass, "hello", 0), Verdict::Failed(_)));
+        let books = format!("{pass}(xeno) CPU 0: 1 in all; the books balance\n");
+        assert!(matches!(judge(&books, "hello", 0), Verdict::Failed(_)));
+        let both = format!("{books}(xeno) audit: all counts of 7 frames are right\n");
+        assert!(matches!(judge(&both, "hello", 0), Verdict::Passed(_)));
     }
 
     #[test]

@@ -33,6 +33,27 @@ const EXIT_BY_PORT_AT_LEAST: i32 = 3;
 /// What the hypervisor says when the fault is its own, which no test may see.
 const RING0_CRASHED: &str = "ring 0 crashed";
 
+/// What our hypervisor says when it ends well: every cycle is in one account, and a recount of every frame's
+/// references from the page tables finds what its records say. Another hypervisor says neither.
+fn check_last_words(console: &str) -> Result<(), String> {
+    let ours = console.contains("(xeno) ");
+    for (good, what) in [
+        (
+            "the books balance",
+            "the time accounts were not shown to balance",
+        ),
+        (
+            "audit: all counts of",
+            "the audit did not find all counts right",
+        ),
+    ] {
+        if ours && !console.contains(good) {
+            return Err(what.to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// Options of `cargo xtask test`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {

@@ -12,7 +12,7 @@ use crate::qemu::{Boot, CPU, Machine, Module, merge_words};
 use crate::testing::console_shell::{Shell, Try, a_try};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
-use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST};
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, check_last_words};
 use crate::{iso, provision, run};
 
 /// The form in which the kernel is handed over.
@@ -346,7 +346,7 @@ fn power_off(session: &mut Session) -> Result<()> {
             ""
         }
     );
-    Ok(())
+    check_last_words(&session.text()).map_err(anyhow::Error::msg)
 }
 
 fn reboot(session: &mut Session) -> Result<()> {
