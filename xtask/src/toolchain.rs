@@ -184,7 +184,7 @@ impl Compiler {
     /// The overlay system root of this compiler's core library, built on first use.
     fn build_overlay(&self, tree: &Tree) -> Result<PathBuf> {
         let base = tree.target().join("sysroot");
-        let overlay = base.join(format!("{}-{}", self.release, self.commit));
+        let overlay = base.join(format!("{}-{}-frames", self.release, self.commit));
         if overlay.is_dir() {
             return Ok(overlay);
         }
@@ -207,8 +207,11 @@ impl Compiler {
             .current_dir(&work)
             .env("RUSTC", &self.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
-            // `lto = true` in ring 0's profile needs the bitcode of what it links.
-            .env("CARGO_ENCODED_RUSTFLAGS", "-Cembed-bitcode=yes")
+            // `lto = true` in ring 0's profile needs the bitcode of what it links; backtraces need frame pointers.
+            .env(
+                "CARGO_ENCODED_RUSTFLAGS",
+                "-Cembed-bitcode=yes\u{1f}-Cforce-frame-pointers=yes",
+            )
             .args(["build", "--quiet", "--release", "--target", TARGET])
             .args([
                 "-Zbuild-std=core,alloc,compiler_builtins",

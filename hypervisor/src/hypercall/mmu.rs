@@ -381,7 +381,8 @@ fn new_user_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {
     let t = tables(g.dom.id);
     if let Some(new) = new {
         t.get_table(new, Level::L4).map_err(|_| Errno::Inval)?;
-        show_m2p(new, false);
+        // One table for both modes is the kernel's first of all.
+        show_m2p(new, new == g.local.kernel_root);
     }
     g.local.user_root = new;
     g.vcpu.transit.set_roots(g.local.kernel_root, new);

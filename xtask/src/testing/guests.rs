@@ -5,7 +5,10 @@
 //! exit device, after the hypervisor said which domain it was. `GUEST SKIP name: reason` is a skip.
 //!
 //! A guest says what it needs in comments of its source file, one word a line:
-//! `//! xtask: memory=1G`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`.
+//! `//! xtask: memory=1G`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`, `clock=host`.
+//!
+//! Unless a guest asks for the host's clock or for several CPUs, its machine's clock counts instructions: a run then
+//! repeats exactly, and a busy host cannot make a timer late.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +34,7 @@ struct Wants {
     limit: Duration,
     append: String,
     hypervisor: String,
+    counted_clock: bool,
 }
 
 impl Default for Wants {
@@ -42,6 +46,7 @@ impl Default for Wants {
             limit: Duration::from_secs(60),
             append: String::new(),
             hypervisor: String::new(),
+            counted_clock: true,
         }
     }
 }
@@ -102,6 +107,10 @@ fn parse_wants(text: &str) -> Result<Wants> {
             }
             "append" => wants.append = text(),
             "hv" => wants.hypervisor = text(),
+            "clock" => match value {
+                "host" => wants.counted_clock = false,
+                _ => bail!("`clock` is `host` or not given"),
+            },
             _ => bail!("there is no `xtask: {key}`"),
         }
     }
@@ -123,6 +132,7 @@ fn one(context: &Context, name: &str, isolate: &str, wants: &Wants) -> Outcome {
     let machine = Machine {
         memory: wants.memory.clone(),
         smp: wants.smp,
+        icount: wants.counted_clock && wants.smp == 1,
         ..Machine::new(Boot::Direct(modules))
     };
     let log = format!("guest {name} isolate={isolate}");
