@@ -1,0 +1,107 @@
+//! The domain itself, before it has memory: its record, its exposed area, its first vCPU.
+
+use super::DOM0;
+use super::error::BuildError;
+use crate::arch::guest_memory::WalkCache;
+use crate::arch::paging::{NoFrame, bits};
+use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT};
+use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, register, run};
+use crate::layout::PAGE;
+use crate::memory::{alloc as frame_alloc, frame_table, phys};
+use crate::{device, event, info, schedule};
+use alloc::boxed::Box;
+use boot_info::Params;
+use boot_info::params::Choice;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use spin::Once;
+use spin::mutex::SpinMutex;
+
+/// Frames of ring 0's that the domain may cause to be used: its event channels at their most, and as much again.
+const MAX_OVERHEAD: u64 = 2 * events::MAX_BUCKETS as u64;
+
+/// Makes the domain and its first vCPU, without memory yet.
+pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, BuildError> {
+    let isolated = match params.isolate {
+        Choice::Yes => true,
+        Choice::No => false,
+        Choice::Auto => device::cpu_has_meltdown(),
+    };
+    let exposed_l3 = exposed_area::new_l3()?;
+    let ring0_root = exposed_area::new_ring0_root(exposed_l3)?;
+    let shared_info = frame_alloc::take(DOM0, 0, 64).ok_or(NoFrame)?;
+    // Ring 0 writes it for as long as the domain lives.
+    if let Some(frame) = frame_table::get(shared_info) {
+        frame
+            .get_writable(Some(DOM0))
+            .map_err(|_| BuildError::Refused)?;
+    }
+    let domain: &'static Domain = Box::leak(Box::new(Domain {
+        id: DOM0,
+        privileged: true,
+        pages: AtomicU64::new(0),
+        max_pages: AtomicU64::new(params.dom0_mem.max.map_or(frames, |b| b / PAGE).max(frames)),
+        overhead: AtomicU64::new(0),
+        max_overhead: MAX_OVERHEAD,
+        shared_info,
+        ring0_root,
+        exposed_l3,
+        isolated,
+        events: SpinMutex::new(event::DomainEvents::new(events::DomId(DOM0.0), 1)),
+        assists: AtomicU64::new(0),
+        generation: AtomicU64::new(0),
+        stopped: AtomicBool::new(false),
+        vcpus: [const { Once::new() }; MAX_VCPUS],
+        max_vcpus: 1,
+    }));
+    register(domain);
+    info!(
+        "domain 0: {} address space",
+        if isolated { "isolated" } else { "shared" }
+    );
+    if !event::prepare(domain) {
+        return Err(BuildError::NoFrame);
+    }
+    // The control domain's own wired interrupts, one number each.
+    let pirqs = alloc::vec![None; device::pirq::MAX as usize].into_boxed_slice();
+    domain.events.lock().set_pirqs(Box::leak(pirqs));
+    // Upcalls are masked until the guest says otherwise.
+    for id in 0..32u64 {
+        phys::write_u64(shared_info.0 * PAGE + id * 64, 0x100);
+    }
+    new_vcpu(domain, 0)
+}
+
+fn new_vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, BuildError> {
+    let area = exposed_area::vcpu_area(id);
+    let own = exposed_area::new_page(domain.exposed_l3, area + OWN_DESCRIPTORS)?;
+    crate::arch::exposed::fill_own_page(own, crate::arch::exposed::block(0));
+    for page in 0..OWN_DESCRIPTORS / PAGE {
+        let empty = crate::hypercall::descriptor::empty_page();
+        exposed_area::map(domain.exposed_l3, area + page * PAGE, Some(empty), bits::RO)?;
+    }
+    let transit = exposed_area::new_page(domain.exposed_l3, area + TRANSIT)?;
+    let vcpu: &'static Vcpu = Box::leak(Box::new(Vcpu {
+        id,
+        domain,
+        handle: schedule::new_handle().ok_or(BuildError::NoFrame)?,
+        transit: Transit::new(transit, area + TRANSIT),
+        area,
+        own_descriptors: own,
+        info: AtomicU64::new(0),
+        info_words: AtomicPtr::new(core::ptr::null_mut()),
+        walks: WalkCache::new(),
+        polling: AtomicU32::new(0),
+        kicked: AtomicBool::new(false),
+        local: UnsafeCell::new(Local::new()),
+    }));
+    vcpu.set_info(domain.shared_info.0 * PAGE + u64::from(id) * 64);
+    run::map_vcpu_info(vcpu)?;
+    vcpu.transit.set_vcpu_info(area, u64::from(id) * 64);
+    vcpu.transit.set_stack_ok(false);
+    if let Some(slot) = domain.vcpus.get(id as usize) {
+        slot.call_once(|| vcpu);
+    }
+    schedule::add(vcpu);
+    Ok(vcpu)
+}

@@ -1,0 +1,141 @@
+//! Builds the initial domain from the boot modules: kernel from the first, initrd from the second.
+//!
+//! The pseudophysical space, from page 0, linear from the kernel's VIRT_BASE:
+//! room below the kernel | kernel | (initrd, frame list, if the kernel wants them mapped) | start_info | page tables |
+//! boot stack | up to 4 MiB alignment — all of that mapped — then initrd and frame list where the kernel takes them
+//! unmapped, and the rest of its memory.
+
+mod bare;
+mod contents;
+mod error;
+mod kernel;
+mod pages;
+mod plan;
+
+use crate::domain::Vcpu;
+use crate::layout::PAGE;
+use crate::memory::alloc as frame_alloc;
+use crate::{device, info, mmu};
+use bare::new_domain;
+use boot_info::{BootInfo, Params};
+use contents::{build_tables, start_info};
+use core::sync::atomic::Ordering;
+use error::BuildError;
+use frames::{DomId, Level, Mfn};
+use guest_abi::segment::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
+use image::ElfKernel;
+use kernel::{file_frames, free_kernel_file, kernel_file, module_bytes};
+use pages::Pages;
+use plan::{Map, plan};
+
+/// The initial domain's number.
+const DOM0: DomId = DomId(0);
+/// Frames left to ring 0 and to other domains when the command line does not say how many to use.
+const RESERVE_FRAMES: u64 = 64 << 8;
+
+/// Builds the domain and its first vCPU.
+pub fn build(info: &BootInfo, params: &Params) -> Result<&'static Vcpu, BuildError> {
+    let mut modules = info
+        .modules
+        .iter()
+        .filter(|m| m.args.as_slice() != b"xeno-symbols");
+    let kernel_module = modules.next().ok_or(BuildError::NoModule)?;
+    let initrd: &[u8] = modules.next().map_or(&[], module_bytes);
+    let module = module_bytes(kernel_module);
+    let file = kernel_file(module)?;
+    let elf = ElfKernel::parse(file)?;
+    let notes = elf.xen_notes()?;
+    notes.check_interface()?;
+    notes.check_initial_domain()?;
+    let placement = elf.placement(&notes)?;
+
+    let free = frame_alloc::free_frames();
+    let frames = match params.dom0_mem.size {
+        Some(bytes) => bytes / PAGE,
+        None => (free + file_frames(file, module)).saturating_sub(RESERVE_FRAMES.max(free / 16)),
+    };
+    let available = free.saturating_sub(512);
+    if frames > available && params.dom0_mem.size.is_some() {
+        return Err(BuildError::NoRoom {
+            what: "dom0_mem",
+            need: frames,
+            have: available,
+        });
+    }
+    let frames = frames.min(available);
+    let map = plan(placement, initrd.len() as u64, frames)?;
+    if kernel_module.args.len() > 1023 {
+        return Err(BuildError::CommandLine {
+            len: kernel_module.args.len(),
+        });
+    }
+    let vcpu = new_domain(params, frames)?;
+    let pages = Pages::allocate(frames)?;
+    info!(
+        "domain 0: {} MiB, kernel at pages {:#x}..{:#x}, entry {:#x}, mapped to {:#x}, all used to {:#x}",
+        frames >> 8,
+        placement.first_pfn,
+        placement.end_pfn,
+        placement.entry,
+        map.mapped_end,
+        map.end
+    );
+    for load in elf.loads(&map.kernel) {
+        pages.write(load.start, load.data);
+    }
+    if let Some(pfn) = map.kernel.hypercall_pfn {
+        crate::hypercall::page::fill(pages.mfn(pfn));
+    }
+    pages.write(map.initrd.0 * PAGE, initrd);
+    for pfn in 0..frames {
+        pages.write_word(map.list.0 + pfn / 512, pfn % 512, pages.mfn(pfn).0);
+    }
+    // Linux reads the whole last page: pages that do not exist are invalid.
+    for pfn in frames..map.list.1 * 512 {
+        pages.write_word(map.list.0 + pfn / 512, pfn % 512, !0);
+    }
+    if !core::ptr::eq(file, module) {
+        free_kernel_file(file);
+    }
+    let root = build_tables(&pages, &map);
+    start_info(
+        vcpu,
+        &pages,
+        &map,
+        &kernel_module.args,
+        initrd.len() as u64,
+        frames,
+    );
+    vcpu.domain.pages.store(frames, Ordering::Release);
+    enter_state(vcpu, &map, pages.mfn(root))?;
+    Ok(vcpu)
+}
+
+/// Pins the root and sets the first vCPU's registers.
+fn enter_state(vcpu: &'static Vcpu, map: &Map, root: Mfn) -> Result<(), BuildError> {
+    let tables = mmu::tables(DOM0);
+    // The guest finds its root pinned; the vCPU holds a reference of its own (D2).
+    tables
+        .pin(root, Level::L4)
+        .map_err(|_| BuildError::Refused)?;
+    tables
+        .get_table(root, Level::L4)
+        .map_err(|_| BuildError::Refused)?;
+    // SAFETY: D1: the vCPU has not run yet.
+    let local = unsafe { vcpu.local() };
+    local.kernel_root = root;
+    vcpu.transit.set_roots(root, None);
+    let virt = |pfn: u64| map.kernel.virt_base + pfn * PAGE;
+    local.regs.rip = map.kernel.entry;
+    local.regs.rsp = virt(map.stack + 1);
+    local.regs.rsi = virt(map.start_info);
+    local.regs.cs = u64::from(FLAT_KERNEL_CS);
+    local.regs.ss = u64::from(FLAT_KERNEL_SS);
+    local.regs.rflags = crate::arch::regs::flags::IF;
+    local.initialised = true;
+    let clock = device::timer::clock();
+    vcpu.put_time(&clock, 0);
+    let (seconds, nanoseconds) = device::wall_clock_base();
+    vcpu.domain.put_wall_clock(seconds, nanoseconds);
+    Ok(())
+}
