@@ -88,6 +88,8 @@ fn reschedule(g: &mut Guest<'_>) {
             *g.regs = g.local.regs;
             take_up(g);
         }
+        // Whatever it polled for, it runs now.
+        g.vcpu.polling.store(0, Ordering::Release);
         account::works_for(g.vcpu);
         crash::set_serving(g.dom.id.0, g.vcpu.id);
         let now = crate::device::timer::now_ns();
