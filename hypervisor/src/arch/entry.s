@@ -233,6 +233,7 @@ syscall_entry:
     mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RAX], 0
     mov qword ptr [rip + exposed_data + D_S_RDX], 0
+    mov qword ptr [rip + exposed_data + D_S_RSP], 0
     mov rcx, [rcx + T_SYSCALL]          # canonical: checked when it was registered
     sysretq
 
@@ -306,6 +307,9 @@ syscall_entry:
     mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RDX], 0
     mov qword ptr [rip + exposed_data + D_S_RAX], 0
+    mov qword ptr [rip + exposed_data + D_S_RSP], 0
+    mov qword ptr [rip + exposed_data + D_S_RCX], 0
+    mov qword ptr [rip + exposed_data + D_S_R11], 0
     pop rax
     pop rcx
     mov qword ptr [rsp - 8], 0
@@ -356,6 +360,8 @@ guest_iretq_fast:
 .Lslow_iret:
     mov rcx, [rip + exposed_data + D_S_RCX]
     mov r11, [rip + exposed_data + D_S_R11]
+    mov qword ptr [rip + exposed_data + D_S_RCX], 0
+    mov qword ptr [rip + exposed_data + D_S_R11], 0
 .Lslow:
     mov rax, [rip + exposed_data + D_S_RAX]
     mov rdx, [rip + exposed_data + D_S_RDX]
@@ -364,6 +370,7 @@ guest_iretq_fast:
     lea rsp, [rip + exposed_data + ENTRY_TOP]
     push 0xe02b
     push [rip + exposed_data + D_S_RSP]
+    mov qword ptr [rip + exposed_data + D_S_RSP], 0
     push r11
     push 0xe033
     push rcx
@@ -392,6 +399,7 @@ syscall32_entry:
     lea rsp, [rip + exposed_data + ENTRY_TOP]
     push 0xe02b
     push [rip + exposed_data + D_S_RSP]
+    mov qword ptr [rip + exposed_data + D_S_RSP], 0
     push r11
     push 0xe023
     push rcx

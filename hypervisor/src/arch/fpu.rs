@@ -6,7 +6,7 @@ use crate::info;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes kept for one vCPU: everything up to AVX-512 and PKRU in the standard format.
+/// Bytes kept for one vCPU: everything up to AVX-512 in the standard format.
 const AREA: usize = 2752;
 /// State components guests may have: x87, SSE, AVX, AVX-512 (three).
 const KNOWN: u64 = 0xe7;

@@ -61,6 +61,8 @@ pub struct Cpu {
     pub timer_deadline: Cell<u64>,
     /// Somebody asked for a new scheduling decision.
     pub reschedule: Cell<bool>,
+    /// NMIs taken and not told of yet.
+    pub nmis: Cell<u32>,
     /// Watchpoints of the guest's that ring 0 hit while it worked for it: for the guest's status register.
     pub watched: Cell<u64>,
     /// Who used it.
@@ -83,6 +85,7 @@ impl Cpu {
             crashing: Cell::new(false),
             timer_deadline: Cell::new(u64::MAX),
             reschedule: Cell::new(false),
+            nmis: Cell::new(0),
             watched: Cell::new(0),
             ledger: RefCell::new(None),
             slip: Slip::default(),

@@ -22,6 +22,7 @@ pub fn init() {
     if let Some(irq) = console::irq() {
         let (gsi, signal) = ioapic::isa_route(irq);
         if ioapic::route(gsi, CONSOLE_VECTOR, signal.level, signal.low, apic::id()) {
+            pirq::keep(gsi);
             ioapic::unmask(gsi);
             console::enable_receive_interrupt();
             info!("console input by interrupt {gsi}");
@@ -190,9 +191,19 @@ fn debug_exception(g: &mut Guest<'_>) {
     inject::exception(g, vector::DEBUG, 0);
 }
 
-/// NMI: nobody asks for one yet.
+/// NMI: nobody asks for one yet. It may come while any lock is held, so it is only counted here and told later.
 fn non_maskable() {
-    info!("CPU {}: unexpected NMI", percpu::current().id);
+    let nmis = &percpu::current().nmis;
+    nmis.set(nmis.get().saturating_add(1));
+}
+
+/// Tells of what could not be told when it happened.
+fn tell_nmis() {
+    let this = percpu::current();
+    match this.nmis.take() {
+        0 => {}
+        n => info!("CPU {}: {n} unexpected NMI", this.id),
+    }
 }
 
 /// A hardware interrupt, from a guest or the idle loop.
@@ -200,6 +211,7 @@ fn interrupt(number: u8) {
     match number {
         apic::TIMER => {
             apic::eoi();
+            tell_nmis();
             schedule::tick();
         }
         CONSOLE_VECTOR => {

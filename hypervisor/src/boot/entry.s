@@ -45,6 +45,7 @@ boot_entry32:
     cli
     cld
     mov esi, eax                        # magic
+    mov [boot_magic], eax
     mov edi, ebx                        # boot information
     mov esp, offset boot_stack_end
 
@@ -125,8 +126,7 @@ boot_complain:
     mov al, bl
     out dx, al
     jmp 3b
-5:  # `exit_port=` on the command line decides whether QEMU is left; the command line of multiboot1 is looked at
-    # here because nothing later will run.
+5:  # `exit_port=` on the command line decides whether QEMU is left; it is looked for here because nothing later runs.
     call boot_find_exit_port
     test edx, edx
     jz 6f
@@ -136,13 +136,31 @@ boot_complain:
     hlt
     jmp 6b
 
-# EDX := port named by "exit_port=0x..." in the multiboot1 or multiboot2 command line, or 0. EDI = information.
-# Called with the magic lost (ESI was reused), so both layouts are told apart by the saved copy on the stack.
+# EDX := port named by "exit_port=0x..." in the loader's command line, or 0. EDI = boot information.
 boot_find_exit_port:
     xor edx, edx
-    mov ebx, [edi + 16]                 # multiboot1: cmdline
+    cmp dword ptr [boot_magic], 0x36d76289
+    je 12f
+    mov ebx, [edi + 16]                 # multiboot1: cmdline, if flag 2 says that there is one
     test dword ptr [edi], 4
     jz 9f
+    jmp 14f
+12: lea ebx, [edi + 8]                  # multiboot2: tags from offset 8; type 1 is the command line, 0 the end
+    mov ecx, 64
+13: cmp dword ptr [ebx], 0
+    je 9f
+    cmp dword ptr [ebx], 1
+    lea eax, [ebx + 8]
+    cmove ebx, eax
+    je 14f
+    mov eax, [ebx + 4]
+    add eax, 7
+    and eax, ~7
+    jz 9f
+    add ebx, eax
+    loop 13b
+    jmp 9f
+14:
     mov ecx, 1024
 7:  cmp dword ptr [ebx], 0x74697865     # "exit"
     jne 8f
@@ -199,6 +217,8 @@ boot_gdt:
 boot_gdtr:
     .word 23
     .quad boot_gdt
+boot_magic:
+    .long 0
 no_long_mode_text:
     .asciz "hypervisor: this CPU has no 64-bit mode; use an x86-64 machine\r\n"
 no_nx_text:

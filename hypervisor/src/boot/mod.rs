@@ -12,6 +12,7 @@ use crate::device;
 use crate::domain;
 use crate::memory::{frame_table, heap, phys};
 use crate::{debug, error, info, warn};
+use boot_info::params::LogLevel;
 use boot_info::{BootInfo, Params};
 use core::arch::global_asm;
 use spin::Once;
@@ -33,7 +34,12 @@ pub fn params() -> &'static Params {
 
 /// Ends a boot that cannot go on: one sentence, then a halt with a failing exit code.
 pub fn give_up(why: core::fmt::Arguments<'_>) -> ! {
-    error!("{why}");
+    if params().loglvl >= LogLevel::Error {
+        error!("{why}");
+    } else {
+        // Whatever the log level: a boot that fails says why.
+        log::write_report(format_args!("(xeno) error: {why}\n"));
+    }
     device::power::halt(true)
 }
 

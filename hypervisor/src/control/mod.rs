@@ -22,7 +22,9 @@ pub fn last_words(dom: &Domain) {
 /// A domain shuts itself down.
 pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
     info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
-    last_words(g.dom);
+    if g.dom.privileged {
+        last_words(g.dom);
+    }
     match reason {
         ShutdownReason::Crash => crash::domain(g, "it asked for it (shutdown code crash)"),
         ShutdownReason::Poweroff if g.dom.privileged => power::power_off(),

@@ -3,8 +3,9 @@
 use crate::arch::apic;
 use crate::arch::cpu;
 use crate::device::{acpi, ioapic, timer};
-use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use boot_info::params::Tsc;
+use firmware::MAX_IO_APICS;
 use frames::Mfn;
 
 /// Frames no domain may map: the interrupt controllers.
@@ -13,12 +14,16 @@ pub fn is_ring0_only(mfn: Mfn) -> bool {
     phys == apic::phys_base() & !0xfff || ioapic::owns(phys)
 }
 
-/// Pages of the interrupt controllers, to be shown as reserved in the machine's memory map.
-pub fn controller_pages() -> Vec<u64> {
-    let mut pages: Vec<u64> = acpi::platform()
-        .map(|p| p.io_apics.iter().map(|a| a.address & !0xfff).collect())
-        .unwrap_or_default();
+/// Pages of the interrupt controllers, lowest first, to be shown as reserved in the machine's memory map.
+pub fn controller_pages() -> ArrayVec<u64, { MAX_IO_APICS + 1 }> {
+    let io_apics = acpi::platform().map_or(&[][..], |p| p.io_apics.as_slice());
+    let mut pages: ArrayVec<u64, { MAX_IO_APICS + 1 }> = io_apics
+        .iter()
+        .map(|a| a.address & !0xfff)
+        .take(MAX_IO_APICS)
+        .collect();
     pages.push(apic::phys_base() & !0xfff);
+    pages.sort_unstable();
     pages
 }
 

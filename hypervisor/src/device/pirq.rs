@@ -8,7 +8,7 @@ use crate::device::ioapic;
 use crate::domain;
 use crate::event;
 use bitflags::bitflags;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// Numbers there are.
 pub const MAX: u32 = 256;
@@ -80,12 +80,25 @@ pub fn exists(gsi: u32) -> bool {
     gsi < ioapic::nr_gsis().min(MAX) && vector_of(gsi).is_some()
 }
 
+/// The interrupt ring 0 keeps for its console, plus one; 0 for none.
+static RING0S: AtomicU32 = AtomicU32::new(0);
+
+/// Says that ring 0 uses an interrupt itself.
+pub fn keep(gsi: u32) {
+    RING0S.store(gsi.saturating_add(1), Ordering::Relaxed);
+}
+
+/// Whether ring 0 uses an interrupt itself, so that no domain may bind it.
+pub fn is_ring0s(gsi: u32) -> bool {
+    RING0S.load(Ordering::Relaxed) == gsi.saturating_add(1)
+}
+
 /// Sets trigger and polarity; true if they were set before.
 pub fn set_up(gsi: u32, level: bool, low: bool) -> bool {
     let mut flags = State::KNOWN;
     flags.set(State::LEVEL, level);
     flags.set(State::LOW, low);
-    if STATES.get(gsi).contains(State::KNOWN) {
+    if is_ring0s(gsi) || STATES.get(gsi).contains(State::KNOWN) {
         return true;
     }
     // What firmware's default was gives way to what the guest's own reading of firmware says.

@@ -170,8 +170,13 @@ impl fmt::Display for SleepRefused {
 }
 
 /// Puts the machine to sleep with the register values the control domain's own ACPI interpreter found. Does not
-/// return if that works.
-pub fn enter_sleep(pm1a_value: u16, pm1b_value: u16, state: u32) -> Result<(), SleepRefused> {
+/// return if that works. `before` runs when nothing is left to be refused.
+pub fn enter_sleep(
+    pm1a_value: u16,
+    pm1b_value: u16,
+    state: u32,
+    before: impl FnOnce(),
+) -> Result<(), SleepRefused> {
     const S5: u32 = 5;
     let allowed = pm1::TYPE | pm1::ENABLE | pm1::OTHERS;
     if state != S5 {
@@ -181,6 +186,7 @@ pub fn enter_sleep(pm1a_value: u16, pm1b_value: u16, state: u32) -> Result<(), S
         return Err(SleepRefused::Value);
     }
     let platform = acpi::platform().ok_or(SleepRefused::Unable)?;
+    before();
     console::flush();
     write_sleep(platform, pm1a_value, pm1b_value);
     Err(SleepRefused::Unable)

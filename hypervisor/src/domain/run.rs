@@ -89,7 +89,9 @@ fn reschedule(g: &mut Guest<'_>) {
             take_up(g);
         }
         // Whatever it polled for, it runs now.
-        g.vcpu.polling.store(0, Ordering::Release);
+        if g.vcpu.polling.swap(0, Ordering::AcqRel) != 0 {
+            schedule::end_poll(g.vcpu);
+        }
         account::works_for(g.vcpu);
         crash::set_serving(g.dom.id.0, g.vcpu.id);
         let now = crate::device::timer::now_ns();

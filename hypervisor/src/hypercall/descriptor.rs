@@ -22,6 +22,7 @@ const MAX_LDT: u32 = 8192;
 const PRESENT: u64 = 1 << 47;
 const DPL: u64 = 3 << 45;
 const NOT_SYSTEM: u64 = 1 << 44;
+const ACCESSED: u64 = 1 << 40;
 
 /// What is stored for a descriptor, or `None` if a guest may not have it: code and data get privilege level 3; of the
 /// system kind only call gates could make sense, and no stock kernel uses one.
@@ -33,8 +34,9 @@ pub fn checked(raw: u64) -> Option<u64> {
     if raw & NOT_SYSTEM == 0 {
         return None;
     }
-    // Conforming code would run at the caller's level whatever its own: the caller's is 3.
-    Some(raw | DPL)
+    // Conforming code would run at the caller's level whatever its own: the caller's is 3. Accessed already: the CPU
+    // would note it in a page that it sees read-only.
+    Some(raw | DPL | ACCESSED)
 }
 
 /// A page of absent descriptors, for the parts of a table that a guest does not fill: naming one is then its own

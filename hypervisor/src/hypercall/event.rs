@@ -136,6 +136,9 @@ fn bind_pirq(g: &mut Guest<'_>, arg: u64) -> Outcome {
     if !g.dom.privileged {
         return Err(Errno::Perm.into());
     }
+    if crate::device::pirq::is_ring0s(b.pirq) {
+        return Err(Errno::Busy.into());
+    }
     g.memory().check_writable(arg, BindPirq::SIZE)?;
     b.port = with_room(g.dom, |dom| {
         let mut table = dom.events.lock();

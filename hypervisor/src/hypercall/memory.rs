@@ -197,8 +197,7 @@ fn machine_map(g: &mut Guest<'_>, arg: u64) -> Outcome {
         }
         Ok(())
     };
-    let mut controllers = device::controller_pages();
-    controllers.sort_unstable();
+    let controllers = device::controller_pages();
     let mut next = 0;
     for region in boot::boot_info().memory.iter() {
         while let Some(page) = controllers.get(next).filter(|p| **p < region.start) {

@@ -38,9 +38,10 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             Ok(0)
         }
         Some(PlatformCommand::EnterAcpiSleep) => {
-            crate::control::last_words(g.dom);
             let s = EnterAcpiSleep::read_from(&op.u).ok_or(Errno::Inval)?;
-            device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state)
+            let dom = g.dom;
+            let before = || crate::control::last_words(dom);
+            device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state, before)
                 .map_err(|_| Errno::Inval)?;
             Ok(0)
         }

@@ -83,8 +83,12 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
     if ready {
         g.vcpu.polling.store(0, Ordering::SeqCst);
         schedule::wake(g.vcpu);
-    } else if p.timeout != 0 {
-        schedule::set_poll_timeout(g.vcpu, p.timeout);
+    } else {
+        let now = crate::device::timer::now_ns();
+        g.local.runstate.transition(::sched::State::Blocked, now);
+        if p.timeout != 0 {
+            schedule::set_poll_timeout(g.vcpu, p.timeout);
+        }
     }
     Ok(0)
 }

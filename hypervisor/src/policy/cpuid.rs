@@ -131,7 +131,9 @@ fn xsave(real: CpuidResult, sub: u32) -> CpuidResult {
         0 => CpuidResult {
             eax: real.eax & offered as u32,
             edx: real.edx & (offered >> 32) as u32,
-            ..real
+            // The size with everything offered turned on.
+            ecx: largest_area(offered),
+            ebx: real.ebx,
         },
         // XSAVEOPT, XSAVEC, XGETBV(1); no supervisor state.
         1 => CpuidResult {
@@ -142,6 +144,17 @@ fn xsave(real: CpuidResult, sub: u32) -> CpuidResult {
         2..=62 if offered >> sub & 1 == 1 => real,
         _ => NOTHING,
     }
+}
+
+/// Bytes of the standard-format area that holds all of the components in a mask.
+fn largest_area(components: u64) -> u32 {
+    const LEGACY_AND_HEADER: u32 = 576;
+    (2..63)
+        .filter(|i| components >> i & 1 == 1)
+        .map(|i| cpuid(0xd, i))
+        .fold(LEGACY_AND_HEADER, |most, c| {
+            most.max(c.ebx.saturating_add(c.eax))
+        })
 }
 
 /// The interface's own leaves.

@@ -106,6 +106,13 @@ pub fn set_poll_timeout(vcpu: &Vcpu, deadline: u64) {
     program_timer(None);
 }
 
+/// A vCPU polls no more.
+pub fn end_poll(vcpu: &Vcpu) {
+    if let Some(timers) = TIMERS.lock().as_mut() {
+        timers.cancel(POLL_TIMERS + vcpu.handle.0);
+    }
+}
+
 /// Tells the vCPUs whose timers are due, and sets the hardware for what comes next.
 pub fn timers_due() {
     let now = timer::now_ns();
