@@ -490,6 +490,9 @@ ring0_common:
 3:  pop rdx
     pop rcx
     pop rax
+    mov qword ptr [rsp - 8], 0          # X2, where this is an exposed stack
+    mov qword ptr [rsp - 16], 0
+    mov qword ptr [rsp - 24], 0
     add rsp, 16
     iretq
 

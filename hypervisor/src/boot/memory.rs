@@ -287,6 +287,12 @@ pub fn finish() {
             }
         }
     }
+    // Image and modules are ring 0's even where firmware's map calls the memory they were loaded to something else.
+    let (start, end) = image_range();
+    keep(start, end);
+    for module in &info.modules {
+        keep(module.start, module.end());
+    }
     let boot = BOOT_ALLOC.lock();
     for range in boot.ranges() {
         alloc::add_range(range.start / PAGE, range.end / PAGE);
@@ -296,6 +302,16 @@ pub fn finish() {
         alloc::free_frames() >> 8,
         boot.taken >> 10
     );
+}
+
+/// Makes memory ring 0's own, so that no domain can map it.
+fn keep(start: u64, end: u64) {
+    for mfn in start / PAGE..end.div_ceil(PAGE) {
+        if let Some(frame) = frame_table::get(Mfn(mfn)).filter(|f| f.is_io()) {
+            frame.reset();
+            frame.assign(DomId::RING0);
+        }
+    }
 }
 
 static NEXT_DEVICE: SpinMutex<u64> = SpinMutex::new(DEVICES);

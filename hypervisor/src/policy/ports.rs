@@ -117,7 +117,8 @@ pub fn write(g: &mut Guest<'_>, port: u16, width: Width, value: u32) {
         cpu::outl(PCI_ADDRESS, g.local.pci_address);
         native_out(port, width, value);
     } else if port == CMOS_INDEX && width == Width::Byte {
-        g.local.cmos_index = value as u8;
+        // Bit 7 would turn NMIs off for the machine.
+        g.local.cmos_index = value as u8 & 0x7f;
     } else if port == CMOS_DATA && width == Width::Byte {
         cpu::outb(CMOS_INDEX, g.local.cmos_index);
         cpu::outb(CMOS_DATA, value as u8);

@@ -1,7 +1,7 @@
 //! Where everything of the initial domain goes, in pages of its own.
 
 use super::error::BuildError;
-use crate::layout::PAGE;
+use crate::layout::{PAGE, guest_range_ok};
 use image::{ImageError, Placement};
 
 /// Where things go, in pages.
@@ -64,7 +64,12 @@ pub(super) fn plan(kernel: Placement, initrd_len: u64, frames: u64) -> Result<Ma
     let initrd_first = mapped_initrd.unwrap_or_else(|| take(initrd_pages));
     let (list_first, list_tables) = match (mapped_list, kernel.init_p2m) {
         (None, Some(base)) => {
-            let last = base + list_pages * PAGE - 1;
+            let bytes = list_pages * PAGE;
+            if !guest_range_ok(base, bytes) {
+                return Err(ImageError::BadNote { note: "INIT_P2M" }.into());
+            }
+            // Cannot wrap: a range that ends at the very top ends at the last address.
+            let last = base + (bytes - 1);
             let spans = |shift: u32| (last >> shift) - (base >> shift) + 1;
             let tables = spans(39) + spans(30) + spans(21);
             (take(list_pages + tables), tables)

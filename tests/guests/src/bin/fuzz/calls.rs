@@ -31,7 +31,7 @@ pub fn any(draw: &mut Draw) -> Call {
         8 | 9 => {
             let (va, entry) = (draw.window(), draw.entry());
             let va = if draw.once_in(8) {
-                draw.pointer() & (1 << 47) - 1 | 1 << 46
+                (draw.pointer() & ((1 << 47) - 1)) | 1 << 46
             } else {
                 va
             };
@@ -217,7 +217,7 @@ fn small(draw: &mut Draw) -> Call {
         ),
         7 => {
             // Vectors that nothing raises.
-            let entry = draw.below(3) << 8 | 0x90 | draw.next() << 16;
+            let entry = (draw.below(3) << 8) | 0x90 | (draw.next() << 16);
             let address = draw.value();
             let list = draw.put(&[entry, address, 0, 0]);
             let nowhere = draw.of(&[u64::MAX - 7, 0xffff_8000_0000_0000, 0x1000]);
@@ -239,7 +239,7 @@ fn bad_debug(draw: &mut Draw, number: u64) -> u64 {
     // An address that would stop this guest's own code is not drawn: its own half is left out.
     let value = draw.value();
     if number < 4 {
-        value & 0x0000_7fff_0000_0000 | 0xffff_8000_0000_0000
+        (value & 0x0000_7fff_0000_0000) | 0xffff_8000_0000_0000
     } else {
         value | 0x8000_0000_0000_0000
     }

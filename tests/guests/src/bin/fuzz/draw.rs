@@ -188,7 +188,7 @@ impl Draw {
             1 => HOLE_START + self.below(HOLE_END - HOLE_START),
             2 => HOLE_END - self.below(64),
             3 => 0x7fff_ffff_f000 + self.below(0x2000),
-            4 => self.next() | 1 << 47 & !(1 << 63),
+            4 => (self.next() | 1 << 47) & !(1 << 63),
             5 => u64::MAX - self.below(256),
             6 => user::CODE + 8 * self.below(16), // Mapped, and not to be written.
             7 => self.window(),

@@ -69,8 +69,8 @@ fn instruction(draw: &mut Draw) {
     let leaf = draw.of(&[
         leaf,
         leaf & 31,
-        0x8000_0000 | leaf & 31,
-        0x4000_0000 | leaf & 7,
+        0x8000_0000 | (leaf & 31),
+        0x4000_0000 | (leaf & 7),
     ]);
     let which = draw.below(6);
     let _ = trap::catch(|| match which {
