@@ -216,20 +216,19 @@ pub fn start(vcpu: &'static Vcpu) -> ! {
     if let Some(how) = crate::boot::params().crash_test {
         crash_test::crash(how);
     }
-    // SAFETY: from here nothing of this stack is used again but the frame: it is copied to the top by registers only
-    // through `rep movsq` after the stack pointer has moved below both copies.
+    // SAFETY: from here nothing of this stack is used again but `regs`, which is copied to the top while the stack
+    // pointer is below both places. The registers are named, so that none is overwritten before it is used.
     unsafe {
         asm!(
-            "lea rsp, [{from} - 4096]",
-            "mov rdi, {to}",
-            "mov rsi, {from}",
-            "mov ecx, 24",
+            "lea rsp, [rsi - 4096]",
             "rep movsq",
-            "mov rsp, {to}",
-            "jmp {exit}",
-            from = in(reg) &raw const regs,
-            to = in(reg) frame,
-            exit = in(reg) exposed::exit_address(this.id),
+            "lea rsp, [rdi - {size}]",
+            "jmp rax",
+            size = const size_of::<Regs>(),
+            in("rsi") &raw const regs,
+            in("rdi") frame,
+            in("rcx") size_of::<Regs>() / 8,
+            in("rax") exposed::exit_address(this.id),
             options(noreturn)
         );
     }
