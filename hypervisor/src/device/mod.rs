@@ -1,6 +1,7 @@
 //! The machine around the CPU: what firmware tells of it, interrupt controllers, timers, clock, power.
 
 pub mod acpi;
+pub mod efi;
 pub mod facts;
 pub mod ioapic;
 pub mod pic;
@@ -21,6 +22,7 @@ use volatile::VolatilePtr;
 /// Ends the boot where there is nothing to tell time by.
 pub fn init() {
     let platform = acpi::init(&boot::boot_info().rsdp);
+    efi::init();
     power::prepare(platform);
     pic::disable();
     apic::init_bsp(platform);

@@ -4,8 +4,9 @@ use crate::device;
 use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome};
 use guest_abi::platform::{
-    EnterAcpiSleep, Pcpuinfo, PlatformCommand, PlatformOp, Settime64, XEN_FW_KBD_SHIFT_FLAGS,
-    XEN_PCPU_FLAGS_INVALID, XEN_PCPU_FLAGS_ONLINE, XENPF_INTERFACE_VERSION,
+    EfiConfigTable, EnterAcpiSleep, Pcpuinfo, PlatformCommand, PlatformOp, Settime64,
+    XEN_FW_EFI_CONFIG_TABLE, XEN_FW_EFI_INFO, XEN_FW_EFI_RT_VERSION, XEN_FW_EFI_VERSION,
+    XEN_FW_KBD_SHIFT_FLAGS, XEN_PCPU_FLAGS_INVALID, XEN_PCPU_FLAGS_ONLINE, XENPF_INTERFACE_VERSION,
     XENPF_INTERFACE_VERSION_LINUX,
 };
 use guest_abi::{Errno, Wire};
@@ -51,7 +52,8 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
 }
 
-/// BIOS data: the keyboard's state; disks are not described. No EFI: a negative answer tells a kernel it is on a BIOS.
+/// The keyboard's state; disks are not described. On EFI machines where its configuration tables are; elsewhere the
+/// negative answer tells a kernel that it is on a BIOS.
 fn firmware_info(g: &mut Guest<'_>, at: u64, mut op: PlatformOp) -> Outcome {
     let kind = u32::read_from(&op.u).ok_or(Errno::Inval)?;
     match kind {
@@ -62,6 +64,26 @@ fn firmware_info(g: &mut Guest<'_>, at: u64, mut op: PlatformOp) -> Outcome {
             if let Some(place) = op.u.get_mut(8) {
                 *place = flags[0];
             }
+            g.memory().put(at, &op)?;
+            Ok(0)
+        }
+        XEN_FW_EFI_INFO => {
+            let efi = device::efi::facts().ok_or(Errno::NoSys)?;
+            let index = op.u.get(4..).and_then(u32::read_from).ok_or(Errno::Inval)?;
+            // The answer's union follows kind and index.
+            let answer = op.u.get_mut(8..).ok_or(Errno::Inval)?;
+            let written = match index {
+                XEN_FW_EFI_CONFIG_TABLE => EfiConfigTable {
+                    addr: efi.config_tables,
+                    nent: efi.count,
+                    ..EfiConfigTable::ZERO
+                }
+                .write_to(answer),
+                XEN_FW_EFI_VERSION => efi.firmware_revision.write_to(answer),
+                XEN_FW_EFI_RT_VERSION => efi.runtime_revision.write_to(answer),
+                _ => return Err(Errno::OpNotSupp.into()),
+            };
+            written.ok_or(Errno::Inval)?;
             g.memory().put(at, &op)?;
             Ok(0)
         }
