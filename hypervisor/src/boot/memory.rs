@@ -11,7 +11,7 @@ use crate::memory::boot_alloc::{BootAlloc, TooLittle};
 use crate::memory::{alloc, frame_table, heap, m2p, phys};
 use boot_info::{BootInfo, RegionKind};
 use core::arch::asm;
-use frames::{DomId, Mfn};
+use frames::{Class, DomId, Mfn};
 use spin::mutex::SpinMutex;
 
 /// Bytes of ring 0's heap.
@@ -316,10 +316,16 @@ fn keep(start: u64, end: u64) {
 
 static NEXT_DEVICE: SpinMutex<u64> = SpinMutex::new(DEVICES);
 
-/// Maps device registers (uncached) or firmware tables for ring 0. `None` if no memory is left for tables.
+/// Maps device registers (uncached) or firmware tables for ring 0. `None` if no memory is left for tables, or if the CPU
+/// has no such address.
 pub fn map_device(phys: u64, len: u64) -> Option<u64> {
     let offset = phys % PAGE;
     let bytes = offset.checked_add(len)?.checked_next_multiple_of(PAGE)?;
+    // Firmware tables may name addresses the CPU does not have.
+    let last = Mfn(phys.checked_add(len)?.checked_sub(1)? / PAGE);
+    if matches!(frame_table::class(last), Class::Absent) {
+        return None;
+    }
     let mut next = NEXT_DEVICE.lock();
     let va = *next;
     if bytes > CPU_AREAS - va {
