@@ -97,6 +97,13 @@ pub enum Serial {
 }
 
 impl Machine {
+    /// The CPU model. With a clock of instructions without x2APIC: QEMU 10 has it, and aborts with "Bad icount read" when
+    /// its timer is read through a model-specific register.
+    fn cpu_model(&self) -> String {
+        let without = if self.icount { ",-x2apic" } else { "" };
+        format!("{}{without}", self.cpu)
+    }
+
     /// A machine of the usual shape.
     pub fn new(boot: Boot) -> Self {
         Self {
@@ -126,7 +133,7 @@ impl Machine {
             "-accel",
             "tcg",
             "-cpu",
-            &self.cpu,
+            &self.cpu_model(),
             "-m",
             &self.memory,
         ]);
