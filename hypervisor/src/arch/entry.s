@@ -37,7 +37,7 @@
 
     # Transit page
     .set T_USER, 0x00           # u8: 1 while the guest runs in its user mode
-    .set T_SLOW, 0x01           # u8: user system calls must take the slow path
+                                # 0x01, u8: always 0 (the fast paths ask for it)
     .set T_MASK_EVENTS, 0x02    # u8: the system-call callback masks events
     .set T_BAD_STACK, 0x03      # u8: no frame may be written below the kernel's stack without looking
     .set T_KERNEL_CR3, 0x08

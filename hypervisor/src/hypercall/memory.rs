@@ -4,11 +4,10 @@ use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, is_self};
 use crate::layout::M2P_GUEST;
 use crate::memory::{alloc, frame_table, m2p};
-use crate::mmu::RING0;
+use crate::mmu::drop_general;
 use crate::{boot, device};
 use core::sync::atomic::Ordering;
-use frames::frame::Left;
-use frames::{Class, DomId, Frame, Machine, Mfn};
+use frames::{Class, DomId, Mfn};
 use guest_abi::memory::{
     E820_RESERVED, E820Entry, MEMOP_CMD_MASK, MemoryOp, XenMachphysMapping, XenMemoryDomain,
     XenMemoryExchange, XenMemoryMap, XenMemoryReservation,
@@ -98,12 +97,6 @@ fn give_up(dom: DomId, mfn: Mfn) -> bool {
     }
     drop_general(frame, mfn);
     given
-}
-
-fn drop_general(frame: &Frame, mfn: Mfn) {
-    if frame.put(RING0.flush_clock()) == Left::Nothing {
-        RING0.release(mfn);
-    }
 }
 
 fn decrease(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {

@@ -4,11 +4,10 @@ use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, descriptor, is_self};
 use crate::layout::{PAGE, guest_address_ok};
 use crate::memory::{frame_table, m2p, phys};
-use crate::mmu::{RING0, show_m2p, tables};
+use crate::mmu::{drop_general, drop_writable, hold_writable, show_m2p, tables};
 use core::sync::atomic::Ordering;
-use frames::frame::{Denied, Left, Taken};
 use frames::table::{Change, Refused};
-use frames::{Class, DomId, Entry, FrameType, Level, Machine, Mfn};
+use frames::{Class, DomId, Entry, FrameType, Level, Mfn};
 use guest_abi::mmu::{
     ForeignDomains, MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
     MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, MmuextCommand, MmuextOp,
@@ -331,27 +330,15 @@ fn whole_page(g: &Guest<'_>, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
     };
     source.get(Some(g.dom.id)).map_err(|_| Errno::Inval)?;
     let outcome = with_writable(g, to, || phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE));
-    if source.put(RING0.flush_clock()) == Left::Nothing {
-        RING0.release(from);
-    }
+    drop_general(source, from);
     outcome
 }
 
 /// Does something to a frame of the caller's while it holds the frame as writable memory.
 pub fn with_writable<T>(g: &Guest<'_>, mfn: Mfn, act: impl FnOnce() -> T) -> Result<T, Errno> {
-    let Class::Ram(frame) = frame_table::class(mfn) else {
-        return Err(Errno::Inval);
-    };
-    match frame.get_writable(Some(g.dom.id)) {
-        Ok(Taken::Fresh { stamp, same: false }) => RING0.flush_since(stamp),
-        Ok(_) => {}
-        Err(Denied::NotYours) => return Err(Errno::Perm),
-        Err(_) => return Err(Errno::Inval),
-    }
+    let frame = hold_writable(g.dom.id, mfn)?;
     let result = act();
-    if frame.put_type(RING0.flush_clock()) == Left::Nothing {
-        RING0.release(mfn);
-    }
+    drop_writable(frame, mfn);
     Ok(result)
 }
 

@@ -6,14 +6,13 @@ use crate::domain::{Guest, Vcpu, run};
 use crate::event;
 use crate::hypercall::{Args, Outcome, Stop, trap};
 use crate::layout::{PAGE, guest_range_ok};
-use crate::memory::{frame_table, phys};
-use crate::mmu::RING0;
+use crate::memory::phys;
+use crate::mmu::hold_writable;
 use crate::schedule;
 use ::sched::Runstate;
 use clock::PvClock;
 use core::sync::atomic::Ordering;
-use frames::frame::Taken;
-use frames::{Class, Machine, Mfn};
+use frames::Mfn;
 use guest_abi::Errno;
 use guest_abi::sched::ShutdownReason;
 use guest_abi::vcpu::{
@@ -123,15 +122,8 @@ fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
         return Err(Errno::Inval.into());
     }
     let mfn = Mfn(r.mfn);
-    let Class::Ram(frame) = frame_table::class(mfn) else {
-        return Err(Errno::Inval.into());
-    };
     // Held for as long as the domain lives: the page can never become a table.
-    match frame.get_writable(Some(g.dom.id)) {
-        Ok(Taken::Fresh { stamp, same: false }) => RING0.flush_since(stamp),
-        Ok(_) => {}
-        Err(_) => return Err(Errno::Inval.into()),
-    }
+    hold_writable(g.dom.id, mfn).map_err(|_| Errno::Inval)?;
     let new = mfn.0 * PAGE + offset;
     phys::copy_phys(new, old, INFO_BYTES);
     vcpu.set_info(new);

@@ -8,8 +8,10 @@ use crate::domain;
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::{alloc, frame_table, phys};
 use core::sync::atomic::{AtomicBool, Ordering};
+use frames::frame::{Denied, Left, Taken};
 use frames::table::Tables;
-use frames::{Class, DomId, Entry, L4_RESERVED, Machine, Mfn};
+use frames::{Class, DomId, Entry, Frame, L4_RESERVED, Machine, Mfn};
+use guest_abi::Errno;
 
 /// The machine as `frames` sees it.
 pub struct Ring0;
@@ -127,4 +129,33 @@ pub fn show_m2p(root: Mfn, show: bool) {
         0
     };
     phys::word(root, FIRST_SLOT).store(entry, Ordering::Release);
+}
+
+/// Takes a frame of a domain's as writable memory, and flushes what translated it under another use (F5). To be given
+/// back by [`drop_writable`].
+pub fn hold_writable(dom: DomId, mfn: Mfn) -> Result<&'static Frame, Errno> {
+    let Class::Ram(frame) = frame_table::class(mfn) else {
+        return Err(Errno::Inval);
+    };
+    match frame.get_writable(Some(dom)) {
+        Ok(Taken::Fresh { stamp, same: false }) => RING0.flush_since(stamp),
+        Ok(_) => {}
+        Err(Denied::NotYours) => return Err(Errno::Perm),
+        Err(_) => return Err(Errno::Inval),
+    }
+    Ok(frame)
+}
+
+/// Gives a reference of [`hold_writable`] back.
+pub fn drop_writable(frame: &Frame, mfn: Mfn) {
+    if frame.put_type(RING0.flush_clock()) == Left::Nothing {
+        RING0.release(mfn);
+    }
+}
+
+/// Gives a general reference back.
+pub fn drop_general(frame: &Frame, mfn: Mfn) {
+    if frame.put(RING0.flush_clock()) == Left::Nothing {
+        RING0.release(mfn);
+    }
 }
