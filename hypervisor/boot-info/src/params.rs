@@ -10,12 +10,13 @@
 //! | `console=` | `com1`, `com2` or `none` (a list such as `com1,vga` is read up to what we have) | `com1` |
 //! | `com1=`, `com2=` | baud`,`data bits parity stop bits`,`I/O port, as `115200,8n1,0x3f8`; later fields may be left out | `115200,8n1` at the PC's port |
 //! | `dom0_mem=` | size, `min:`size, `max:`size, separated by commas; a bare number counts KiB | what the machine has |
+//! | `dom0_overhead=` | size, at least 4K: ring 0's memory that the initial domain may cause to be used | 1M |
 //! | `noreboot` | (also `noreboot=yes`/`no`) after a crash, stay instead of rebooting | `no` |
 //! | `loglvl=` | `none`, `error`, `warning`, `info`, `debug`, `all` | `info` |
 //! | `isolate=`, `smap=` | `auto`, `yes`, `no` | `auto` |
 //! | `exit_port=` | I/O port of QEMU's isa-debug-exit device | none |
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
-//! | `crash_test=` | `panic`, `fault`, `stack`, `nested`: for tests, ring 0 crashes just before the first guest runs | none |
+//! | `crash_test=` | `panic`, `fault`, `stack`, `nested`: for tests, ring 0 crashes just before the first guest runs; `early`: on the boot stack | none |
 
 use crate::size::{parse_number, parse_size};
 use core::fmt;
@@ -133,6 +134,8 @@ pub enum CrashTest {
     Stack,
     /// A panic while a panic is reported.
     Nested,
+    /// The boot stack runs into its guard page, before ring 0 has its own tables.
+    Early,
 }
 
 /// The initial domain's memory in bytes; what is not given is left to the builder.
@@ -157,6 +160,8 @@ pub struct Params {
     pub com2: Serial,
     /// The initial domain's memory.
     pub dom0_mem: Dom0Memory,
+    /// Bytes of ring 0's own memory that the initial domain may cause to be used by what it asks for.
+    pub dom0_overhead: u64,
     /// After a crash, stay instead of rebooting.
     pub noreboot: bool,
     /// How much is logged.
@@ -180,6 +185,7 @@ impl Default for Params {
             com1: Serial::at(0x3f8),
             com2: Serial::at(0x2f8),
             dom0_mem: Dom0Memory::default(),
+            dom0_overhead: 1 << 20,
             noreboot: false,
             loglvl: LogLevel::Info,
             isolate: Choice::Auto,
@@ -240,6 +246,11 @@ impl Params {
                 dom0_memory(text),
                 "`dom0_mem=512M` or `dom0_mem=512M,max:1G`",
             )?,
+            "dom0_overhead" => set(
+                &mut self.dom0_overhead,
+                parse_size(text).filter(|bytes| *bytes >= 4096),
+                "`dom0_overhead=1M`, at least 4K",
+            )?,
             "noreboot" => set(
                 &mut self.noreboot,
                 value.map_or(Some(true), boolean),
@@ -261,7 +272,7 @@ impl Params {
             "crash_test" => set(
                 &mut self.crash_test,
                 crash_test(text).map(Some),
-                "`crash_test=panic|fault|stack|nested`",
+                "`crash_test=panic|fault|stack|nested|early`",
             )?,
             _ => return Err(Wrong::Unknown),
         }
@@ -346,6 +357,7 @@ fn crash_test(text: &str) -> Option<CrashTest> {
         "fault" => Some(CrashTest::Fault),
         "stack" => Some(CrashTest::Stack),
         "nested" => Some(CrashTest::Nested),
+        "early" => Some(CrashTest::Early),
         _ => None,
     }
 }

@@ -72,6 +72,25 @@ boot_entry32:
     add eax, 8
     loop 1b
 
+    # The 2 MiB with the guard page below the boot stack are mapped by 4 KiB pages, all but that one.
+    mov esi, offset boot_stack_guard_phys
+    mov ebx, esi
+    and ebx, 0xffe00000
+    lea eax, [ebx + 3]
+    mov ecx, offset boot_l1
+15: mov [ecx], eax
+    add eax, 4096
+    add ecx, 8
+    cmp ecx, offset boot_l1 + 4096
+    jb 15b
+    shr ebx, 21
+    mov dword ptr [boot_l2 + ebx * 8], offset boot_l1 + 3
+    mov eax, esi
+    shr eax, 12
+    and eax, 511
+    mov dword ptr [boot_l1 + eax * 8], 0
+    mov esi, [boot_magic]
+
     mov eax, offset boot_l2 + 3
     mov ebx, offset boot_l3
     mov ecx, 4
@@ -201,10 +220,65 @@ boot_entry64:
     # From here on only the higher-half addresses are used; the identity map goes with the boot tables.
     movabs rsp, offset boot_stack_high_end
     xor ebp, ebp
+    # Until CPU 0's own descriptor tables are in force, every exception is told of by `boot_trap`, on a stack of its
+    # own: the boot stack may be what failed.
+    mov ecx, 32
+    mov eax, offset boot_trap_stubs
+    mov ebx, offset boot_idt
+16: mov [rbx], ax                       # offset, selector 8, stack 1, interrupt gate
+    mov dword ptr [rbx + 2], 0x8e010008
+    mov edx, eax
+    shr edx, 16
+    mov [rbx + 6], dx
+    add eax, 8
+    add ebx, 16
+    loop 16b
+    lidt [boot_idtr]
+    movabs rax, offset boot_trap_stack_end
+    mov [boot_tss + 36], rax
+    mov eax, offset boot_tss
+    mov [boot_gdt + 24 + 2], ax
+    shr eax, 16
+    mov [boot_gdt + 24 + 4], al
+    mov [boot_gdt + 24 + 7], ah
+    mov eax, 24
+    ltr ax
     mov eax, esi
     mov esi, edi
     mov edi, eax
     movabs rax, offset start
+    call rax
+    ud2
+
+    # One stub a vector, 8 bytes apart: what it pushes tells `boot_trap_common` which one it was.
+    .balign 8
+boot_trap_stubs:
+    .rept 32
+    call boot_trap_common
+    .balign 8
+    .endr
+boot_trap_common:
+    # Make a `Regs` (arch/regs.rs) of the stack: hardware frame, error code (0 where the vector has none), vector.
+    push rax
+    mov rax, [rsp + 8]
+    sub rax, offset boot_trap_stubs
+    shr eax, 3
+    bt dword ptr [boot_error_codes], eax
+    jc 17f
+    push [rsp]                          # no error code: the stub's return address stays where one would be
+    mov [rsp + 8], rax
+    mov qword ptr [rsp + 16], 0
+    jmp 18f
+17: mov [rsp + 8], rax
+18: pop rax
+    .irp reg, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15
+    push \reg
+    .endr
+    push 0
+    push 0
+    mov rdi, rsp
+    xor ebp, ebp
+    movabs rax, offset boot_trap
     call rax
     ud2
 
@@ -214,9 +288,16 @@ boot_gdt:
     .quad 0
     .quad 0x00AF9B000000FFFF            # 64-bit code
     .quad 0x00CF93000000FFFF            # data
+    .quad 0x0000890000000067            # task state; its address is filled in
+    .quad 0
 boot_gdtr:
-    .word 23
+    .word 39
     .quad boot_gdt
+boot_idtr:
+    .word 32 * 16 - 1
+    .quad boot_idt
+boot_error_codes:                       # vectors whose exceptions push an error code
+    .long 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30
 boot_magic:
     .long 0
 no_long_mode_text:
@@ -228,11 +309,19 @@ no_nx_text:
 boot_l4: .skip 4096
 boot_l3: .skip 4096
 boot_l2: .skip 4 * 4096
+boot_l1: .skip 4096
+boot_idt: .skip 32 * 16
+boot_tss: .skip 104
+    .balign 16
 boot_stack: .skip 1024
 boot_stack_end:
 
     .section .bss.boot_stack, "aw", @nobits
     .balign 4096
-boot_stack_high:
+    .global boot_stack_guard
+boot_stack_guard:
+    .skip 4096
     .skip 0x40000
 boot_stack_high_end:
+    .skip 0x4000
+boot_trap_stack_end:

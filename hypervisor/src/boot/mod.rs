@@ -6,13 +6,14 @@
 
 pub mod memory;
 
+use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, fpu, smap, trap};
-use crate::debug::{console, log, symbols};
+use crate::debug::{console, crash, crash_test, log, symbols};
 use crate::device;
 use crate::domain;
 use crate::memory::{frame_table, heap, phys};
 use crate::{debug, error, info, warn};
-use boot_info::params::LogLevel;
+use boot_info::params::{CrashTest, LogLevel};
 use boot_info::{BootInfo, Params};
 use core::arch::global_asm;
 use spin::Once;
@@ -81,6 +82,9 @@ extern "C" fn start(magic: u32, info_phys: u32) -> ! {
             info.dropped
         );
     }
+    if params.crash_test == Some(CrashTest::Early) {
+        crash_test::crash(CrashTest::Early);
+    }
     check_cpu();
     // SAFETY: the boot tables are in force, nothing else has run.
     unsafe { smap::choose(params.smap) };
@@ -88,6 +92,16 @@ extern "C" fn start(magic: u32, info_phys: u32) -> ! {
         Ok(plan) => memory::enter(plan),
         Err(why) => give_up(format_args!("{why}")),
     }
+}
+
+/// Entered from `entry.s`, on a stack of its own, when an exception is taken before CPU 0's tables are in force.
+#[unsafe(no_mangle)]
+extern "C" fn boot_trap(regs: &Regs) -> ! {
+    if PARAMS.get().is_none() {
+        // Nothing chose a console yet; the first serial port is what everybody has.
+        console::init(PARAMS.call_once(Params::default));
+    }
+    crash::fatal_exception(regs, cpu::read_cr2())
 }
 
 /// What we cannot do without is either checked in `entry.s` (64-bit mode, NX) or here.

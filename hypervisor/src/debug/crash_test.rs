@@ -17,7 +17,7 @@ pub fn crash(how: CrashTest) -> ! {
     match how {
         CrashTest::Panic => panic_on_purpose(),
         CrashTest::Fault => touch_unmapped(),
-        CrashTest::Stack => {
+        CrashTest::Stack | CrashTest::Early => {
             overflow_stack(0);
         }
         CrashTest::Nested => panic_in_panic(),

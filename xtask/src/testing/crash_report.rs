@@ -70,6 +70,21 @@ const CASES: &[Crash] = &[
         ],
     },
     Crash {
+        name: "the boot stack runs over",
+        arguments: "crash_test=early",
+        wanted: &[
+            // The fault is told of on another stack; what cannot be pushed is a page fault or, pushed by the CPU, a
+            // double fault. Symbols come with a module that is not read yet.
+            r"ring 0 crashed: (page|double) fault \(vector 0x[8e]\)",
+            r"^at 0xffff[0-9a-f]{12}",
+            r"^called from:$",
+            r"^  0xffff[0-9a-f]{12}",
+            r"^  and more$",
+            r"^serving no domain$",
+            END,
+        ],
+    },
+    Crash {
         name: "a panic in a panic",
         arguments: "crash_test=nested",
         wanted: &[

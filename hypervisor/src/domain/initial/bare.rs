@@ -17,9 +17,6 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 use spin::Once;
 use spin::mutex::SpinMutex;
 
-/// Frames of ring 0's that the domain may cause to be used: its event channels at their most, and as much again.
-const MAX_OVERHEAD: u64 = 2 * events::MAX_BUCKETS as u64;
-
 /// Makes the domain and its first vCPU, without memory yet.
 pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, BuildError> {
     let isolated = match params.isolate {
@@ -42,7 +39,7 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
         pages: AtomicU64::new(0),
         max_pages: AtomicU64::new(params.dom0_mem.max.map_or(frames, |b| b / PAGE).max(frames)),
         overhead: AtomicU64::new(0),
-        max_overhead: MAX_OVERHEAD,
+        max_overhead: params.dom0_overhead / PAGE,
         shared_info,
         ring0_root,
         exposed_l3,
