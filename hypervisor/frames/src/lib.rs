@@ -6,6 +6,7 @@
 //! - [`frame`] - one 64-bit word a frame: owner, type, type count, general count; every change is one atomic.
 //! - [`entry`] - page-table entries: what a guest may ask for and what is stored.
 //! - [`table`] - validation, devalidation, pinning, updates of entries.
+//! - [`held`] - a reference as a value that gives itself back.
 //! - [`audit`] - recounts everything from the tables themselves.
 //!
 //! # Invariants
@@ -32,6 +33,7 @@ mod atomic;
 pub mod audit;
 pub mod entry;
 pub mod frame;
+pub mod held;
 mod machine;
 mod name;
 pub mod table;

@@ -12,11 +12,19 @@ pub use crate::machine::{Class, Machine, Refused};
 pub use crate::update::Change;
 
 /// The page-table operations of one domain on one machine.
-#[derive(Clone, Copy)]
 pub struct Tables<'m, M: Machine> {
     pub(crate) machine: &'m M,
     pub(crate) dom: DomId,
 }
+
+// By hand: a derived one would ask the same of the machine, which is only referred to.
+impl<M: Machine> Clone for Tables<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Machine> Copy for Tables<'_, M> {}
 
 impl<'m, M: Machine> Tables<'m, M> {
     /// Page tables of `dom`.

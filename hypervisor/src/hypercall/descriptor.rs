@@ -8,8 +8,10 @@ use crate::hypercall::mmu::with_writable;
 use crate::hypercall::{Args, Outcome};
 use crate::layout::{PAGE, guest_range_ok};
 use crate::memory::{frame_table, phys};
-use crate::mmu::tables;
+use crate::mmu::{Ring0, tables};
 use core::sync::atomic::Ordering;
+use frames::held::{Descriptors, Held};
+use frames::table::Tables;
 use frames::{Class, FrameType, Mfn};
 use guest_abi::Errno;
 use spin::Once;
@@ -71,19 +73,13 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
     let count = entries.div_ceil(512) as usize;
     let mut bytes = [0u8; GDT_FRAMES * 8];
     g.memory().read(list, &mut bytes[..count * 8])?;
-    let mut new = [None; GDT_FRAMES];
     let t = tables(g.dom.id);
-    for i in 0..count {
-        let mfn = Mfn(u64::from_le_bytes(
-            bytes[i * 8..i * 8 + 8].try_into().unwrap_or_default(),
-        ));
-        if t.get_descriptors(mfn).is_err() {
-            new.iter().flatten().for_each(|m| t.put_descriptors(*m));
-            return Err(Errno::Inval.into());
-        }
-        new[i] = Some(mfn);
+    let mut new = [const { None }; GDT_FRAMES];
+    for (place, word) in new.iter_mut().zip(bytes.chunks_exact(8)).take(count) {
+        let mfn = Mfn(u64::from_le_bytes(word.try_into().unwrap_or_default()));
+        *place = Some(t.hold(mfn, Descriptors).map_err(|_| Errno::Inval)?);
     }
-    let old = core::mem::replace(&mut g.local.gdt, new);
+    let old = core::mem::replace(&mut g.local.gdt, new.map(|held| held.map(Held::keep)));
     g.local.gdt_entries = entries as u32;
     for (i, frame) in g.local.gdt.iter().enumerate() {
         let va = g.vcpu.area + i as u64 * PAGE;
@@ -96,7 +92,7 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
         );
     }
     crate::arch::percpu::flush_here();
-    old.iter().flatten().for_each(|m| t.put_descriptors(*m));
+    give_back(t, &old);
     Ok(0)
 }
 
@@ -162,7 +158,14 @@ fn drop_ldt_pages(g: &mut Guest<'_>) {
         }
     }
     crate::arch::percpu::flush_here();
-    old.iter().flatten().for_each(|m| t.put_descriptors(*m));
+    give_back(t, &old);
+}
+
+/// Ends the use of descriptor pages that a vCPU kept, once no CPU reaches them.
+fn give_back(t: Tables<'static, Ring0>, old: &[Option<Mfn>]) {
+    for mfn in old.iter().flatten() {
+        drop(Held::kept(t, *mfn, Descriptors));
+    }
 }
 
 /// What a fault of the CPU's own descriptor fetch was.
@@ -191,14 +194,16 @@ pub fn ldt_fault(g: &mut Guest<'_>, address: u64) -> LdtFault {
     };
     let mfn = Mfn(at / PAGE);
     let t = tables(g.dom.id);
-    if g.local.ldt[index].is_some() || t.get_descriptors(mfn).is_err() {
+    if g.local.ldt[index].is_some() {
         return LdtFault::Guest(its);
     }
+    let Ok(page) = t.hold(mfn, Descriptors) else {
+        return LdtFault::Guest(its);
+    };
     let va = g.vcpu.area + exposed_area::LDT + index as u64 * PAGE;
     if exposed_area::map(g.dom.exposed_l3, va, Some(mfn), bits::RO).is_err() {
-        t.put_descriptors(mfn);
         return LdtFault::Guest(its);
     }
-    g.local.ldt[index] = Some(mfn);
+    g.local.ldt[index] = Some(page.keep());
     LdtFault::Served
 }

@@ -4,10 +4,11 @@ use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, is_self};
 use crate::layout::M2P_GUEST;
 use crate::memory::{alloc, frame_table, m2p};
-use crate::mmu::drop_general;
+use crate::mmu::{HeldFrame, hold};
 use crate::{boot, device};
+use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
-use frames::{Class, DomId, Mfn};
+use frames::{DomId, Mfn};
 use guest_abi::memory::{
     E820_RESERVED, E820Entry, MEMOP_CMD_MASK, MemoryOp, XenMachphysMapping, XenMemoryDomain,
     XenMemoryExchange, XenMemoryMap, XenMemoryReservation,
@@ -84,19 +85,8 @@ fn again(args: Args, done: u64) -> Stop {
 
 /// Gives one frame of the caller's back: no mapping of it may be left.
 fn give_up(dom: DomId, mfn: Mfn) -> bool {
-    let Class::Ram(frame) = frame_table::class(mfn) else {
-        return false;
-    };
     // A reference of our own keeps it alive while the owner's claim goes.
-    if frame.get(Some(dom)).is_err() {
-        return false;
-    }
-    let given = frame.disown();
-    if given {
-        drop_general(frame, mfn);
-    }
-    drop_general(frame, mfn);
-    given
+    hold(dom, mfn).is_ok_and(|frame| frame.disown())
 }
 
 fn decrease(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
@@ -260,19 +250,29 @@ fn swap_frames(
     // Check: every frame given is the caller's and nowhere mapped (only its claim and our reference are left). The
     // list is read once: it may lie where our own accesses change it (accessed bits of an entry), and what is given
     // up must be what was checked.
-    let mut held = [Mfn(0); MAX_EXCHANGE as usize];
-    let mut taken = 0usize;
+    let mut held = ArrayVec::<HeldFrame, { MAX_EXCHANGE as usize }>::new();
     let total = give.nr_extents << give.extent_order;
     let given = |n: u64| -> Result<Mfn, Errno> {
         let base = word(give.extent_start, n >> give.extent_order)?;
         Ok(Mfn(base.wrapping_add(n & ((1 << give.extent_order) - 1))))
     };
+    for n in 0..total {
+        held.try_push(given(n).and_then(|mfn| hold_unmapped(dom, mfn))?)
+            .map_err(|_| Errno::Inval)?;
+    }
+    let mut fresh = [Mfn(0); MAX_EXCHANGE as usize];
+    let mut count = 0usize;
     let mut problem = None;
-    for (n, place) in (0..total).zip(&mut held) {
-        match given(n).and_then(|mfn| hold_unmapped(dom, mfn).map(|()| mfn)) {
-            Ok(mfn) => {
-                *place = mfn;
-                taken += 1;
+    for i in 0..get.nr_extents {
+        let at = get.extent_start.wrapping_add(i * 8);
+        let extent = memory
+            .check_writable(at, 8)
+            .map_err(Errno::from)
+            .and_then(|()| alloc::take(dom, get.extent_order, bits).ok_or(Errno::NoMem));
+        match extent {
+            Ok(first) => {
+                fresh[count] = first;
+                count += 1;
             }
             Err(errno) => {
                 problem = Some(errno);
@@ -280,34 +280,7 @@ fn swap_frames(
             }
         }
     }
-    let held = held.get(..taken).unwrap_or_default();
-    let mut fresh = [Mfn(0); MAX_EXCHANGE as usize];
-    let mut count = 0usize;
-    if problem.is_none() {
-        for i in 0..get.nr_extents {
-            let at = get.extent_start.wrapping_add(i * 8);
-            let extent = memory
-                .check_writable(at, 8)
-                .map_err(Errno::from)
-                .and_then(|()| alloc::take(dom, get.extent_order, bits).ok_or(Errno::NoMem));
-            match extent {
-                Ok(first) => {
-                    fresh[count] = first;
-                    count += 1;
-                }
-                Err(errno) => {
-                    problem = Some(errno);
-                    break;
-                }
-            }
-        }
-    }
     if let Some(errno) = problem {
-        for mfn in held {
-            if let Class::Ram(frame) = frame_table::class(*mfn) {
-                drop_general(frame, *mfn);
-            }
-        }
         for first in &fresh[..count] {
             for n in 0..1u64 << get.extent_order {
                 give_up(dom, Mfn(first.0 + n));
@@ -326,13 +299,8 @@ fn swap_frames(
     }
     let added = (count as u64) << get.extent_order;
     g.dom.pages.fetch_add(added, Ordering::AcqRel);
-    for mfn in held {
-        if let Class::Ram(frame) = frame_table::class(*mfn) {
-            if frame.disown() {
-                drop_general(frame, *mfn);
-            }
-            drop_general(frame, *mfn);
-        }
+    for frame in held {
+        frame.disown();
     }
     for (i, first) in fresh[..count].iter().enumerate() {
         let _ = memory.put(get.extent_start.wrapping_add(i as u64 * 8), &first.0);
@@ -341,16 +309,7 @@ fn swap_frames(
 }
 
 /// Takes a reference on a frame that must have no use but its owner's claim.
-fn hold_unmapped(dom: DomId, mfn: Mfn) -> Result<(), Errno> {
-    let Class::Ram(frame) = frame_table::class(mfn) else {
-        return Err(Errno::Inval);
-    };
-    frame.get(Some(dom)).map_err(|_| Errno::Inval)?;
-    let snap = frame.snapshot();
-    if snap.type_count() == 0 && snap.general_count() == 2 && snap.is_allocated() {
-        Ok(())
-    } else {
-        drop_general(frame, mfn);
-        Err(Errno::Inval)
-    }
+fn hold_unmapped(dom: DomId, mfn: Mfn) -> Result<HeldFrame, Errno> {
+    let frame = hold(dom, mfn)?;
+    frame.is_sole_use().then_some(frame).ok_or(Errno::Inval)
 }

@@ -4,7 +4,7 @@ use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, descriptor, is_self};
 use crate::layout::{PAGE, guest_address_ok};
 use crate::memory::{frame_table, m2p, phys};
-use crate::mmu::{drop_general, drop_writable, hold_writable, show_m2p, tables};
+use crate::mmu::{hold, hold_root, hold_writable, kept_root, show_m2p, tables};
 use core::sync::atomic::Ordering;
 use frames::table::{Change, Refused};
 use frames::{Class, DomId, Entry, FrameType, Level, Mfn};
@@ -325,21 +325,14 @@ fn whole_page(g: &Guest<'_>, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
     let Some(from) = from else {
         return with_writable(g, to, || phys::zero_frame(to));
     };
-    let Class::Ram(source) = frame_table::class(from) else {
-        return Err(Errno::Inval);
-    };
-    source.get(Some(g.dom.id)).map_err(|_| Errno::Inval)?;
-    let outcome = with_writable(g, to, || phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE));
-    drop_general(source, from);
-    outcome
+    let _source = hold(g.dom.id, from)?;
+    with_writable(g, to, || phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE))
 }
 
 /// Does something to a frame of the caller's while it holds the frame as writable memory.
 pub fn with_writable<T>(g: &Guest<'_>, mfn: Mfn, act: impl FnOnce() -> T) -> Result<T, Errno> {
-    let frame = hold_writable(g.dom.id, mfn)?;
-    let result = act();
-    drop_writable(frame, mfn);
-    Ok(result)
+    let _frame = hold_writable(g.dom.id, mfn)?;
+    Ok(act())
 }
 
 fn new_kernel_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {
@@ -347,15 +340,14 @@ fn new_kernel_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {
     if mfn == old {
         return Ok(());
     }
-    let t = tables(g.dom.id);
-    t.get_table(mfn, Level::L4).map_err(|_| Errno::Inval)?;
+    let new = hold_root(g.dom.id, mfn)?;
     show_m2p(mfn, true);
-    g.local.kernel_root = mfn;
+    g.local.kernel_root = new.keep();
     g.vcpu.walks.forget();
     g.vcpu.transit.set_roots(mfn, g.local.user_root);
     // The old root may go with its last reference: it must not be in force then.
     g.load_root();
-    t.put_table(old, Level::L4);
+    drop(kept_root(g.dom.id, old));
     Ok(())
 }
 
@@ -365,16 +357,14 @@ fn new_user_root(g: &mut Guest<'_>, mfn: Mfn) -> Result<(), Errno> {
     if new == old {
         return Ok(());
     }
-    let t = tables(g.dom.id);
     if let Some(new) = new {
-        t.get_table(new, Level::L4).map_err(|_| Errno::Inval)?;
+        let root = hold_root(g.dom.id, new)?;
         // One table for both modes is the kernel's first of all.
         show_m2p(new, new == g.local.kernel_root);
+        root.keep();
     }
     g.local.user_root = new;
     g.vcpu.transit.set_roots(g.local.kernel_root, new);
-    if let Some(old) = old {
-        t.put_table(old, Level::L4);
-    }
+    drop(old.map(|old| kept_root(g.dom.id, old)));
     Ok(())
 }

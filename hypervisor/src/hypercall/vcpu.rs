@@ -123,9 +123,10 @@ fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
     }
     let mfn = Mfn(r.mfn);
     // Held for as long as the domain lives: the page can never become a table.
-    hold_writable(g.dom.id, mfn).map_err(|_| Errno::Inval)?;
+    let page = hold_writable(g.dom.id, mfn).map_err(|_| Errno::Inval)?;
     let new = mfn.0 * PAGE + offset;
     phys::copy_phys(new, old, INFO_BYTES);
+    page.keep();
     vcpu.set_info(new);
     // The tables below the alias's address were made with the vCPU.
     let _ = run::map_vcpu_info(vcpu);

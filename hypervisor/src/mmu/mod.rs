@@ -8,9 +8,9 @@ use crate::domain;
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::{alloc, frame_table, phys};
 use core::sync::atomic::{AtomicBool, Ordering};
-use frames::frame::{Denied, Left, Taken};
-use frames::table::Tables;
-use frames::{Class, DomId, Entry, Frame, L4_RESERVED, Machine, Mfn};
+use frames::held::{General, Held, Table, Writable};
+use frames::table::{Refused, Tables};
+use frames::{Class, DomId, Entry, L4_RESERVED, Level, Machine, Mfn};
 use guest_abi::Errno;
 
 /// The machine as `frames` sees it.
@@ -131,31 +131,43 @@ pub fn show_m2p(root: Mfn, show: bool) {
     phys::word(root, FIRST_SLOT).store(entry, Ordering::Release);
 }
 
-/// Takes a frame of a domain's as writable memory, and flushes what translated it under another use (F5). To be given
-/// back by [`drop_writable`].
-pub fn hold_writable(dom: DomId, mfn: Mfn) -> Result<&'static Frame, Errno> {
-    let Class::Ram(frame) = frame_table::class(mfn) else {
-        return Err(Errno::Inval);
-    };
-    match frame.get_writable(Some(dom)) {
-        Ok(Taken::Fresh { stamp, same: false }) => RING0.flush_since(stamp),
-        Ok(_) => {}
-        Err(Denied::NotYours) => return Err(Errno::Perm),
-        Err(_) => return Err(Errno::Inval),
-    }
-    Ok(frame)
+/// A frame of a domain's held as writable memory.
+pub type HeldWritable = Held<'static, Ring0, Writable>;
+/// A frame of a domain's held for whatever it is.
+pub type HeldFrame = Held<'static, Ring0, General>;
+/// A root of a domain's.
+pub type HeldRoot = Held<'static, Ring0, Table>;
+
+/// Takes a frame of a domain's as writable memory.
+///
+/// # Errors
+/// `-EPERM` for a frame that is another's, `-EINVAL` for what is no memory or in another use.
+pub fn hold_writable(dom: DomId, mfn: Mfn) -> Result<HeldWritable, Errno> {
+    tables(dom).hold(mfn, Writable).map_err(|why| match why {
+        Refused::NotYours => Errno::Perm,
+        Refused::Invalid | Refused::Busy => Errno::Inval,
+    })
 }
 
-/// Gives a reference of [`hold_writable`] back.
-pub fn drop_writable(frame: &Frame, mfn: Mfn) {
-    if frame.put_type(RING0.flush_clock()) == Left::Nothing {
-        RING0.release(mfn);
-    }
+/// Takes a frame of a domain's, whatever it is used for.
+///
+/// # Errors
+/// `-EINVAL` for what is no memory of the domain's.
+pub fn hold(dom: DomId, mfn: Mfn) -> Result<HeldFrame, Errno> {
+    tables(dom).hold(mfn, General).map_err(|_| Errno::Inval)
 }
 
-/// Gives a general reference back.
-pub fn drop_general(frame: &Frame, mfn: Mfn) {
-    if frame.put(RING0.flush_clock()) == Left::Nothing {
-        RING0.release(mfn);
-    }
+/// Takes a root of a domain's, validating it if need be.
+///
+/// # Errors
+/// `-EINVAL` for what cannot be a root.
+pub fn hold_root(dom: DomId, mfn: Mfn) -> Result<HeldRoot, Errno> {
+    tables(dom)
+        .hold(mfn, Table(Level::L4))
+        .map_err(|_| Errno::Inval)
+}
+
+/// Takes over a root that was kept: it is given back when the value goes.
+pub fn kept_root(dom: DomId, mfn: Mfn) -> HeldRoot {
+    Held::kept(tables(dom), mfn, Table(Level::L4))
 }

@@ -2,6 +2,7 @@
 
 mod counts;
 mod entries;
+mod held;
 mod interleavings;
 mod machine;
 mod naive;
