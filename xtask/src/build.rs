@@ -59,13 +59,20 @@ pub fn hypervisor(tree: &Tree, bare: &BareMetal) -> Result<()> {
 /// # Errors
 /// When the directory exists and cannot be read.
 pub fn guest_names(tree: &Tree) -> Result<Vec<String>> {
-    let dir = tree.root().join("tests/guests/src/bin");
+    binaries_in(&tree.root().join("tests/guests/src/bin"))
+}
+
+/// The binaries that cargo finds in a `src/bin`: one a file, or one a folder with a `main.rs`; in order.
+///
+/// # Errors
+/// When the directory exists and cannot be read.
+pub fn binaries_in(dir: &Path) -> Result<Vec<String>> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
     for entry in
-        std::fs::read_dir(&dir).with_context(|| format!("{} cannot be read", dir.display()))?
+        std::fs::read_dir(dir).with_context(|| format!("{} cannot be read", dir.display()))?
     {
         let path = entry?.path();
         let is_file = path.extension().is_some_and(|e| e == "rs");

@@ -5,6 +5,7 @@ mod image;
 mod initrd;
 mod iso;
 mod kernel;
+mod programs;
 mod provision;
 mod qemu;
 mod run;
@@ -53,6 +54,8 @@ enum Verb {
     Build,
     /// Build the test guests: leaves target/xenoserver/guests/NAME
     Guests,
+    /// Build the programs for the initial file system: leaves target/xenoserver/programs/NAME
+    Programs,
     /// Make a CD image that boots under BIOS and UEFI: leaves target/xenoserver/xenoserver.iso
     Iso(run::Payload),
     /// Boot to a shell on the serial console: `poweroff` leaves, as does Ctrl-A x
@@ -87,6 +90,13 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
                 built.len(),
                 tree.shown(&tree.guests())
             ));
+        }
+        Verb::Programs => {
+            provision::ensure(&[Need::BareMetal])?;
+            let bare = toolchain::BareMetal::find(&tree)?;
+            for (_, file) in programs::build(&tree, &bare)? {
+                shell::say(tree.shown(&file).to_string());
+            }
         }
         Verb::Iso(payload) => run::iso_command(&tree, &payload)?,
         Verb::Run(options) => {

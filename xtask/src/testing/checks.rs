@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::build;
+use crate::programs;
 use crate::testing::Context;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::toolchain::BareMetal;
@@ -70,6 +71,7 @@ fn bare_lints(context: &Context) -> Outcome {
             build::RING0_FLAGS,
         ),
         ("guests", tree.target().join("guests"), build::GUEST_FLAGS),
+        ("programs", programs::target_dir(tree), programs::FLAGS),
     ];
     for (package, target_dir, flags) in runs {
         let mut command = bare.cargo(tree, "clippy", &target_dir, flags);
