@@ -96,9 +96,8 @@ operations! {
         HypfsOp "hypfs_op" = 42,
         /// Machine checks, the first of the architecture's own numbers. Argument: its structure.
         Mca "arch_0" = 48,
-        /// Our own operations, which the public interface does not know. The number is set aside, above
-        /// everything the interface uses and below the end of the hypercall page; the operations come with
-        /// the facilities that need them.
+        /// Our own operations, which the public interface does not know. The number is above everything the
+        /// interface uses and below the end of the hypercall page. Arguments: operation, its structure.
         XenoOp "xeno_op" = 64,
     }
 }

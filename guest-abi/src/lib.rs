@@ -41,6 +41,7 @@ pub mod version;
 pub mod vga;
 pub mod vm_assist;
 pub mod wire;
+pub mod xeno;
 pub mod xenstore;
 
 pub use domid::DomId;

@@ -192,6 +192,36 @@ fn readable(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name))
 }
 
+/// The shared libraries that a program or library names as needed.
+///
+/// # Errors
+/// When it is no ELF64 file, or its dynamic section is damaged.
+pub fn needed_libraries(program: &[u8]) -> Result<Vec<String>> {
+    let header = Header::parse(program).context("it is not an ELF64 file")?;
+    let sections = header
+        .sections(LE, program)
+        .context("its section table is damaged")?;
+    let Some((entries, link)) = sections
+        .dynamic(LE, program)
+        .context("its dynamic section is damaged")?
+    else {
+        return Ok(Vec::new());
+    };
+    let strings = sections
+        .strings(LE, program, link)
+        .context("its dynamic strings are damaged")?;
+    let mut needed = Vec::new();
+    for entry in entries {
+        if entry.d_tag.get(LE) == u64::from(elf::DT_NEEDED) {
+            let name = strings
+                .get(u32::try_from(entry.d_val.get(LE))?)
+                .map_err(|()| anyhow::anyhow!("a needed library has no name"))?;
+            needed.push(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    Ok(needed)
+}
+
 /// Whether this is an x86-64 program that starts without a dynamic linker.
 pub fn needs_no_libraries(program: &[u8]) -> bool {
     let Ok((header, segments)) = parse(program) else {

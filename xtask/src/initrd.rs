@@ -3,6 +3,7 @@
 //! The archive is made here byte by byte (format "newc"), so that it is the same on every machine and needs
 //! neither root nor a `cpio` program.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -30,6 +31,10 @@ cat > /etc/inittab <<END
 ${console:-console}::respawn:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
 END
+# What was added on demand says here how it starts.
+for script in /etc/start.d/*; do
+    [ -x "$script" ] && "$script"
+done
 exec /sbin/init
 "#;
 
@@ -54,6 +59,48 @@ pub fn build(tree: &Tree) -> Result<PathBuf> {
         .context("there is no static busybox: install busybox-static")?;
     shell::write_if_changed(&file, &archive(&busybox)?)?;
     Ok(file)
+}
+
+/// A file that is added to the file system on demand.
+pub struct Part {
+    /// Where it goes, without a leading slash.
+    pub path: String,
+    /// Its permissions.
+    pub permissions: u32,
+    /// What is in it.
+    pub contents: Vec<u8>,
+}
+
+/// Builds the file system with more files in it, as `initrd-NAME.img`.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with(tree: &Tree, name: &str, parts: &[Part]) -> Result<PathBuf> {
+    let plain = build(tree)?;
+    let mut bytes = std::fs::read(&plain)?;
+    bytes.extend(overlay(parts));
+    let file = tree.out().join(format!("initrd-{name}.img"));
+    shell::write_if_changed(&file, &bytes)?;
+    Ok(file)
+}
+
+/// An archive of its own: kernels unpack archives that follow each other one over the other.
+fn overlay(parts: &[Part]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    let mut dirs = BTreeSet::new();
+    for part in parts {
+        for dir in Path::new(&part.path).ancestors().skip(1) {
+            dirs.insert(dir.to_string_lossy().into_owned());
+        }
+    }
+    // In order, so that each directory comes after the one it is in.
+    for dir in dirs.iter().filter(|dir| !dir.is_empty()) {
+        archive.directory(dir);
+    }
+    for part in parts {
+        archive.file(&part.path, part.permissions, &part.contents);
+    }
+    archive.finish()
 }
 
 fn archive(busybox: &Path) -> Result<Vec<u8>> {
@@ -155,6 +202,21 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_added_brings_its_directories() {
+        let part = Part {
+            path: "usr/lib/x/y".to_owned(),
+            permissions: 0o755,
+            contents: b"12345".to_vec(),
+        };
+        let text = String::from_utf8_lossy(&overlay(&[part])).into_owned();
+        let places: Vec<usize> = ["\0usr\0", "\0usr/lib\0", "\0usr/lib/x\0", "\0usr/lib/x/y\0"]
+            .iter()
+            .map(|name| text.replace("070701", "\0").find(&name[1..]).unwrap())
+            .collect();
+        assert!(places.is_sorted());
+    }
 
     #[test]
     fn an_archive_is_aligned_and_ends_with_its_trailer() {

@@ -1,10 +1,12 @@
 //! `cargo xtask`: everything this project does to itself, one verb per task.
 
 mod build;
+mod extras;
 mod image;
 mod initrd;
 mod iso;
 mod kernel;
+mod packages;
 mod programs;
 mod provision;
 mod qemu;

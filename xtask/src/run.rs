@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::extras::{self, Extra};
 use crate::provision::{self, Need};
 use crate::qemu::{
     Boot, CPU, EXIT_PORT, Machine, Module, Modules, SYMBOLS_NAME, Serial, merge_words,
@@ -61,6 +62,10 @@ pub struct Payload {
         allow_hyphen_values = true
     )]
     hv_args: String,
+    /// Put more into the initial file system: each time `--with` is given, one of these; any of them brings our own
+    /// programs (`audit`) too
+    #[arg(long, value_name = "WHAT", conflicts_with = "initrd")]
+    with: Vec<Extra>,
     /// Hand the stock kernel over already unpacked: saves the unpacking under emulation
     #[arg(long)]
     unpacked: bool,
@@ -199,7 +204,11 @@ fn prepare(tree: &Tree, payload: &Payload, memory: &str, needs: &[Need]) -> Resu
     };
     let initrd = match &payload.initrd {
         Some(file) => absolute(file)?,
-        None => initrd::build(tree)?,
+        None if payload.with.is_empty() => initrd::build(tree)?,
+        None => {
+            let stock = payload.kernel.is_none().then_some(kernel.as_path());
+            extras::initrd(tree, &payload.with, stock)?
+        }
     };
     Ok(iso::Contents {
         hypervisor_arguments: merge_words(

@@ -38,6 +38,9 @@ pub const OURS: &[&str] = &[
     "segment::ROOT_TABLE_LAST_XEN_SLOT",
     "version::BUILD_ID_HEADER_BYTES",
     "vga::XEN_VGATYPE_NONE",
+    "xeno::XENO_INTERFACE_VERSION",
+    "xeno::AUDIT_TYPES",
+    "xeno::AUDIT_TYPE_NAMES",
 ];
 
 macro_rules! table {

@@ -35,6 +35,7 @@ pub const OURS: &[&str] = &[
     "frame::BounceFrame",
     "frame::BounceFrameWithError",
     "frame::FailsafeFrame",
+    "xeno::Audit",
 ];
 
 /// Structures of which we read only the start, so that their size is not that of their counterpart.

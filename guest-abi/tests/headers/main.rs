@@ -230,7 +230,9 @@ fn nothing_of_the_crate_is_missing_from_the_tables() {
         }
     }
     for name in defined("    pub enum ", ':') {
-        if !operations.contains(&name.as_str()) {
+        // Our own operations, which the headers do not know.
+        let is_ours = name == "xeno::XenoCommand";
+        if !operations.contains(&name.as_str()) && !is_ours {
             missing.push(name);
         }
     }

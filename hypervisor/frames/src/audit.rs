@@ -13,8 +13,9 @@
 //! - R1: every reference is counted once, whatever the pieces: a piece ends between two frames.
 
 use crate::entry::{ENTRIES_PER_TABLE, Entry, L4_RESERVED};
-use crate::frame::{Frame, FrameType, Level, Mfn, Snapshot};
+use crate::frame::{DomId, Frame, FrameType, Level, Mfn, Snapshot};
 use crate::machine::{Class, Machine};
+use crate::totals::Totals;
 
 /// References to one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -89,6 +90,7 @@ pub struct Audit<'a, M> {
     machine: &'a M,
     start: Mfn,
     counts: &'a mut [Counts],
+    totals: Totals,
     phase: Phase,
     /// Frames of this phase that are done.
     at: usize,
@@ -104,9 +106,21 @@ impl<'a, M: Machine> Audit<'a, M> {
             machine,
             start,
             counts,
+            totals: Totals::default(),
             phase: Phase::Clear,
             at: 0,
         }
+    }
+
+    /// Has the frames of this domain counted by type. Said before the first step.
+    pub fn about(mut self, domain: DomId) -> Self {
+        self.totals.subject = Some(domain);
+        self
+    }
+
+    /// What there is: complete when the audit is done.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// Goes on for about `budget` frames and entries; at most one table's entries more, and at least one frame.
@@ -163,6 +177,7 @@ impl<'a, M: Machine> Audit<'a, M> {
         if self.phase == Phase::Count {
             return self.count_held_by(mfn, snap, report);
         }
+        self.totals.add(snap);
         let found = Counts {
             general: snap.general_count() as u32,
             types: snap.type_count() as u32,

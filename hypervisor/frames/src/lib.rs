@@ -7,7 +7,7 @@
 //! - [`entry`] - page-table entries: what a guest may ask for and what is stored.
 //! - [`table`] - validation, devalidation, pinning, updates of entries.
 //! - [`held`] - a reference as a value that gives itself back.
-//! - [`audit`] - recounts everything from the tables themselves.
+//! - [`audit`] - recounts everything from the tables themselves; [`totals`] is the sum of what it saw.
 //!
 //! # Invariants
 //! - F1: a frame changes type only while its type count is zero. Held by `word::with_type` (W1).
@@ -39,6 +39,7 @@ mod name;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod totals;
 mod update;
 mod word;
 

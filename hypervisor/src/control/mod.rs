@@ -12,9 +12,9 @@ use guest_abi::sched::ShutdownReason;
 
 /// What is to be said when the control domain ends: who used what, and with everything logged, whether all counts are
 /// right.
-pub fn last_words(dom: &Domain) {
-    account::report(dom.vcpus());
-    if boot::params().loglvl == LogLevel::Debug && audit::run(dom).is_none() {
+pub fn last_words(g: &Guest<'_>) {
+    account::report(g.dom.vcpus());
+    if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(g).is_none() {
         info!("audit: not enough memory for its counters");
     }
 }
@@ -23,7 +23,7 @@ pub fn last_words(dom: &Domain) {
 pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
     info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
     if g.dom.privileged {
-        last_words(g.dom);
+        last_words(g);
     }
     match reason {
         ShutdownReason::Crash => crash::domain(g, "it asked for it (shutdown code crash)"),

@@ -242,6 +242,11 @@ pub fn get(id: DomId) -> Option<&'static Domain> {
     DOMAINS.get(usize::from(id.0))?.get().copied()
 }
 
+/// All domains there are.
+pub fn all() -> impl Iterator<Item = &'static Domain> {
+    DOMAINS.iter().filter_map(|slot| slot.get().copied())
+}
+
 /// The control domain, once it is built.
 pub fn control() -> Option<&'static Domain> {
     get(DomId(0))

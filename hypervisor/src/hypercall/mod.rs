@@ -18,6 +18,7 @@ pub mod sched;
 pub mod trap;
 pub mod vcpu;
 pub mod version;
+pub mod xeno;
 
 use crate::domain::Guest;
 use guest_abi::{Errno, Hypercall};
@@ -86,6 +87,7 @@ fn handler(call: Hypercall) -> Option<Handler> {
         Hypercall::CallbackOp => trap::callback_op,
         Hypercall::EventChannelOp => event::event_channel_op,
         Hypercall::PhysdevOp => physdev::physdev_op,
+        Hypercall::XenoOp => xeno::xeno_op,
         _ => return None,
     })
 }

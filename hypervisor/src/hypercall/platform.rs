@@ -40,8 +40,7 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         Some(PlatformCommand::EnterAcpiSleep) => {
             let s = EnterAcpiSleep::read_from(&op.u).ok_or(Errno::Inval)?;
-            let dom = g.dom;
-            let before = || crate::control::last_words(dom);
+            let before = || crate::control::last_words(g);
             device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state, before)
                 .map_err(|_| Errno::Inval)?;
             Ok(0)

@@ -1,27 +1,43 @@
 //! The run-time audit: recounts every owner, type and reference from the page tables themselves and compares.
 //!
-//! Run where nothing else changes tables: when the control domain ends, if the log level asks for everything. It takes
-//! a stretch of memory for its counters and gives it back.
+//! Run where nothing else changes tables: in a hypercall of the control domain's, and when that domain ends, if the log
+//! level asks for everything. It takes a stretch of memory for its counters and gives it back.
+//!
+//! # Invariants
+//! - U1: while it runs, no vCPU of any domain does: it is one section of ring 0, and vCPUs run on this CPU only. Work
+//!   grows with memory (three looks at each frame, one at each entry of each table): it is the one operation here that
+//!   takes as long as it takes, and only the control domain may ask for it.
+//! - U2: every reference that is no entry, claim or pin is named by [`holders`]; who keeps a new kind names it there.
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Guest, Local, Vcpu};
 use crate::layout::PAGE;
 use crate::memory::{alloc, frame_table, phys};
 use crate::mmu::RING0;
 use crate::{error, info};
 use core::sync::atomic::Ordering;
 use frames::audit::{Audit, Counts, Finding, Hold, Progress};
+use frames::totals::Totals;
 use frames::{DomId, FrameType, Mfn};
 
 /// Frames and entries looked at before the loop turns.
 const STEP: usize = 4096;
 /// Mismatches printed.
-const SHOWN: u32 = 16;
+const SHOWN: u64 = 16;
 
-/// Recounts all frames while `dom` is the only domain and does not run. True if every count is right.
+/// What an audit found.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// What there is, as if the audit had taken no memory.
+    pub totals: Totals,
+    /// Counts that are not what was counted. Each was told on the console, up to a bound.
+    pub mismatches: u64,
+}
+
+/// Recounts all frames for the guest in hand (U1); those of `about` are told apart by type.
 ///
 /// # Errors
 /// `None` if there is no memory for the counters.
-pub fn run(dom: &Domain) -> Option<bool> {
+pub fn run(g: &Guest<'_>, about: &Domain) -> Option<Report> {
     let frames = frame_table::end();
     let bytes = frames * size_of::<Counts>() as u64;
     let order = bytes.div_ceil(PAGE).next_power_of_two().ilog2();
@@ -30,42 +46,82 @@ pub fn run(dom: &Domain) -> Option<bool> {
     // SAFETY: fresh frames of ring 0's own, which nobody else refers to; `Counts` is two plain integers, for which any
     // bytes are a value; aligned to a page.
     let counts = unsafe { core::slice::from_raw_parts_mut(place, frames as usize) };
-    let mut wrong = 0u32;
-    let mut audit = Audit::new(&RING0, Mfn(0), counts);
+    let mut mismatches = 0u64;
+    let mut audit = Audit::new(&RING0, Mfn(0), counts).about(about.id);
     let mut report = |finding: Finding| {
-        wrong = wrong.saturating_add(1);
-        if wrong <= SHOWN {
+        mismatches = mismatches.saturating_add(1);
+        if mismatches <= SHOWN {
             error!("audit: {finding:x?}");
         }
     };
-    while audit.step(STEP, |hold| holders(dom, hold), &mut report) == Progress::More {}
+    while audit.step(STEP, |hold| holders(g, hold), &mut report) == Progress::More {}
+    let mut totals = *audit.totals();
+    mismatches += sums(&totals, about);
     for mfn in first.0..first.0 + (1 << order) {
         alloc::give_ring0(Mfn(mfn));
     }
-    if wrong == 0 {
-        info!("audit: all counts of {frames} frames are right");
-    } else {
-        error!("audit: {wrong} counts are WRONG");
-    }
-    Some(wrong == 0)
+    totals.ring0 -= 1 << order;
+    totals.free += 1 << order;
+    totals.general -= 1 << order;
+    Some(Report { totals, mismatches })
 }
 
-/// What holds references besides claims, pins and entries of tables.
-fn holders(dom: &Domain, hold: &mut dyn FnMut(Mfn, Hold)) {
-    hold(dom.shared_info, Hold::Type(FrameType::Writable));
-    for vcpu in dom.vcpus() {
-        // SAFETY: D1: the audit runs on the CPU of the domain's only vCPU, in ring 0.
-        let local = unsafe { vcpu.local() };
-        hold(local.kernel_root, Hold::Type(FrameType::L4));
-        if let Some(root) = local.user_root {
-            hold(root, Hold::Type(FrameType::L4));
+/// Compares what others keep count of with what was found; the number of sums that differ.
+fn sums(totals: &Totals, about: &Domain) -> u64 {
+    let mut wrong = 0;
+    // The shared page is the domain's, and not of its allotment.
+    let pages = about.pages.load(Ordering::Acquire) + 1;
+    let pairs = [
+        ("free frames", alloc::free_frames(), totals.free),
+        ("the domain's frames", pages, totals.subject_frames),
+    ];
+    for (what, recorded, found) in pairs {
+        if recorded != found {
+            error!("audit: {what}: {recorded} recorded, {found} found");
+            wrong += 1;
         }
-        for page in local.gdt.iter().chain(&local.ldt).flatten() {
-            hold(*page, Hold::Type(FrameType::Descriptors));
+    }
+    wrong
+}
+
+/// As [`run`], with one line about the result on the console. True if every count is right.
+pub fn run_and_say(g: &Guest<'_>) -> Option<bool> {
+    let report = run(g, g.dom)?;
+    match report.mismatches {
+        0 => info!(
+            "audit: all counts of {} frames are right",
+            report.totals.frames
+        ),
+        wrong => error!("audit: {wrong} counts are WRONG"),
+    }
+    Some(report.mismatches == 0)
+}
+
+/// What holds references besides claims, pins and entries of tables (U2).
+fn holders(g: &Guest<'_>, hold: &mut dyn FnMut(Mfn, Hold)) {
+    for dom in crate::domain::all() {
+        hold(dom.shared_info, Hold::Type(FrameType::Writable));
+        for vcpu in dom.vcpus() {
+            if core::ptr::eq(vcpu, g.vcpu) {
+                held_by_vcpu(vcpu, g.local, hold);
+            } else {
+                // SAFETY: D1: it does not run (U1), and the guest in hand is another.
+                held_by_vcpu(vcpu, unsafe { vcpu.local() }, hold);
+            }
         }
-        let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
-        if info != dom.shared_info {
-            hold(info, Hold::Type(FrameType::Writable));
-        }
+    }
+}
+
+fn held_by_vcpu(vcpu: &Vcpu, local: &Local, hold: &mut dyn FnMut(Mfn, Hold)) {
+    hold(local.kernel_root, Hold::Type(FrameType::L4));
+    if let Some(root) = local.user_root {
+        hold(root, Hold::Type(FrameType::L4));
+    }
+    for page in local.gdt.iter().chain(&local.ldt).flatten() {
+        hold(*page, Hold::Type(FrameType::Descriptors));
+    }
+    let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
+    if info != vcpu.domain.shared_info {
+        hold(info, Hold::Type(FrameType::Writable));
     }
 }

@@ -15,6 +15,7 @@
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
 pub mod print;
+pub mod privcmd;
 pub mod start;
 pub mod sys;
 

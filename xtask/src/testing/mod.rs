@@ -1,7 +1,7 @@
 //! `cargo xtask test`: what is tried, in tiers.
 //!
 //! Four kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), the stock kernel or what
-//! should have been one (`stories`, `bad_input`), and ring 0's own end (`crash_report`). Each is a table or is read
+//! should have been one (`stories`, `stress`, `bad_input`), and ring 0's own end (`crash_report`). Each is a table or is read
 //! from the tree, so that a new case is one row and cannot be forgotten.
 
 mod bad_input;
@@ -12,6 +12,7 @@ mod guests;
 mod runner;
 mod serial;
 mod stories;
+mod stress;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -200,6 +201,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(bad_input::cases());
     cases.extend(crash_report::cases());
     cases.extend(stories::cases());
+    cases.extend(stress::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
     Ok(cases)
 }

@@ -192,7 +192,7 @@ const COMMANDS: &[Try] = &[
 ];
 
 /// From power-on to a prompt; the packed form spends most of it unpacking under emulation.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
+pub const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// One case for each story.
 pub fn cases() -> Vec<Case> {
@@ -332,7 +332,11 @@ impl Story {
     }
 }
 
-fn power_off(session: &mut Session) -> Result<()> {
+/// Types `poweroff`, and sees the emulator end well and the hypervisor say that all is right.
+///
+/// # Errors
+/// With what went otherwise.
+pub fn power_off(session: &mut Session) -> Result<()> {
     session.send("poweroff\n")?;
     let status = session
         .wait(Duration::from_secs(60))

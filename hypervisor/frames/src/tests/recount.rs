@@ -3,6 +3,7 @@
 use super::machine::{DEVICE, Toy};
 use super::{A, pinned_tree, ro, rw};
 use crate::audit::{Audit, Counts, Finding, Hold, Progress};
+use crate::totals::Totals;
 use crate::{FrameType, Level, Mfn};
 use std::vec;
 use std::vec::Vec;
@@ -152,4 +153,50 @@ fn a_range_that_begins_later_ignores_the_rest() {
         (progress, findings),
         (Progress::Done, vec![miscounted(9, (0, 1), (0, 2))])
     );
+}
+
+fn totals_of(toy: &Toy, subject: Option<crate::DomId>) -> Totals {
+    let mut counts = vec![Counts::default(); toy.nr_frames() as usize];
+    let mut audit = Audit::new(toy, Mfn(0), &mut counts);
+    if let Some(subject) = subject {
+        audit = audit.about(subject);
+    }
+    while audit.step(5, |_| {}, |_| {}) == Progress::More {}
+    *audit.totals()
+}
+
+#[test]
+fn totals_tell_owners_and_uses() {
+    let toy = pinned_tree();
+    let totals = totals_of(&toy, Some(A));
+    assert_eq!(
+        (
+            totals.frames,
+            totals.subject_frames,
+            totals.others,
+            totals.free
+        ),
+        (24, 16, 4, 4)
+    );
+    // Tables 0 to 3 of one level each, frame 4 writable, eleven frames in no use.
+    assert_eq!(totals.by_type, [11, 1, 1, 1, 1, 1, 0, 0]);
+    // One claim a frame; frame 5 is mapped read-only. Three entries name tables, one is writable, and the pin.
+    assert_eq!((totals.general, totals.types), (20 + 1, 3 + 1 + 1));
+}
+
+#[test]
+fn without_a_subject_every_domain_is_another() {
+    let totals = totals_of(&pinned_tree(), None);
+    assert_eq!((totals.others, totals.subject_frames), (20, 0));
+    assert_eq!(totals.by_type, [0; 8]);
+}
+
+#[test]
+fn what_was_taken_and_given_back_leaves_the_totals_as_they_were() {
+    let toy = pinned_tree();
+    let before = totals_of(&toy, Some(A));
+    toy.tables(A).get_descriptors(Mfn(8)).unwrap();
+    assert_ne!(totals_of(&toy, Some(A)), before);
+    toy.tables(A).put_descriptors(Mfn(8));
+    assert_eq!(totals_of(&toy, Some(A)), before);
 }

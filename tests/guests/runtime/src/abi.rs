@@ -18,6 +18,7 @@ pub use guest_abi::segment::{
 pub use guest_abi::shared_info::{SharedInfo, VcpuInfo, VcpuTimeInfo};
 pub use guest_abi::start_info::{SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo};
 pub use guest_abi::vcpu::VcpuRunstateInfo;
+pub use guest_abi::xeno;
 
 /// The domain itself, where a domain id is asked for.
 pub const DOMID_SELF: u64 = guest_abi::domid::DOMID_SELF as u64;
@@ -82,6 +83,7 @@ numbers! {
         CALLBACK_OP CallbackOp,
         EVENT_CHANNEL_OP EventChannelOp,
         PHYSDEV_OP PhysdevOp,
+        XENO_OP XenoOp,
     }
 }
 
@@ -89,6 +91,7 @@ numbers! {
     /// Error numbers, positive; a hypercall returns them negated.
     errno: i64 = guest_abi::Errno {
         EPERM Perm,
+        ESRCH Srch,
         EFAULT Fault,
         EEXIST Exist,
         EINVAL Inval,

@@ -1,0 +1,78 @@
+//! Our own operations, which Xen does not have: [`Hypercall::XenoOp`](crate::Hypercall::XenoOp).
+//!
+//! The first argument is a number of [`XenoCommand`], the second the address of its structure. Each structure begins
+//! with the version of the interface that the caller was built for, so that it can grow.
+
+use crate::wire::{operations, wire_struct};
+
+/// The version of the interface that a caller states.
+pub const XENO_INTERFACE_VERSION: u32 = 1;
+
+operations! {
+    /// Commands of [`Hypercall::XenoOp`](crate::Hypercall::XenoOp).
+    pub enum XenoCommand: u32 {
+        /// Recount every frame's owner, type and references. Argument: [`Audit`].
+        Audit "audit" = 0,
+    }
+}
+
+/// Kinds of use in [`Audit::frames_by_type`].
+pub const AUDIT_TYPES: usize = 8;
+/// Names of the kinds of use, in order; the last is not in use.
+pub const AUDIT_TYPE_NAMES: [&str; AUDIT_TYPES] = [
+    "untyped",
+    "writable",
+    "l1",
+    "l2",
+    "l3",
+    "l4",
+    "descriptors",
+    "",
+];
+
+wire_struct! {
+    /// Argument of [`XenoCommand::Audit`]: what there is, and whether it adds up. Only the version and the domain are
+    /// read.
+    pub struct Audit: 168 {
+        /// In: [`XENO_INTERFACE_VERSION`].
+        0x00 version: u32,
+        /// In: the domain whose frames are counted by type; `DOMID_SELF` is the caller.
+        0x04 domid: u16,
+        /// Padding.
+        0x06 _pad0: u16,
+        /// Counts that are not what was counted. Anything but 0 is a fault of the hypervisor.
+        0x08 mismatches: u64,
+        /// Frames of memory in all.
+        0x10 frames: u64,
+        /// Frames nobody has.
+        0x18 free: u64,
+        /// Frames of the hypervisor's own, without what the audit itself took for its counters.
+        0x20 hypervisor: u64,
+        /// Frames of the domain.
+        0x28 domain: u64,
+        /// Frames of all other domains.
+        0x30 others: u64,
+        /// Frames of the hypervisor's that exist because of the domain and are charged to it.
+        0x38 overhead: u64,
+        /// References to frames, under no type.
+        0x40 general_references: u64,
+        /// References to frames under their type: as writable memory, tables, descriptors.
+        0x48 type_references: u64,
+        /// The domain's frames by what they are in use as, named by [`AUDIT_TYPE_NAMES`]; together [`Audit::domain`].
+        0x50 frames_by_type: [u64; AUDIT_TYPES],
+        /// Zero.
+        0x90 _reserved: [u64; 3],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Wire;
+
+    #[test]
+    fn the_version_comes_first_so_that_the_rest_may_grow() {
+        assert_eq!(Audit::FIELDS[0].name, "version");
+        assert_eq!(Audit::FIELDS[0].offset, 0);
+    }
+}
