@@ -18,6 +18,13 @@ pub enum Change {
     SetKeepAd(Entry),
     /// Clear the bits that are zero in this mask.
     And(u64),
+    /// Store a value if the entry is exactly the expected one; else change nothing.
+    Replace {
+        /// The value that must be there, as it is stored.
+        expected: Entry,
+        /// The value that takes its place.
+        new: Entry,
+    },
 }
 
 impl Change {
@@ -27,12 +34,20 @@ impl Change {
             Change::Set(new) => new,
             Change::SetKeepAd(new) => Entry(new.0 | (old.0 & (Entry::ACCESSED | Entry::DIRTY))),
             Change::And(mask) => Entry(old.0 & mask),
+            Change::Replace { new, .. } => new,
         }
+    }
+
+    /// Whether an entry with this value is left as it is.
+    #[inline]
+    fn leaves(self, old: Entry) -> bool {
+        matches!(self, Change::Replace { expected, .. } if expected != old)
     }
 }
 
 impl<M: Machine> Tables<'_, M> {
-    /// Changes entry `index` of a table that the caller holds a reference on, and returns the old entry.
+    /// Changes entry `index` of a table that the caller holds a reference on, and returns the old entry: for
+    /// [`Change::Replace`] the one that decided whether it changed.
     ///
     /// `mapped_owner` is the domain whose frames a leaf may name (the caller itself, but for mappings of
     /// another domain's memory that it is allowed to make).
@@ -73,6 +88,9 @@ impl<M: Machine> Tables<'_, M> {
         }
         let mut old = self.machine.read_entry(table, index);
         loop {
+            if change.leaves(old) {
+                return Ok(old);
+            }
             let new = change.apply(old).stored_leaf();
             let outcome = if old.same_reference(new) {
                 self.replace_harmless(table, index, old, new)?
@@ -153,6 +171,9 @@ impl<M: Machine> Tables<'_, M> {
     ) -> Result<Entry, Refused> {
         let mut old = self.machine.read_entry(table, index);
         loop {
+            if change.leaves(old) {
+                return Ok(old);
+            }
             let new = change
                 .apply(old)
                 .stored_table(level)

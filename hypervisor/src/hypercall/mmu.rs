@@ -134,6 +134,10 @@ fn plain_store(g: &Guest<'_>, mfn: Mfn, index: usize, change: Change) -> Result<
             Change::And(mask) => {
                 word.fetch_and(mask, Ordering::Relaxed);
             }
+            Change::Replace { expected, new } => {
+                let (old, new) = (expected.0, new.0);
+                let _ = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+            }
         }
     })
 }

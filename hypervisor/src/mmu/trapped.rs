@@ -22,6 +22,8 @@ enum Form {
     AndByte { byte: u32, mask: u8 },
     /// `(lock) btr m64, imm8`: carry is the old bit.
     ResetBit(u32),
+    /// `(lock) cmpxchg m64, r64`: the value in the register, if RAX holds the old entry; else RAX gets it.
+    Compare(u64),
 }
 
 struct Decoded {
@@ -59,20 +61,7 @@ fn decode(g: &Guest<'_>, bytes: &[u8], fault: u64) -> Option<Decoded> {
     let opcode = *bytes.get(at)?;
     at += 1;
     if opcode == 0x0f {
-        if !wide || *bytes.get(at)? != 0xba {
-            return None;
-        }
-        at += 1;
-        let operand = bytes.get(at..)?;
-        let end = at + operand_len(operand)?;
-        if operand.first()? >> 3 & 7 != 6 || !fault.is_multiple_of(8) {
-            return None;
-        }
-        let bit = u32::from(*bytes.get(end)?) & 63;
-        return Some(Decoded {
-            form: Form::ResetBit(bit),
-            len: end + 1,
-        });
+        return decode_two_byte(g, bytes, at, rex, fault);
     }
     let operand = bytes.get(at..)?;
     let end = at + operand_len(operand)?;
@@ -101,6 +90,31 @@ fn decode(g: &Guest<'_>, bytes: &[u8], fault: u64) -> Option<Decoded> {
                 mask: *bytes.get(end)?,
             },
             len: end + 1,
+        }),
+        _ => None,
+    }
+}
+
+/// Opcodes behind 0x0f, which is at `at - 1`: `btr` and `cmpxchg`, of eight aligned bytes.
+fn decode_two_byte(g: &Guest<'_>, bytes: &[u8], at: usize, rex: u8, fault: u64) -> Option<Decoded> {
+    if rex & 8 == 0 || !fault.is_multiple_of(8) {
+        return None;
+    }
+    let opcode = *bytes.get(at)?;
+    let operand = bytes.get(at + 1..)?;
+    let end = at + 1 + operand_len(operand)?;
+    let field = *operand.first()? >> 3 & 7;
+    match opcode {
+        0xba if field == 6 => {
+            let bit = u32::from(*bytes.get(end)?) & 63;
+            Some(Decoded {
+                form: Form::ResetBit(bit),
+                len: end + 1,
+            })
+        }
+        0xb1 => Some(Decoded {
+            form: Form::Compare(g.regs.general(field | (rex & 4) << 1)),
+            len: end,
         }),
         _ => None,
     }
@@ -147,6 +161,10 @@ fn write_entry(g: &mut Guest<'_>, table: frames::Mfn, fault: u64) -> bool {
         Form::Exchange(register) => Change::Set(Entry(g.regs.general(register))),
         Form::AndByte { byte, mask } => Change::And(!(u64::from(!mask) << (byte * 8))),
         Form::ResetBit(bit) => Change::And(!(1 << bit)),
+        Form::Compare(value) => Change::Replace {
+            expected: Entry(g.regs.rax),
+            new: Entry(value),
+        },
     };
     let index = (fault & 4095) as usize / 8;
     let dom = g.dom.id;
@@ -160,18 +178,45 @@ fn write_entry(g: &mut Guest<'_>, table: frames::Mfn, fault: u64) -> bool {
             g.regs.rflags |= old.0 >> bit & 1;
         }
         Form::AndByte { byte, mask } => set_logic_flags(g, (old.0 >> (byte * 8)) as u8 & mask),
+        Form::Compare(_) => {
+            set_difference_flags(g, g.regs.rax, old.0);
+            g.regs.rax = old.0;
+        }
         Form::Store(_) => {}
     }
     advance(g, decoded.len);
     true
 }
 
+const PF: u64 = 1 << 2;
+const AF: u64 = 1 << 4;
+const ZF: u64 = 1 << 6;
+const SF: u64 = 1 << 7;
+const OF: u64 = 1 << 11;
+
+/// Flags after `left` was compared with `right`.
+fn set_difference_flags(g: &mut Guest<'_>, left: u64, right: u64) {
+    let (result, borrow) = left.overflowing_sub(right);
+    let overflow = ((left ^ right) & (left ^ result)) >> 63 != 0;
+    let even = (result as u8).count_ones().is_multiple_of(2);
+    let r = &mut g.regs.rflags;
+    *r &= !(flags::CF | PF | AF | ZF | SF | OF);
+    for (flag, set) in [
+        (flags::CF, borrow),
+        (PF, even),
+        (AF, (left ^ right ^ result) & 0x10 != 0),
+        (ZF, result == 0),
+        (SF, result >> 63 != 0),
+        (OF, overflow),
+    ] {
+        if set {
+            *r |= flag;
+        }
+    }
+}
+
 /// Flags after a byte-wide AND.
 fn set_logic_flags(g: &mut Guest<'_>, result: u8) {
-    const PF: u64 = 1 << 2;
-    const ZF: u64 = 1 << 6;
-    const SF: u64 = 1 << 7;
-    const OF: u64 = 1 << 11;
     let r = &mut g.regs.rflags;
     *r &= !(flags::CF | PF | ZF | SF | OF);
     if result == 0 {

@@ -248,3 +248,25 @@ fn clearing_address_bits_takes_a_reference_on_what_is_named_then() {
         .unwrap();
     assert_eq!((toy.counts(9), toy.counts(13)), ((1, 1), (0, 1)));
 }
+
+#[test]
+fn a_conditional_store_happens_only_over_the_entry_it_expects() {
+    let toy = pinned_tree();
+    let replace = |expected, new| {
+        toy.tables(A)
+            .update(Mfn(0), Level::L1, 0, Change::Replace { expected, new }, A)
+    };
+    let before = toy.image();
+    for wrong in [rw(6), Entry(rw(4).0 | Entry::ACCESSED), Entry(0)] {
+        assert_eq!(replace(wrong, rw(6)), Ok(rw(4)));
+        // What would be refused is not looked at either.
+        assert_eq!(replace(wrong, rw(1)), Ok(rw(4)));
+    }
+    assert_eq!(toy.image(), before);
+    assert_eq!(replace(rw(4), rw(1)), Err(Refused::Invalid));
+    assert_eq!(toy.image(), before);
+    assert_eq!(replace(rw(4), ro(4)), Ok(rw(4)));
+    assert_eq!((toy.peek(0, 0), toy.counts(4)), (ro(4), (0, 2)));
+    assert_eq!(replace(ro(4), rw(6)), Ok(ro(4)));
+    assert_eq!((toy.counts(4), toy.counts(6)), ((0, 1), (1, 1)));
+}

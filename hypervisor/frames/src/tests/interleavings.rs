@@ -268,10 +268,15 @@ fn a_mapping_may_go_while_it_loses_its_write_permission() {
     });
     let allow = update(Change::Set(rw(5)));
     let protect_too = update(Change::SetKeepAd(ro(4)));
+    let protect_if = update(Change::Replace {
+        expected: rw(4),
+        new: ro(4),
+    });
     for other in [
         &allow as super::schedule::Act<'_, Toy>,
         &protect_too,
         &protect,
+        &protect_if,
     ] {
         every_order(pinned_tree, &[&protect, other], |toy| {
             Ledger::of_pinned_tree().check(toy);

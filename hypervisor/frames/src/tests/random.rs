@@ -78,6 +78,10 @@ fn store() -> impl Strategy<Value = Op> {
         1 => Just(Change::Set(Entry(0))),
         1 => entry().prop_map(Change::SetKeepAd),
         1 => (0..20u32).prop_map(|bit| Change::And(!(1 << bit))),
+        1 => (0..8u64, entry()).prop_map(|(mfn, new)| {
+            let expected = if mfn == 0 { Entry(0) } else { super::rw(mfn) };
+            Change::Replace { expected, new }
+        }),
     ];
     let free = (frame(), index(), change, prop::bool::weighted(0.1))
         .prop_map(|(mfn, index, change, foreign)| Op::Store(mfn, index, change, foreign));

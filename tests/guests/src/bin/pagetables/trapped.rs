@@ -1,4 +1,4 @@
-//! Trapped writes: kernels write L1 entries of pinned tables with five plain instructions, and expect the result of
+//! Trapped writes: kernels write L1 entries of pinned tables with six plain instructions, and expect the result of
 //! each, its old value and flags, as if the table were memory. Anything else faults, or does what it says.
 
 use guest_runtime::abi::mmuext;
@@ -88,6 +88,7 @@ pub fn all() {
     stores(&bench);
     exchange(&bench);
     bit_operations(&bench);
+    compare_and_exchange(&bench);
     refused_values(&bench);
     other_forms(&bench);
     single_step(&bench);
@@ -199,6 +200,58 @@ fn bit_operations(bench: &Bench) {
     }
 }
 
+/// Kernels from 6.7 on write-protect entries so: what RAX must hold is the entry as it is stored.
+fn compare_and_exchange(bench: &Bench) {
+    const ARITHMETIC: u64 = 0x8d5;
+    let run = |rax: u64, rsi: u64| {
+        let context = Context {
+            rdi: bench.slot().va(),
+            rax,
+            rsi,
+            ..Mode::Kernel.context(code_cmpxchg())
+        };
+        (context, trap::run(&context))
+    };
+    // What the CPU itself says of the same comparison.
+    let flags_of = |rax: u64, there: u64| {
+        let page = frames::allocate();
+        page.write(0, there);
+        let context = Context {
+            rdi: page.va(),
+            rax,
+            ..Mode::Kernel.context(code_cmpxchg())
+        };
+        let flags = trap::run(&context).context.rflags & ARITHMETIC;
+        frames::release(page);
+        flags
+    };
+    for new in [bench.entry(0) & !bits::WRITE, bench.entry(1), 0, 0x0ff0] {
+        accepted("the old entry", bench.slot().set(bench.entry(0)));
+        let old = bench.slot().value();
+        let (mut context, trap) = run(old, new);
+        check_eq!("cmpxchg: RAX", trap.context.rax, old);
+        same("cmpxchg: the entry", bench.slot().value(), new);
+        context.rflags = flags_of(old, old) | trap.context.rflags & !ARITHMETIC;
+        compare("cmpxchg", &context, &trap, done(5));
+    }
+    accepted("the old entry", bench.slot().set(bench.entry(0)));
+    let old = bench.slot().value();
+    for wrong in [
+        0,
+        !0,
+        old ^ bits::DIRTY,
+        old + 0x1000,
+        1 << 63,
+        old | 1 << 63,
+    ] {
+        let (mut context, trap) = run(wrong, bench.entry(1));
+        context.rax = old;
+        context.rflags = flags_of(wrong, old) | trap.context.rflags & !ARITHMETIC;
+        compare("cmpxchg that fails", &context, &trap, done(5));
+        check_eq!("the entry after", bench.slot().value(), old);
+    }
+}
+
 /// What mmu_update refuses is refused here, as a page fault on the write.
 fn refused_values(bench: &Bench) {
     let before = bench.entry(0);
@@ -240,7 +293,6 @@ fn other_forms(bench: &Bench) {
             old & 0xff & !accessed,
             old & !accessed,
         ),
-        ("lock cmpxchg that fails", code_cmpxchg(), 0, old),
     ];
     for (what, code, rsi, result) in cases {
         let (context, trap) = bench.write(old, code, rsi);
