@@ -27,6 +27,8 @@ pub enum Need {
     Qemu,
     /// What unpacks a kernel's payload on the host.
     Xz,
+    /// What packs and unpacks kernels' payloads in the newer ways.
+    Packers,
     /// A statically linked busybox: the whole userland of our boot image.
     Busybox,
     /// The tools that make a bootable CD image.
@@ -45,6 +47,7 @@ impl Need {
             Self::BareMetalLints => toolchain::BareMetal::has_lints(),
             Self::Qemu => program("qemu-system-x86_64"),
             Self::Xz => program("xz"),
+            Self::Packers => program("zstd") && program("lz4"),
             Self::Busybox => static_busybox().is_some(),
             Self::Grub => {
                 program("grub-mkrescue")
@@ -65,6 +68,7 @@ impl Need {
             Self::BareMetalLints => &["rust-web-clippy"],
             Self::Qemu => &["qemu-system-x86"],
             Self::Xz => &["xz-utils"],
+            Self::Packers => &["zstd", "lz4"],
             Self::Busybox => &["busybox-static"],
             Self::Grub => &[
                 "grub-common",
@@ -86,6 +90,7 @@ impl Need {
             Self::BareMetalLints => "clippy for the compiler that builds ring 0",
             Self::Qemu => "the emulator qemu-system-x86_64",
             Self::Xz => "xz",
+            Self::Packers => "zstd and lz4",
             Self::Busybox => "a static busybox",
             Self::Grub => "GRUB's image tools for BIOS and UEFI, xorriso and mtools",
             Self::Ovmf => "UEFI firmware for the emulator (OVMF)",

@@ -80,8 +80,8 @@ impl fmt::Display for ImageError {
             ),
             ImageError::UnsupportedCompression(name) => write!(
                 f,
-                "is compressed with {name}, which is not supported: use a kernel compressed with xz or gzip, or an \
-                 uncompressed vmlinux"
+                "is compressed with {name}, which is not supported: use a kernel compressed with xz, gzip, zstd or lz4, \
+                 or an uncompressed vmlinux"
             ),
             ImageError::CorruptPayload { what } => {
                 write!(f, "has a corrupt payload ({what}): copy or install the file again")

@@ -11,7 +11,8 @@
 //! # Invariants
 //! - I1: the bytes are a stranger's. No input panics, reads out of bounds, or writes outside the output given; every
 //!   offset and length is checked before use.
-//! - I2: a payload that decompresses did so completely, to the length it announced, and its check sum agrees.
+//! - I2: a payload that decompresses did so completely, to the length it announced, and where the
+//!   format has a check sum (all but lz4's), it agrees.
 //! - I3: the segments of a parsed ELF lie inside the file, do not wrap and do not overlap each other in memory.
 //! - I4: a [`Placement`] spans every segment, its entry point lies inside it, and nothing in it wraps.
 //!
@@ -20,16 +21,22 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate alloc;
+
 mod bytes;
 mod bzimage;
 mod crc32;
 mod elf;
 mod error;
 mod gzip;
+mod lz4;
 mod notes;
 mod payload;
 mod placement;
+mod xxh64;
 mod xz;
+mod zstd;
 
 pub use bzimage::BzImage;
 pub use elf::{ElfKernel, Segment};

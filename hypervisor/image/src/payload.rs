@@ -4,7 +4,7 @@
 //! is allocated or copied, which is what makes a 32 MiB dictionary free.
 
 use crate::bytes::u32_at;
-use crate::{ImageError, gzip, xz};
+use crate::{ImageError, gzip, lz4, xz, zstd};
 use miniz_oxide::inflate::core::DecompressorOxide;
 
 /// The most an unpacked kernel may have: it must fit the GiB that one page of level-2 entries maps.
@@ -17,6 +17,10 @@ pub enum Compression {
     Xz,
     /// The kernel's default.
     Gzip,
+    /// What newer distributions choose, Debian's 6.12 among them.
+    Zstd,
+    /// In the legacy frame, the one kernels use.
+    Lz4,
     /// Something we name but do not unpack.
     Unsupported(&'static str),
 }
@@ -27,9 +31,12 @@ impl Compression {
         const FORMATS: [(&[u8], Compression); 8] = [
             (&[0xfd, b'7', b'z', b'X', b'Z', 0], Compression::Xz),
             (&[0x1f, 0x8b], Compression::Gzip),
-            (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Unsupported("zstd")),
-            (&[0x02, 0x21, 0x4c, 0x18], Compression::Unsupported("lz4")),
-            (&[0x04, 0x22, 0x4d, 0x18], Compression::Unsupported("lz4")),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+            (&[0x02, 0x21, 0x4c, 0x18], Compression::Lz4),
+            (
+                &[0x04, 0x22, 0x4d, 0x18],
+                Compression::Unsupported("lz4 in its newer frame"),
+            ),
             (b"BZh", Compression::Unsupported("bzip2")),
             (&[0x5d, 0, 0], Compression::Unsupported("lzma")),
             (&[0x89, b'L', b'Z', b'O'], Compression::Unsupported("lzo")),
@@ -44,10 +51,11 @@ impl Compression {
     }
 }
 
-/// The decoders' tables, about 50 KiB: for a static or a heap, not for a small stack. All zero when new, so a static
+/// The decoders' tables, about 70 KiB: for a static or a heap, not for a small stack. All zero when new, so a static
 /// takes no room in the hypervisor's file.
 pub struct Scratch {
     lzma: xz::Tables,
+    zstd: zstd::Tables,
     inflate: Option<DecompressorOxide>,
 }
 
@@ -56,6 +64,7 @@ impl Scratch {
     pub const fn new() -> Self {
         Scratch {
             lzma: xz::Tables::new(),
+            zstd: zstd::Tables::new(),
             inflate: None,
         }
     }
@@ -127,19 +136,17 @@ impl<'a> Payload<'a> {
         let out = out
             .get_mut(..len)
             .ok_or(ImageError::TooLarge { len: len as u64 })?;
+        // Except in gzip, the length stands behind the stream and is no part of it.
+        let stream = self.bytes.get(..self.bytes.len().saturating_sub(4));
+        let stream = stream.unwrap_or_default();
         let written = match self.compression {
             Compression::Gzip => {
                 let state = scratch.inflate.get_or_insert_with(DecompressorOxide::new);
                 gzip::decompress(self.bytes, out, state)?
             }
-            // The length stands behind the stream and is no part of it.
-            _ => xz::decompress(
-                self.bytes
-                    .get(..self.bytes.len().saturating_sub(4))
-                    .unwrap_or_default(),
-                out,
-                &mut scratch.lzma,
-            )?,
+            Compression::Zstd => zstd::decompress(stream, out, &mut scratch.zstd)?,
+            Compression::Lz4 => lz4::decompress(stream, out)?,
+            _ => xz::decompress(stream, out, &mut scratch.lzma)?,
         };
         if written != len {
             return Err(ImageError::CorruptPayload {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: what is tried, in tiers.
 //!
-//! Four kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), the stock kernel or what
-//! should have been one (`stories`, `stress`, `bad_input`), and ring 0's own end (`crash_report`). Each is a table or is read
+//! Four kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), the stock kernels or what
+//! should have been one (`stories`, `kernels`, `stress`, `bad_input`), and ring 0's own end (`crash_report`). Each is a table or is read
 //! from the tree, so that a new case is one row and cannot be forgotten.
 
 mod bad_input;
@@ -9,6 +9,7 @@ mod checks;
 mod console_shell;
 mod crash_report;
 mod guests;
+mod kernels;
 mod runner;
 mod serial;
 mod stories;
@@ -120,7 +121,7 @@ impl Context {
             Needs::Tree => &[],
             Needs::Hypervisor => &[hypervisor],
             Needs::Guests => &[hypervisor, guests],
-            Needs::System | Needs::Image | Needs::Uefi => &[hypervisor, system],
+            Needs::System | Needs::Kernels | Needs::Image | Needs::Uefi => &[hypervisor, system],
         };
         reasons.iter().find_map(|reason| reason.as_ref()).cloned()
     }
@@ -202,6 +203,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(crash_report::cases());
     cases.extend(stories::cases());
     cases.extend(stress::cases());
+    cases.extend(kernels::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
     Ok(cases)
 }
@@ -213,8 +215,11 @@ fn tools(cases: &[Case]) -> Vec<Need> {
     if cases.iter().any(|case| case.needs != Needs::Tree) {
         tools.push(Need::Qemu);
     }
-    if wants(&[Needs::System, Needs::Image, Needs::Uefi]) {
+    if wants(&[Needs::System, Needs::Kernels, Needs::Image, Needs::Uefi]) {
         tools.extend([Need::Xz, Need::Busybox]);
+    }
+    if wants(&[Needs::Kernels]) {
+        tools.push(Need::Packers);
     }
     if wants(&[Needs::Image, Needs::Uefi]) {
         tools.push(Need::Grub);
@@ -242,7 +247,7 @@ fn preparations(cases: &[Case]) -> Vec<Preparation> {
     if wants(&[Needs::Guests]) {
         all.push(Preparation::Guests);
     }
-    if wants(&[Needs::System, Needs::Image, Needs::Uefi]) {
+    if wants(&[Needs::System, Needs::Kernels, Needs::Image, Needs::Uefi]) {
         all.push(Preparation::System);
     }
     all

@@ -41,7 +41,9 @@ pub enum Needs {
     Guests,
     /// The hypervisor, the stock kernel and the initial file system.
     System,
-    /// All that and the tools that make a CD image.
+    /// All that and the tools that pack kernels.
+    Kernels,
+    /// The hypervisor, the stock system and the tools that make a CD image.
     Image,
     /// And UEFI firmware to start it with.
     Uefi,

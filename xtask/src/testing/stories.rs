@@ -154,7 +154,7 @@ const STORIES: &[Story] = &[
 ];
 
 /// Enough to see that the right thing runs.
-const GLANCE: &[Try] = &[
+pub(super) const GLANCE: &[Try] = &[
     a_try("uname -a", r"^Linux xeno \d+\.\d+.* x86_64 GNU/Linux", 20),
     a_try("cat /sys/hypervisor/type", r"^xen$", 20),
 ];

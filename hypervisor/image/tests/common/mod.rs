@@ -189,6 +189,47 @@ pub fn gzip_payload(data: &[u8]) -> Vec<u8> {
     file
 }
 
+/// A zstd frame with a check sum.
+pub fn zstd_payload(data: &[u8]) -> Vec<u8> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    with_len(compress_to_vec(data, CompressionLevel::Fastest), data)
+}
+
+/// A zstd frame of plain blocks only.
+pub fn zstd_payload_plain(data: &[u8]) -> Vec<u8> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    with_len(compress_to_vec(data, CompressionLevel::Uncompressed), data)
+}
+
+/// A legacy lz4 frame, in blocks of 8 MiB.
+pub fn lz4_payload(data: &[u8]) -> Vec<u8> {
+    let mut packed = vec![0x02, 0x21, 0x4c, 0x18];
+    for block in data.chunks(8 << 20) {
+        let block = lz4_flex::block::compress(block);
+        packed.extend((block.len() as u32).to_le_bytes());
+        packed.extend(block);
+    }
+    with_len(packed, data)
+}
+
+/// What a tool of the host makes of data on its standard input; `None` where the tool is not installed.
+pub fn packed_by(tool: &str, words: &[&str], data: &[u8]) -> Option<Vec<u8>> {
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(tool)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut input = child.stdin.take().unwrap();
+    let copy = data.to_vec();
+    let feeder = std::thread::spawn(move || input.write_all(&copy).unwrap());
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    assert!(output.status.success(), "{tool} {words:?}");
+    Some(with_len(output.stdout, data))
+}
+
 pub fn crc32(data: &[u8]) -> u32 {
     !data.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
