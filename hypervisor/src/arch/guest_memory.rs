@@ -12,6 +12,7 @@
 
 use crate::domain::Vcpu;
 use crate::layout::{PAGE, guest_address_ok, guest_range_ok};
+use crate::memory::phys::Words;
 use crate::memory::{frame_table, phys};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -38,51 +39,80 @@ impl From<Fault> for Errno {
 /// Largest structure copied as a value.
 const VALUE_BYTES: usize = 256;
 
-/// Regions of 2 MiB whose L1 table was found lately: kernels name the same few again and again.
+/// What walks found lately: kernels name the same few pages and regions again and again.
 ///
-/// An entry is good while no upper-level entry of the domain has changed (its generation) and the vCPU keeps its root;
-/// until then the root's references keep the table in place (D2, F4).
+/// Two levels: regions of 2 MiB whose L1 table is known, and pages whose leaf entry was looked at. Either is good while
+/// its stamp is: no upper-level entry of the domain has changed (its generation) and the vCPU keeps its root; until
+/// then the root's references keep the table in place (D2, F4). A leaf may change at any moment, so a page is good only
+/// if its leaf entry is, besides, the very value that was looked at.
 pub struct WalkCache {
-    entries: [CachedRegion; CACHED],
+    /// How often the vCPU changed its root. A stamp is this and the domain's generation added up: neither goes back,
+    /// so that equal sums mean that neither moved.
+    roots: Cell<u64>,
+    pages: [CachedPage; PAGES],
+    regions: [CachedRegion; REGIONS],
+}
+
+#[repr(align(64))]
+struct CachedPage {
+    /// The address over 4 KiB; no page has the number that is all ones.
+    page: Cell<u64>,
+    stamp: Cell<u64>,
+    /// Where the leaf entry lies, and what it was when it was looked at: present, of RAM, marked accessed.
+    leaf: Cell<&'static AtomicU64>,
+    value: Cell<u64>,
+    /// Whether all levels allow writes and the leaf was marked dirty.
+    writable: Cell<bool>,
+    memory: Cell<&'static Words>,
 }
 
 #[derive(Default)]
 struct CachedRegion {
     /// Address of the region over 2 MiB; no region has the number that is all ones.
     region: Cell<u64>,
-    generation: Cell<u64>,
+    stamp: Cell<u64>,
     /// Whether all upper levels allow writes.
     writable: Cell<bool>,
     table: Cell<u64>,
 }
 
-const CACHED: usize = 8;
+const PAGES: usize = 16;
+const REGIONS: usize = 8;
 const REGION_SHIFT: u32 = 21;
+const NOWHERE: u64 = u64::MAX;
 
 impl WalkCache {
     /// Nothing found yet.
     pub fn new() -> WalkCache {
-        let cache = WalkCache {
-            entries: core::array::from_fn(|_| CachedRegion::default()),
-        };
-        cache.forget();
-        cache
+        let nowhere = phys::page(Mfn(0));
+        WalkCache {
+            roots: Cell::new(0),
+            pages: core::array::from_fn(|_| CachedPage {
+                page: Cell::new(NOWHERE),
+                stamp: Cell::new(0),
+                leaf: Cell::new(&nowhere[0]),
+                value: Cell::new(0),
+                writable: Cell::new(false),
+                memory: Cell::new(nowhere),
+            }),
+            regions: core::array::from_fn(|_| CachedRegion {
+                region: Cell::new(NOWHERE),
+                ..CachedRegion::default()
+            }),
+        }
     }
 
     /// Forgets everything: the vCPU has another root.
     pub fn forget(&self) {
-        for entry in &self.entries {
-            entry.region.set(u64::MAX);
-        }
+        self.roots.set(self.roots.get().wrapping_add(1));
     }
 }
 
 /// A guest's memory as its kernel root maps it.
 #[derive(Clone, Copy)]
 pub struct GuestMemory {
+    vcpu: &'static Vcpu,
     root: Mfn,
-    cache: &'static WalkCache,
-    generation: &'static AtomicU64,
 }
 
 impl GuestMemory {
@@ -90,11 +120,14 @@ impl GuestMemory {
     /// on (D1): the cache is that CPU's alone.
     #[inline]
     pub fn new(root: Mfn, vcpu: &'static Vcpu) -> GuestMemory {
-        GuestMemory {
-            root,
-            cache: &vcpu.walks,
-            generation: &vcpu.domain.generation,
-        }
+        GuestMemory { vcpu, root }
+    }
+
+    /// What tells whether something remembered is still good.
+    #[inline]
+    fn stamp(&self) -> u64 {
+        let generation = self.vcpu.domain.generation.load(Ordering::Acquire);
+        generation.wrapping_add(self.vcpu.walks.roots.get())
     }
 
     /// The L1 table for an address, and whether the levels above allow writes.
@@ -104,16 +137,17 @@ impl GuestMemory {
             return None; // M1
         }
         let region = address >> REGION_SHIFT;
-        let entry = &self.cache.entries[region as usize % CACHED];
-        let generation = self.generation.load(Ordering::Acquire);
-        if entry.region.get() == region && entry.generation.get() == generation {
-            return Some((Mfn(entry.table.get()), entry.writable.get()));
+        let known = &self.vcpu.walks.regions[region as usize % REGIONS];
+        // Read before the walk: what changes meanwhile makes the result stale at once.
+        let stamp = self.stamp();
+        if known.region.get() == region && known.stamp.get() == stamp {
+            return Some((Mfn(known.table.get()), known.writable.get()));
         }
         let (table, writable) = self.walk(address)?;
-        entry.region.set(region);
-        entry.generation.set(generation);
-        entry.table.set(table.0);
-        entry.writable.set(writable);
+        known.region.set(region);
+        known.stamp.set(stamp);
+        known.table.set(table.0);
+        known.writable.set(writable);
         Some((table, writable))
     }
 
@@ -142,23 +176,40 @@ impl GuestMemory {
         Some((table, index, entry))
     }
 
-    /// The physical address behind an address.
-    #[inline]
-    pub fn translate(&self, address: u64, write: bool) -> Result<u64, Fault> {
+    /// The page an address lies in.
+    #[inline(always)]
+    fn page(&self, address: u64, write: bool) -> Result<&'static Words, Fault> {
+        let page = address / PAGE;
+        let known = &self.vcpu.walks.pages[page as usize % PAGES];
+        if known.page.get() == page
+            && known.stamp.get() == self.stamp()
+            && known.leaf.get().load(Ordering::Relaxed) == known.value.get()
+            && (!write || known.writable.get())
+        {
+            return Ok(known.memory.get());
+        }
+        self.find(address, write)
+    }
+
+    /// As [`Self::page`], by the tables.
+    #[inline(never)]
+    fn find(&self, address: u64, write: bool) -> Result<&'static Words, Fault> {
         let fault = |present| Fault {
             address,
             write,
             present,
         };
+        let stamp = self.stamp();
         let Some((table, writable)) = self.table(address) else {
             return Err(fault(false));
         };
-        let place = phys::word(table, (address >> 12 & 511) as usize);
-        let entry = Entry(place.load(Ordering::Relaxed));
+        let leaf = phys::word(table, (address >> 12 & 511) as usize);
+        let mut entry = Entry(leaf.load(Ordering::Relaxed));
         if !entry.is_present() {
             return Err(fault(false));
         }
-        if write && !(writable && entry.is_writable()) {
+        let writable = writable && entry.is_writable();
+        if write && !writable {
             return Err(fault(true));
         }
         // Device registers are no place for hypercall arguments.
@@ -172,22 +223,45 @@ impl GuestMemory {
             Entry::ACCESSED
         };
         if entry.0 & noted != noted {
-            place.fetch_or(noted, Ordering::Relaxed);
+            leaf.fetch_or(noted, Ordering::Relaxed);
+            // Had it become another entry meanwhile, what is remembered is not what is there, and no harm is done.
+            entry.0 |= noted;
         }
-        Ok((entry.mfn().0 * PAGE) | (address % PAGE))
+        let memory = phys::page(entry.mfn());
+        let page = address / PAGE;
+        let known = &self.vcpu.walks.pages[page as usize % PAGES];
+        known.page.set(page);
+        known.stamp.set(stamp);
+        known.leaf.set(leaf);
+        known.value.set(entry.0);
+        known.writable.set(writable && entry.0 & Entry::DIRTY != 0);
+        known.memory.set(memory);
+        Ok(memory)
+    }
+
+    /// The frame behind an address that may be read.
+    pub fn frame(&self, address: u64) -> Result<Mfn, Fault> {
+        let fault = Fault {
+            address,
+            write: false,
+            present: false,
+        };
+        self.page(address, false)?;
+        let (_, _, entry) = self.leaf(address).ok_or(fault)?;
+        entry.is_present().then(|| entry.mfn()).ok_or(fault)
     }
 
     /// Copies from the guest.
     pub fn read(&self, address: u64, to: &mut [u8]) -> Result<(), Fault> {
-        self.pieces(address, to.len(), false, |phys, from, len| {
-            phys::read(phys, &mut to[from..from + len]);
+        self.pieces(address, to.len(), false, |page, offset, from, len| {
+            phys::read_page(page, offset, &mut to[from..from + len]);
         })
     }
 
     /// Copies to the guest. On an error, what lies before the address in the error was written.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<(), Fault> {
-        self.pieces(address, from.len(), true, |phys, at, len| {
-            phys::write(phys, &from[at..at + len]);
+        self.pieces(address, from.len(), true, |page, offset, at, len| {
+            phys::write_page(page, offset, &from[at..at + len]);
         })
     }
 
@@ -197,7 +271,7 @@ impl GuestMemory {
         address: u64,
         len: usize,
         write: bool,
-        mut each: impl FnMut(u64, usize, usize),
+        mut each: impl FnMut(&'static Words, usize, usize, usize),
     ) -> Result<(), Fault> {
         if !guest_range_ok(address, len as u64) {
             return Err(Fault {
@@ -210,8 +284,9 @@ impl GuestMemory {
         while done < len {
             // Cannot wrap: the range was checked.
             let at = address + done as u64;
-            let piece = ((PAGE - at % PAGE) as usize).min(len - done);
-            each(self.translate(at, write)?, done, piece);
+            let offset = (at % PAGE) as usize;
+            let piece = (PAGE as usize - offset).min(len - done);
+            each(self.page(at, write)?, offset, done, piece);
             done += piece;
         }
         Ok(())
@@ -238,8 +313,15 @@ impl GuestMemory {
         let Some(part) = bytes.get_mut(..T::SIZE) else {
             return Ok(T::ZERO);
         };
-        if PAGE - address % PAGE >= T::SIZE as u64 {
-            phys::read(self.translate(address, false)?, part);
+        let offset = address % PAGE;
+        if T::SIZE.is_multiple_of(8) && address.is_multiple_of(8) && offset <= PAGE - T::SIZE as u64
+        {
+            // Nearly all of them: whole words in one page.
+            let page = self.page(address, false)?;
+            for (i, to) in part.chunks_exact_mut(8).enumerate() {
+                let word = &page[(offset as usize / 8 + i) & 511];
+                to.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+            }
         } else {
             self.read(address, part)?;
         }
@@ -278,17 +360,18 @@ impl GuestMemory {
                 present: false,
             });
         }
-        let on_first = (PAGE - address % PAGE).min(bytes);
-        let first = self.translate(address, true)?;
-        let second = if on_first < bytes {
+        let first = self.page(address, true)?;
+        let index = (address % PAGE / 8) as usize;
+        let on_first = words.min(512 - index);
+        let second = if on_first < words {
             // Cannot wrap: the range was checked.
-            self.translate(address + on_first, true)?
+            self.page(address + on_first as u64 * 8, true)?
         } else {
             first
         };
         Ok(WordRun {
             first,
-            on_first: (on_first / 8) as usize,
+            index,
             second,
         })
     }
@@ -299,7 +382,8 @@ impl GuestMemory {
         if !address.is_multiple_of(4) {
             return self.put(address, &value);
         }
-        phys::write_u32(self.translate(address, true)?, value);
+        phys::half(self.page(address, true)?, (address % PAGE / 4) as usize)
+            .store(value, Ordering::Relaxed);
         Ok(())
     }
 
@@ -310,33 +394,29 @@ impl GuestMemory {
             self.check_writable(address, 4)?;
             return self.value(address);
         }
-        Ok(phys::read_u32(self.translate(address, true)?))
+        let page = self.page(address, true)?;
+        Ok(phys::half(page, (address % PAGE / 4) as usize).load(Ordering::Relaxed))
     }
 
     /// Says whether a range could be written now, touching nothing: so that a call can refuse before it commits.
     pub fn check_writable(&self, address: u64, len: usize) -> Result<(), Fault> {
-        self.pieces(address, len, true, |_, _, _| {})
+        self.pieces(address, len, true, |_, _, _, _| {})
     }
 }
 
 /// Words of a guest's memory that are about to be written (M2: at once).
 pub struct WordRun {
-    first: u64,
-    on_first: usize,
-    second: u64,
+    first: &'static Words,
+    index: usize,
+    second: &'static Words,
 }
 
 impl WordRun {
-    /// Writes the words.
+    /// Writes a word of the run.
     #[inline]
-    pub fn write(self, words: &[u64]) {
-        for (i, word) in words.iter().enumerate() {
-            let at = if i < self.on_first {
-                self.first + i as u64 * 8
-            } else {
-                self.second + (i - self.on_first) as u64 * 8
-            };
-            phys::write_u64(at, *word);
-        }
+    pub fn put(&self, i: usize, word: u64) {
+        let at = self.index + i;
+        let page = if at < 512 { self.first } else { self.second };
+        page[at & 511].store(word, Ordering::Relaxed);
     }
 }

@@ -52,33 +52,30 @@ fn bounce(g: &mut Guest<'_>, target: Target, words: &[u64]) {
         g.regs.cs & 0xfffc
     } | u64::from(masked) << 32;
     let rflags = (g.regs.rflags & !(flags::IF | flags::IOPL)) | if masked { 0 } else { flags::IF };
-    let mut frame = [0u64; 12];
-    let mut n = 0;
-    let mut push = |value: u64| {
-        frame[n] = value;
-        n += 1;
-    };
-    push(g.regs.rcx);
-    push(g.regs.r11);
-    words.iter().for_each(|w| push(*w));
-    if let Some(error) = target.error {
-        push(error);
-    }
-    push(g.regs.rip);
-    push(cs);
-    push(rflags);
-    push(g.regs.rsp);
-    push(g.regs.ss & 0xffff);
-    let bytes = n as u64 * 8;
-    let base = sp.wrapping_sub(bytes);
+    let words_in_frame = 7 + words.len() + usize::from(target.error.is_some());
+    let base = sp.wrapping_sub(words_in_frame as u64 * 8);
     g.enter_kernel_mode();
-    let memory = g.memory();
     // Never in part: the whole frame is checked before the first word is written.
-    let Ok(run) = memory.writable_words(base, n) else {
+    let Ok(run) = g.memory().writable_words(base, words_in_frame) else {
         crash::domain(g, "its kernel stack cannot take an exception frame");
         return;
     };
-    run.write(&frame[..n]);
+    run.put(0, g.regs.rcx);
+    run.put(1, g.regs.r11);
+    let mut n = 2;
+    for word in words {
+        run.put(n, *word);
+        n += 1;
+    }
+    if let Some(error) = target.error {
+        run.put(n, error);
+        n += 1;
+    }
+    run.put(n, g.regs.rip);
+    run.put(n + 1, cs);
+    run.put(n + 2, rflags);
+    run.put(n + 3, g.regs.rsp);
+    run.put(n + 4, g.regs.ss & 0xffff);
     g.regs.rip = target.address;
     g.regs.cs = target.cs | 3;
     g.regs.rsp = base;

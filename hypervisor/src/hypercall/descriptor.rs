@@ -189,10 +189,9 @@ pub fn ldt_fault(g: &mut Guest<'_>, address: u64) -> LdtFault {
     let its = g.local.ldt_base.wrapping_add(offset);
     // `ldt_entries` is at most 8192: sixteen pages.
     let index = (offset / PAGE) as usize;
-    let Ok(at) = g.memory().translate(its & !(PAGE - 1), false) else {
+    let Ok(mfn) = g.memory().frame(its) else {
         return LdtFault::Guest(its);
     };
-    let mfn = Mfn(at / PAGE);
     let t = tables(g.dom.id);
     if g.local.ldt[index].is_some() {
         return LdtFault::Guest(its);

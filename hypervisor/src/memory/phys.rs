@@ -58,8 +58,12 @@ pub fn word(mfn: Mfn, index: usize) -> &'static AtomicU64 {
     unsafe { &*(place as *const AtomicU64) }
 }
 
+/// A page of the direct map. Whoever has one has had it checked (P1), for ever: the map never shrinks.
+pub type Words = [AtomicU64; 512];
+
 /// A whole page as words.
-pub fn page(mfn: Mfn) -> &'static [AtomicU64; 512] {
+#[inline]
+pub fn page(mfn: Mfn) -> &'static Words {
     let first: *const AtomicU64 = word(mfn, 0);
     // SAFETY: as `word`: the limit is a multiple of the page size, so the whole page is inside.
     unsafe { &*first.cast() }
@@ -79,6 +83,24 @@ pub fn zero(phys: u64, len: u64) {
         asm!("rep stosq", inout("rdi") place => _, inout("rcx") len / 8 => _, in("rax") 0u64,
              options(nostack, preserves_flags));
     }
+}
+
+/// Copies out of a page into ring 0's own memory. What does not lie in the page is a panic of ours.
+#[inline]
+pub fn read_page(page: &Words, offset: usize, to: &mut [u8]) {
+    assert!(offset <= PAGE as usize && to.len() <= PAGE as usize - offset);
+    let from = page.as_ptr().cast::<u8>().wrapping_add(offset);
+    // SAFETY: inside the page; otherwise as `read`.
+    unsafe { copy(to.as_mut_ptr(), from, to.len()) }
+}
+
+/// Copies from ring 0's own memory into a page. What does not lie in the page is a panic of ours.
+#[inline]
+pub fn write_page(page: &Words, offset: usize, from: &[u8]) {
+    assert!(offset <= PAGE as usize && from.len() <= PAGE as usize - offset);
+    let to = page.as_ptr().cast_mut().cast::<u8>().wrapping_add(offset);
+    // SAFETY: inside the page; the page's words are atomics, and so may change behind a shared reference.
+    unsafe { copy(to, from.as_ptr(), from.len()) }
 }
 
 /// Copies out of physical memory into ring 0's own.
@@ -117,23 +139,12 @@ pub fn write_u64(phys: u64, value: u64) {
     word(Mfn(phys / PAGE), (phys % PAGE / 8) as usize).store(value, Ordering::Relaxed);
 }
 
-/// Four bytes at an aligned physical address.
+/// Half a word of a page, in the order of memory. The index counts modulo a page's 1024.
 #[inline]
-pub fn read_u32(phys: u64) -> u32 {
-    word32(phys).load(Ordering::Relaxed)
-}
-
-/// Writes four bytes at an aligned physical address.
-#[inline]
-pub fn write_u32(phys: u64, value: u32) {
-    word32(phys).store(value, Ordering::Relaxed);
-}
-
-#[inline]
-fn word32(phys: u64) -> &'static AtomicU32 {
-    let place = at(phys & !3, 4) as *const AtomicU32;
-    // SAFETY: as `word`.
-    unsafe { &*place }
+pub fn half(page: &Words, index: usize) -> &AtomicU32 {
+    let first = page.as_ptr().cast::<AtomicU32>();
+    // SAFETY: inside the page; as `word`, whose words may be accessed by halves too: what tears is the guest's.
+    unsafe { &*first.wrapping_add(index & 1023) }
 }
 
 /// A part of the boot loader's memory as bytes: modules, which nobody writes.
