@@ -9,7 +9,7 @@ use crate::initrd::Part;
 use crate::shell::say;
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
-use crate::{initrd, kernel, packages, programs};
+use crate::{drivers, initrd, kernel, packages, programs};
 
 /// Something that can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -18,6 +18,8 @@ pub enum Extra {
     Programs,
     /// The distribution's stress-ng with its libraries.
     StressNg,
+    /// The stock kernel's drivers for the machine's disks and network card, and a power button that works.
+    Drivers,
 }
 
 /// The kernel's door to the hypervisor for programs.
@@ -41,13 +43,24 @@ pub fn initrd(
     let mut extras = extras.to_vec();
     extras.sort_unstable();
     extras.dedup();
-    let mut parts = own_programs(tree, stock_kernel)?;
-    let mut name = "programs".to_owned();
+    let mut parts = Vec::new();
+    let mut names = Vec::new();
+    if extras.iter().any(|extra| *extra != Extra::Drivers) {
+        parts.extend(own_programs(tree, stock_kernel)?);
+        names.push("programs");
+    }
     if extras.contains(&Extra::StressNg) {
         parts.extend(stress_ng(tree)?);
-        name.push_str("-stress-ng");
+        names.push("stress-ng");
     }
-    initrd::build_with(tree, &name, &parts)
+    if extras.contains(&Extra::Drivers) {
+        let vmlinuz = stock_kernel.context(
+            "only the stock kernel's drivers are known: give another kernel an `--initrd` with its own",
+        )?;
+        parts.extend(drivers::parts(vmlinuz)?);
+        names.push("drivers");
+    }
+    initrd::build_with(tree, &names.join("-"), &parts)
 }
 
 fn read(path: impl Into<String>, permissions: u32, source: &Path) -> Result<Part> {

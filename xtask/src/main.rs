@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything this project does to itself, one verb per task.
 
 mod build;
+mod drivers;
 mod extras;
 mod image;
 mod initrd;

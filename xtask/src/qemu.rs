@@ -83,13 +83,66 @@ pub struct Machine {
     pub icount: bool,
     /// How the serial port is connected.
     pub serial: Serial,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// Whether there is a network card (e1000), on a network that reaches nobody but the emulator's own gateway.
+    pub network: Option<Network>,
     /// More words for the emulator, as they are.
     pub extra: Vec<String>,
+}
+
+/// A disk: a file on the bus of its choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The bus, and with it the driver.
+    pub bus: Bus,
+    /// The file, byte for byte.
+    pub file: PathBuf,
+}
+
+/// How a disk is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// `/dev/vda` and so on; interrupts by messages from a table (MSI-X).
+    Virtio,
+    /// `/dev/sda` and so on, on a controller of their own; interrupts by one message (MSI).
+    Ahci,
+}
+
+impl std::str::FromStr for Disk {
+    type Err = String;
+
+    /// `FILE`, `virtio:FILE` or `ahci:FILE`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (bus, file) = match text.split_once(':') {
+            Some(("virtio", file)) => (Bus::Virtio, file),
+            Some(("ahci", file)) => (Bus::Ahci, file),
+            Some((bus, _)) if !bus.contains('/') => {
+                return Err(format!(
+                    "there is no bus `{bus}`: it is `virtio:FILE` or `ahci:FILE`"
+                ));
+            }
+            _ => (Bus::Virtio, text),
+        };
+        Ok(Self {
+            bus,
+            file: file.into(),
+        })
+    }
+}
+
+/// The network card's other end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// An address and port (`10.0.2.100:7`) where a command of the host answers, and the command.
+    pub service: Option<(String, String)>,
 }
 
 /// Where the first serial port goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serial {
+    /// Standard input and output, shared with the emulator's monitor: Ctrl-A c goes from one to the other.
+    Monitored,
     /// The person's terminal; Ctrl-C belongs to the guest, Ctrl-A x leaves.
     Terminal,
     /// Standard input and output as they are.
@@ -115,6 +168,8 @@ impl Machine {
             no_reboot: true,
             icount: false,
             serial: Serial::Pipes,
+            disks: Vec::new(),
+            network: None,
             extra: Vec::new(),
         }
     }
@@ -151,7 +206,7 @@ impl Machine {
             &format!("isa-debug-exit,iobase={EXIT_PORT},iosize=4"),
         ]);
         match self.serial {
-            Serial::Terminal => command.args(["-serial", "mon:stdio"]),
+            Serial::Terminal | Serial::Monitored => command.args(["-serial", "mon:stdio"]),
             Serial::Pipes => command.args(["-serial", "stdio", "-monitor", "none"]),
         };
         if self.no_reboot {
@@ -190,8 +245,47 @@ impl Machine {
                 }
             }
         }
+        command.args(self.devices(tree)?);
         command.args(&self.extra);
         Ok(command)
+    }
+
+    /// The options that make disks and network card.
+    fn devices(&self, tree: &Tree) -> Result<Vec<String>> {
+        let mut options = Vec::new();
+        let mut option = |name: &str, value: String| options.extend([name.to_owned(), value]);
+        if self.disks.iter().any(|disk| disk.bus == Bus::Ahci) {
+            option("-device", "ich9-ahci,id=ahci".to_owned());
+        }
+        let mut on_ahci = 0;
+        for (n, disk) in self.disks.iter().enumerate() {
+            let file = name_for_qemu(tree, &disk.file)?.replace(',', ",,");
+            option(
+                "-drive",
+                format!("if=none,id=disk{n},format=raw,file={file}"),
+            );
+            option(
+                "-device",
+                match disk.bus {
+                    Bus::Virtio => format!("virtio-blk-pci,drive=disk{n}"),
+                    Bus::Ahci => {
+                        on_ahci += 1;
+                        format!("ide-hd,drive=disk{n},bus=ahci.{}", on_ahci - 1)
+                    }
+                },
+            );
+        }
+        if let Some(network) = &self.network {
+            let service = network
+                .service
+                .as_ref()
+                .map_or(String::new(), |(place, command)| {
+                    format!(",guestfwd=tcp:{place}-cmd:{}", command.replace(',', ",,"))
+                });
+            option("-netdev", format!("user,id=net0,restrict=on{service}"));
+            option("-device", "e1000,netdev=net0".to_owned());
+        }
+        Ok(options)
     }
 }
 

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use crate::extras::{self, Extra};
 use crate::provision::{self, Need};
 use crate::qemu::{
-    Boot, CPU, EXIT_PORT, Machine, Module, Modules, SYMBOLS_NAME, Serial, merge_words,
+    Boot, CPU, Disk, EXIT_PORT, Machine, Module, Modules, Network, SYMBOLS_NAME, Serial,
+    merge_words,
 };
 use crate::shell::say;
 use crate::toolchain::BareMetal;
@@ -85,6 +86,13 @@ pub struct Options {
     /// The machine's memory, as the emulator writes it
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     memory: String,
+    /// A disk: FILE (or virtio:FILE) is /dev/vda, ahci:FILE is /dev/sda; may be given again. The initial file system
+    /// then has the stock kernel's drivers
+    #[arg(long, value_name = "[BUS:]FILE")]
+    disk: Vec<Disk>,
+    /// A network card (e1000), on a network that ends at the emulator's gateway 10.0.2.2
+    #[arg(long)]
+    net: bool,
     /// No keyboard: standard input is closed, and a reset ends the run instead of starting the machine again
     #[arg(long)]
     headless: bool,
@@ -122,7 +130,19 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         Some(Firmware::Bios) => needs.push(Need::Grub),
         Some(Firmware::Uefi) => needs.extend([Need::Grub, Need::Ovmf]),
     }
-    let contents = prepare(tree, &options.payload, &options.memory, &needs)?;
+    let disks = options
+        .disk
+        .iter()
+        .map(|disk| {
+            let file = absolute(&disk.file)?;
+            Ok(Disk { file, ..*disk })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut payload = options.payload.clone();
+    if (options.net || !disks.is_empty()) && payload.kernel.is_none() {
+        payload.with.push(Extra::Drivers);
+    }
+    let contents = prepare(tree, &payload, &options.memory, &needs)?;
     let boot = match options.iso {
         None => Boot::Direct(direct(tree, &contents, options.hypervisor.as_deref())),
         Some(firmware) => {
@@ -153,6 +173,8 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         } else {
             Serial::Terminal
         },
+        disks,
+        network: options.net.then(Network::default),
         extra: options.extra.clone(),
         ..Machine::new(boot)
     };
@@ -182,6 +204,11 @@ pub fn iso_command(tree: &Tree, payload: &Payload) -> Result<()> {
     Ok(())
 }
 
+fn absolute(file: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(file)
+        .with_context(|| format!("the file {} cannot be read", file.display()))
+}
+
 /// Builds the hypervisor and finds or makes what it starts.
 fn prepare(tree: &Tree, payload: &Payload, memory: &str, needs: &[Need]) -> Result<iso::Contents> {
     let mut needs = needs.to_vec();
@@ -193,10 +220,6 @@ fn prepare(tree: &Tree, payload: &Payload, memory: &str, needs: &[Need]) -> Resu
     }
     provision::ensure(&needs)?;
     build::hypervisor(tree, &BareMetal::find(tree)?)?;
-    let absolute = |file: &PathBuf| {
-        std::fs::canonicalize(file)
-            .with_context(|| format!("the file {} cannot be read", file.display()))
-    };
     let kernel = match &payload.kernel {
         Some(file) => absolute(file)?,
         None if payload.unpacked => kernel::unpacked(&kernel::stock(tree)?)?,

@@ -4,6 +4,8 @@ pub mod acpi;
 pub mod efi;
 pub mod facts;
 pub mod ioapic;
+pub mod msi;
+pub mod pci;
 pub mod pic;
 pub mod pirq;
 pub mod power;
@@ -27,6 +29,7 @@ pub fn init() {
     pic::disable();
     apic::init_bsp(platform);
     ioapic::init(platform);
+    pirq::init();
     if let Err(why) = timer::init(platform) {
         boot::give_up(format_args!("{why}"));
     }
@@ -44,6 +47,11 @@ pub fn init() {
             "the real-time clock shows no date; wall-clock time starts at 1970, set it from a domain"
         ),
     }
+}
+
+/// What devices asked to be done at a later time ([`crate::schedule::set_device_timer`]).
+pub fn later() {
+    pirq::release_held();
 }
 
 /// A device's memory-mapped registers.

@@ -1,22 +1,40 @@
-//! Physical interrupts that belong to the control domain: wired ones, by their global number.
+//! Physical interrupts that belong to the control domain: lines, by their global number, and messages.
 //!
-//! A number is bound to an event channel by the guest. An edge interrupt is acknowledged at once and made pending. A
+//! A number is bound to an event channel by the guest. An edge or a message is acknowledged at once and made pending. A
 //! level interrupt is masked at the controller until the guest says that it has dealt with the device.
+//!
+//! # Invariants
+//! - R1: a vector belongs to one number at a time; an interrupt on a vector that is nobody's is acknowledged and
+//!   forgotten (its source was masked a moment too late).
+//! - R2: no source keeps the CPU to itself. A line that stays asserted interrupts once for each end of interrupt the
+//!   guest tells; any other source that storms (crate `interrupts`, N2) is held back until its window is over, and its
+//!   listener is told once more then, because edges may have been lost meanwhile.
+//! - R3: numbers below [`LINES`] are lines, the rest messages.
+//!
+//! Lock: `ALL`, then the controllers' ([`ioapic`], [`msi`], `pci`); nothing is told to the guest while it is held.
 
-use crate::arch::apic;
-use crate::device::ioapic;
+use crate::arch::{apic, trap};
+use crate::device::msi::{self, Source};
+use crate::device::{ioapic, timer};
 use crate::domain;
 use crate::event;
+use crate::{schedule, warn};
 use bitflags::bitflags;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
+use interrupts::{Function, Message, Meter, NoMessages, Vectors, Verdict};
+use spin::mutex::SpinMutex;
 
+/// Numbers for lines.
+pub const LINES: u32 = 256;
+/// Numbers for messages: as many as there are vectors.
+const MESSAGES: u32 = 192;
 /// Numbers there are.
-pub const MAX: u32 = 256;
-/// Device vectors that are taken: the old system call's and the console's.
-const NOT_FOR_DEVICES: [u8; 2] = [0x80, crate::arch::trap::CONSOLE_VECTOR];
+pub const MAX: u32 = LINES + MESSAGES;
+/// Device vectors that are taken: guests may raise the old system call's themselves (`int 0x80`), and the console's.
+const NOT_FOR_DEVICES: [u8; 2] = [0x80, trap::CONSOLE_VECTOR];
 
 bitflags! {
-    /// What is known of a wired interrupt and where it is.
+    /// What is known of an interrupt and where it is.
     #[derive(Clone, Copy)]
     struct State: u8 {
         /// The guest set trigger and polarity up.
@@ -29,145 +47,374 @@ bitflags! {
         const BOUND = 1 << 3;
         /// Masked until the guest has dealt with the device.
         const MASKED = 1 << 4;
+        /// Held back because it storms.
+        const HELD = 1 << 5;
+        /// That was said.
+        const TOLD = 1 << 6;
     }
 }
 
-/// The states of all numbers. Changed by the control domain's calls and by interrupts, on any CPU.
-struct States([AtomicU8; MAX as usize]);
-
-impl States {
-    fn get(&self, gsi: u32) -> State {
-        let bits = self
-            .0
-            .get(gsi as usize)
-            .map_or(0, |s| s.load(Ordering::Relaxed));
-        State::from_bits_retain(bits)
-    }
-
-    /// Sets flags; what was set before.
-    fn set(&self, gsi: u32, flags: State) -> State {
-        let old = self
-            .0
-            .get(gsi as usize)
-            .map_or(0, |s| s.fetch_or(flags.bits(), Ordering::Relaxed));
-        State::from_bits_retain(old)
-    }
-
-    /// Clears flags; what was set before.
-    fn clear(&self, gsi: u32, flags: State) -> State {
-        let old = self
-            .0
-            .get(gsi as usize)
-            .map_or(0, |s| s.fetch_and(!flags.bits(), Ordering::Relaxed));
-        State::from_bits_retain(old)
-    }
+/// A number.
+struct Pirq {
+    state: State,
+    /// 0 for none.
+    vector: u8,
+    meter: Meter,
+    /// What sends it, if it is a message that is mapped.
+    source: Option<Source>,
 }
 
-static STATES: States = States([const { AtomicU8::new(0) }; MAX as usize]);
-
-/// Vector of a wired interrupt: the device vectors in order.
-fn vector_of(gsi: u32) -> Option<u8> {
-    let first = *apic::DEVICE_VECTORS.start();
-    let vector = u32::from(first).checked_add(gsi)?;
-    // Guests may raise 0x80 themselves (`int 0x80`), and the last is the console's.
-    u8::try_from(vector)
-        .ok()
-        .filter(|v| apic::DEVICE_VECTORS.contains(v) && !NOT_FOR_DEVICES.contains(v))
+impl Pirq {
+    const NEW: Pirq = Pirq {
+        state: State::empty(),
+        vector: 0,
+        meter: Meter::NEW,
+        source: None,
+    };
 }
 
-/// Whether a number names a wired interrupt of this machine that a domain may have.
-pub fn exists(gsi: u32) -> bool {
-    gsi < ioapic::nr_gsis().min(MAX) && vector_of(gsi).is_some()
+struct Pirqs {
+    list: [Pirq; MAX as usize],
+    vectors: Vectors,
+    /// The number each vector belongs to (R1).
+    owners: [Option<u16>; 256],
 }
 
-/// The interrupt ring 0 keeps for its console, plus one; 0 for none.
+static ALL: SpinMutex<Pirqs> = SpinMutex::new(Pirqs {
+    list: [const { Pirq::NEW }; MAX as usize],
+    vectors: Vectors::new(apic::DEVICE_VECTORS, &NOT_FOR_DEVICES),
+    owners: [None; 256],
+});
+
+/// The local APIC all device interrupts go to, and the interrupt ring 0 keeps for its console plus one (0 for none).
+static TARGET: AtomicU32 = AtomicU32::new(0);
 static RING0S: AtomicU32 = AtomicU32::new(0);
 
-/// Says that ring 0 uses an interrupt itself.
+/// Device interrupts go to the CPU this runs on.
+pub fn init() {
+    TARGET.store(apic::id(), Ordering::Relaxed);
+}
+
+/// Says that ring 0 uses a line itself.
 pub fn keep(gsi: u32) {
     RING0S.store(gsi.saturating_add(1), Ordering::Relaxed);
 }
 
-/// Whether ring 0 uses an interrupt itself, so that no domain may bind it.
+/// Whether ring 0 uses a line itself, so that no domain may bind it.
 pub fn is_ring0s(gsi: u32) -> bool {
     RING0S.load(Ordering::Relaxed) == gsi.saturating_add(1)
 }
 
-/// Sets trigger and polarity; true if they were set before.
+/// Whether a number names a line of this machine that a domain may have.
+pub fn is_line(gsi: u32) -> bool {
+    gsi < ioapic::nr_gsis().min(LINES)
+}
+
+impl Pirqs {
+    fn get(&mut self, pirq: u32) -> Option<&mut Pirq> {
+        self.list.get_mut(pirq as usize)
+    }
+
+    /// The vector of a number, taken for it if it has none.
+    fn vector_for(&mut self, pirq: u32) -> Option<u8> {
+        let known = self.get(pirq)?.vector;
+        if known != 0 {
+            return Some(known);
+        }
+        let vector = self.vectors.take()?;
+        self.get(pirq)?.vector = vector;
+        self.owners[usize::from(vector)] = Some(pirq as u16);
+        Some(vector)
+    }
+
+    fn give_vector(&mut self, pirq: u32) {
+        if let Some(p) = self.get(pirq)
+            && p.vector != 0
+        {
+            let vector = core::mem::take(&mut p.vector);
+            self.owners[usize::from(vector)] = None;
+            self.vectors.give(vector);
+        }
+    }
+
+    /// Sends a bound line to its vector and opens it.
+    fn route(&mut self, gsi: u32) {
+        let Some(vector) = self.vector_for(gsi) else {
+            warn!("interrupt {gsi} stays off: all vectors are taken");
+            return;
+        };
+        let target = TARGET.load(Ordering::Relaxed);
+        let Some(p) = self.get(gsi) else { return };
+        let (level, low) = (p.state.contains(State::LEVEL), p.state.contains(State::LOW));
+        if ioapic::route(gsi, vector, level, low, target) {
+            p.state.remove(State::MASKED | State::HELD);
+            ioapic::unmask(gsi);
+        }
+    }
+
+    /// Opens or closes a source.
+    fn mask(&mut self, pirq: u32, masked: bool) {
+        let Some(p) = self.get(pirq) else { return };
+        match &mut p.source {
+            Some(source) => source.mask(masked),
+            None if masked => drop(ioapic::mask(pirq)),
+            None => drop(ioapic::unmask(pirq)),
+        }
+    }
+}
+
+/// Why an interrupt cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No such number, or nothing is mapped to it.
+    NoSuch,
+    /// Ring 0 has it, or it is in use.
+    InUse,
+    /// All numbers or vectors are taken.
+    Full,
+    /// The function has no such message.
+    Messages(NoMessages),
+}
+
+/// Sets trigger and polarity of a line; true if they were set before.
 pub fn set_up(gsi: u32, level: bool, low: bool) -> bool {
-    let mut flags = State::KNOWN;
-    flags.set(State::LEVEL, level);
-    flags.set(State::LOW, low);
-    if is_ring0s(gsi) || STATES.get(gsi).contains(State::KNOWN) {
+    let mut all = ALL.lock();
+    let Some(p) = all.get(gsi).filter(|_| !is_ring0s(gsi)) else {
+        return true;
+    };
+    if p.state.contains(State::KNOWN) {
         return true;
     }
     // What firmware's default was gives way to what the guest's own reading of firmware says.
-    STATES.clear(gsi, State::LEVEL | State::LOW);
-    if STATES.set(gsi, flags).contains(State::BOUND) {
-        route(gsi);
+    p.state.set(State::LEVEL, level);
+    p.state.set(State::LOW, low);
+    p.state.insert(State::KNOWN);
+    if p.state.contains(State::BOUND) {
+        all.route(gsi);
     }
     false
 }
 
-fn route(gsi: u32) {
-    let state = STATES.get(gsi);
-    let (level, low) = (state.contains(State::LEVEL), state.contains(State::LOW));
-    if let Some(vector) = vector_of(gsi)
-        && ioapic::route(gsi, vector, level, low, apic::id())
-    {
-        STATES.clear(gsi, State::MASKED);
-        ioapic::unmask(gsi);
+/// Whether a number can be bound to an event channel.
+pub fn may_bind(pirq: u32) -> Result<(), Refused> {
+    if is_ring0s(pirq) {
+        return Err(Refused::InUse);
+    }
+    let mapped = |pirq| ALL.lock().get(pirq).is_some_and(|p| p.source.is_some());
+    if is_line(pirq) || mapped(pirq) {
+        Ok(())
+    } else {
+        Err(Refused::NoSuch)
     }
 }
 
-/// The guest listens to a number.
+/// The guest listens to a number that [`may_bind`].
 pub fn bound(pirq: u32) {
-    if !exists(pirq) {
-        return;
+    let mut all = ALL.lock();
+    let Some(p) = all.get(pirq) else { return };
+    p.state.insert(State::BOUND);
+    p.state.remove(State::HELD);
+    if p.source.is_some() {
+        return all.mask(pirq, false);
     }
-    let old = STATES.set(pirq, State::BOUND);
-    if !old.contains(State::KNOWN) && pirq < 16 {
+    if !p.state.contains(State::KNOWN) && pirq < 16 {
         // Interrupts of the old bus keep the signal firmware tells of, unless the guest says otherwise.
         let (gsi, signal) = ioapic::isa_route(pirq as u8);
         if gsi == pirq {
-            let mut flags = State::empty();
-            flags.set(State::LEVEL, signal.level);
-            flags.set(State::LOW, signal.low);
-            STATES.set(pirq, flags);
+            p.state.set(State::LEVEL, signal.level);
+            p.state.set(State::LOW, signal.low);
         }
     }
-    route(pirq);
+    all.route(pirq);
 }
 
 /// It no longer does.
 pub fn unbound(pirq: u32) {
-    if exists(pirq) {
-        STATES.clear(pirq, State::BOUND);
-        ioapic::mask(pirq);
+    let mut all = ALL.lock();
+    let Some(p) = all.get(pirq) else { return };
+    p.state.remove(State::BOUND | State::MASKED | State::HELD);
+    let is_message = p.source.is_some();
+    all.mask(pirq, true);
+    if !is_message {
+        all.give_vector(pirq);
     }
 }
 
 /// Whether the guest must say when it has dealt with the number.
 pub fn needs_eoi(pirq: u32) -> bool {
-    STATES.get(pirq).contains(State::LEVEL)
+    let mut all = ALL.lock();
+    all.get(pirq)
+        .is_some_and(|p| p.state.contains(State::LEVEL))
 }
 
 /// The guest has dealt with the device.
 pub fn end_of_interrupt(pirq: u32) {
-    if STATES.clear(pirq, State::MASKED).contains(State::MASKED) {
-        ioapic::unmask(pirq);
+    let mut all = ALL.lock();
+    if let Some(p) = all.get(pirq)
+        && p.state.contains(State::MASKED)
+    {
+        p.state.remove(State::MASKED);
+        all.mask(pirq, false);
     }
+}
+
+/// A number for a message that is not mapped.
+pub fn free_message() -> Option<u32> {
+    let mut all = ALL.lock();
+    (LINES..MAX).find(|&n| all.get(n).is_some_and(|p| p.source.is_none()))
+}
+
+/// Gives a function's message a number: `wanted`, or any. It stays held back until the number is bound.
+pub fn map_message(source: Source, wanted: Option<u32>) -> Result<u32, Refused> {
+    let mut all = ALL.lock();
+    if all
+        .list
+        .iter()
+        .flat_map(|p| &p.source)
+        .any(|s| s.is(&source))
+    {
+        return Err(Refused::InUse);
+    }
+    let is_free = |all: &mut Pirqs, n: u32| all.get(n).is_some_and(|p| p.source.is_none());
+    let pirq = match wanted {
+        Some(n) if !(LINES..MAX).contains(&n) => return Err(Refused::NoSuch),
+        Some(n) if !is_free(&mut all, n) => return Err(Refused::InUse),
+        Some(n) => n,
+        None => (LINES..MAX)
+            .find(|&n| is_free(&mut all, n))
+            .ok_or(Refused::Full)?,
+    };
+    let vector = all.vector_for(pirq).ok_or(Refused::Full)?;
+    let message = Message::new(TARGET.load(Ordering::Relaxed), vector);
+    if !message.is_some_and(|message| source.program(message)) {
+        all.give_vector(pirq);
+        return Err(Refused::Messages(NoMessages::NoTable));
+    }
+    if let Some(p) = all.get(pirq) {
+        p.state = State::empty();
+        p.source = Some(source);
+    }
+    Ok(pirq)
+}
+
+/// Takes a number from its message. Lines keep theirs.
+pub fn unmap(pirq: u32) -> Result<(), Refused> {
+    if is_line(pirq) {
+        return Ok(());
+    }
+    let mut all = ALL.lock();
+    let mut source = all
+        .get(pirq)
+        .and_then(|p| p.source.take())
+        .ok_or(Refused::NoSuch)?;
+    source.stop();
+    if let Some(p) = all.get(pirq) {
+        p.state = State::empty();
+    }
+    all.give_vector(pirq);
+    Ok(())
+}
+
+/// A function is gone: so are its messages.
+pub fn unmap_all(function: Function) {
+    for pirq in LINES..MAX {
+        let mut all = ALL.lock();
+        let its = all
+            .get(pirq)
+            .and_then(|p| p.source.as_ref())
+            .is_some_and(|s| s.function() == function);
+        drop(all);
+        if its {
+            let _ = unmap(pirq);
+        }
+    }
+}
+
+/// Tells a function again what to send, after it lost power.
+pub fn restore(function: Function) {
+    let mut all = ALL.lock();
+    let target = TARGET.load(Ordering::Relaxed);
+    for p in &mut all.list[LINES as usize..] {
+        let open = p.state.contains(State::BOUND) && !p.state.contains(State::HELD);
+        if let Some(source) = &mut p.source
+            && source.function() == function
+            && let Some(message) = Message::new(target, p.vector)
+        {
+            source.program(message);
+            source.mask(!open);
+        }
+    }
+}
+
+/// Whether a register in configuration space is ring 0's, because it says what a mapped message is.
+pub fn owns_register(function: Function, offset: u8, bytes: u8) -> bool {
+    let all = ALL.lock();
+    all.list[LINES as usize..]
+        .iter()
+        .flat_map(|p| &p.source)
+        .any(|source| source.owns_register(function, offset, bytes))
 }
 
 /// A device interrupt arrived.
 pub fn interrupt(vector: u8) {
-    let gsi = u32::from(vector.saturating_sub(*apic::DEVICE_VECTORS.start()));
-    if STATES.get(gsi).contains(State::LEVEL) {
-        ioapic::mask(gsi);
-        STATES.set(gsi, State::MASKED);
-    }
+    let arrived = arrived(vector);
     apic::eoi();
+    let Some((pirq, storm)) = arrived else { return };
     if let Some(control) = domain::control() {
-        event::raise_pirq(control, gsi as u16);
+        event::raise_pirq(control, pirq);
     }
+    if let Some(until_ns) = storm {
+        schedule::set_device_timer(until_ns);
+    }
+}
+
+/// Whose the interrupt is, and until when the source is held back if it storms (R2).
+fn arrived(vector: u8) -> Option<(u16, Option<u64>)> {
+    let mut all = ALL.lock();
+    let number = all.owners[usize::from(vector)]?;
+    let pirq = u32::from(number);
+    let p = all.get(pirq)?;
+    if p.state.contains(State::LEVEL) {
+        p.state.insert(State::MASKED);
+        all.mask(pirq, true);
+        return Some((number, None));
+    }
+    let Verdict::Storm { until_ns } = p.meter.arrived(timer::now_ns()) else {
+        return Some((number, None));
+    };
+    let told = p.state.contains(State::TOLD);
+    p.state.insert(State::HELD | State::TOLD);
+    all.mask(pirq, true);
+    drop(all);
+    if !told {
+        warn!("interrupt {pirq} storms; it is held back as often as it does");
+    }
+    Some((number, Some(until_ns)))
+}
+
+/// Lets go what was held back, and tells its listeners.
+pub fn release_held() {
+    for pirq in 0..MAX {
+        let mut all = ALL.lock();
+        let Some(p) = all.get(pirq).filter(|p| p.state.contains(State::HELD)) else {
+            continue;
+        };
+        p.state.remove(State::HELD);
+        all.mask(pirq, false);
+        drop(all);
+        if let Some(control) = domain::control() {
+            event::raise_pirq(control, pirq as u16);
+        }
+    }
+}
+
+/// A function was told of, or is being prepared for others: its message table is kept from guests.
+pub fn function_added(function: Function) {
+    msi::function_added(function);
+}
+
+/// A function is gone.
+pub fn function_removed(function: Function) {
+    unmap_all(function);
+    msi::function_removed(function);
 }

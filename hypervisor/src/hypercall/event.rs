@@ -1,5 +1,6 @@
 //! Event channels: the calls, on the tables of `crate::event`.
 
+use crate::device::pirq::Refused;
 use crate::domain::{self, Domain, Guest};
 use crate::event as bus;
 use crate::hypercall::{Args, Outcome, Stop, is_self};
@@ -136,8 +137,10 @@ fn bind_pirq(g: &mut Guest<'_>, arg: u64) -> Outcome {
     if !g.dom.privileged {
         return Err(Errno::Perm.into());
     }
-    if crate::device::pirq::is_ring0s(b.pirq) {
-        return Err(Errno::Busy.into());
+    match crate::device::pirq::may_bind(b.pirq) {
+        Ok(()) => {}
+        Err(Refused::InUse) => return Err(Errno::Busy.into()),
+        Err(_) => return Err(Errno::Inval.into()),
     }
     g.memory().check_writable(arg, BindPirq::SIZE)?;
     b.port = with_room(g.dom, |dom| {

@@ -5,7 +5,7 @@
 
 use crate::arch::cpu;
 use crate::debug::console;
-use crate::device;
+use crate::device::{self, pci};
 use crate::domain::Guest;
 
 /// Width of an access in bytes.
@@ -89,8 +89,7 @@ pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
         return g.local.pci_address;
     }
     if PCI_DATA.contains(&port) {
-        cpu::outl(PCI_ADDRESS, g.local.pci_address);
-        return native_in(port, width);
+        return pci::guest_read(g.local.pci_address, port, width);
     }
     if port == CMOS_DATA && width == Width::Byte {
         cpu::outb(CMOS_INDEX, g.local.cmos_index);
@@ -114,8 +113,7 @@ pub fn write(g: &mut Guest<'_>, port: u16, width: Width, value: u32) {
     if port == PCI_ADDRESS && width == Width::Long {
         g.local.pci_address = value;
     } else if PCI_DATA.contains(&port) {
-        cpu::outl(PCI_ADDRESS, g.local.pci_address);
-        native_out(port, width, value);
+        pci::guest_write(g.local.pci_address, port, width, value);
     } else if port == CMOS_INDEX && width == Width::Byte {
         // Bit 7 would turn NMIs off for the machine.
         g.local.cmos_index = value as u8 & 0x7f;

@@ -6,7 +6,7 @@
 use crate::account;
 use crate::arch::{cpu, percpu};
 use crate::debug::crash;
-use crate::device::timer;
+use crate::device::{self, timer};
 use crate::domain::Vcpu;
 use crate::event;
 use ::sched::{Decision, Entry, Next, Reservation, RunQueue, TimerQueue, TimerSlot, VcpuHandle};
@@ -21,6 +21,8 @@ pub const MAX_VCPUS: usize = 256;
 const QUANTUM_NS: u64 = 10_000_000;
 /// Timers from this number on end polls; the ones below are the vCPUs' own.
 const POLL_TIMERS: u32 = MAX_VCPUS as u32;
+/// The one behind them is the devices' own.
+const DEVICE_TIMER: u32 = 2 * MAX_VCPUS as u32;
 
 static QUEUE: SpinMutex<Option<RunQueue<'static>>> = SpinMutex::new(None);
 static TIMERS: SpinMutex<Option<TimerQueue<'static>>> = SpinMutex::new(None);
@@ -30,7 +32,7 @@ static VCPUS: [Once<&'static Vcpu>; MAX_VCPUS] = [const { Once::new() }; MAX_VCP
 pub fn init() {
     let entries: &'static mut [Entry] = Box::leak(vec![Entry::EMPTY; MAX_VCPUS].into_boxed_slice());
     let slots: &'static mut [TimerSlot] =
-        Box::leak(vec![TimerSlot::EMPTY; 2 * MAX_VCPUS].into_boxed_slice());
+        Box::leak(vec![TimerSlot::EMPTY; DEVICE_TIMER as usize + 1].into_boxed_slice());
     account::open();
     *QUEUE.lock() = Some(RunQueue::new(entries, QUANTUM_NS));
     *TIMERS.lock() = Some(TimerQueue::new(slots));
@@ -113,12 +115,24 @@ pub fn end_poll(vcpu: &Vcpu) {
     }
 }
 
+/// Has [`device::later`] called at a system time.
+pub fn set_device_timer(deadline: u64) {
+    if let Some(timers) = TIMERS.lock().as_mut() {
+        let _ = timers.set(DEVICE_TIMER, deadline);
+    }
+    program_timer(None);
+}
+
 /// Tells the vCPUs whose timers are due, and sets the hardware for what comes next.
 pub fn timers_due() {
     let now = timer::now_ns();
     loop {
         let due = TIMERS.lock().as_mut().and_then(|t| t.pop_due(now));
         let Some((handle, _)) = due else { break };
+        if handle == DEVICE_TIMER {
+            device::later();
+            continue;
+        }
         let poll = handle >= POLL_TIMERS;
         let vcpu = VCPUS
             .get(handle as usize % MAX_VCPUS)
