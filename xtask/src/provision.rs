@@ -35,6 +35,8 @@ pub enum Need {
     Grub,
     /// UEFI firmware for the emulator.
     Ovmf,
+    /// What makes an ext4 file system.
+    Ext4,
     /// The public headers that `guest-abi` is compared with.
     PublicHeaders,
 }
@@ -57,6 +59,7 @@ impl Need {
                     && Path::new("/usr/lib/grub/x86_64-efi/multiboot2.mod").is_file()
             }
             Self::Ovmf => ovmf().is_some(),
+            Self::Ext4 => program("mke2fs"),
             Self::PublicHeaders => Path::new("/usr/include/xen/xen.h").is_file(),
         }
     }
@@ -78,6 +81,7 @@ impl Need {
                 "mtools",
             ],
             Self::Ovmf => &["ovmf"],
+            Self::Ext4 => &["e2fsprogs"],
             Self::PublicHeaders => &["libxen-dev"],
         }
     }
@@ -94,6 +98,7 @@ impl Need {
             Self::Busybox => "a static busybox",
             Self::Grub => "GRUB's image tools for BIOS and UEFI, xorriso and mtools",
             Self::Ovmf => "UEFI firmware for the emulator (OVMF)",
+            Self::Ext4 => "mke2fs",
             Self::PublicHeaders => "the public interface headers (xen/xen.h)",
         }
     }

@@ -20,6 +20,10 @@ pub trait Machine {
     fn class(&self, mfn: Mfn) -> Class<'_>;
     /// Whether `dom` may map the non-memory frame `mfn`.
     fn may_map_io(&self, dom: DomId, mfn: Mfn) -> bool;
+    /// Whether guests may only read the non-memory frame `mfn`. A leaf that asks for more is stored without it.
+    fn io_is_read_only(&self, _mfn: Mfn) -> bool {
+        false
+    }
     /// Reads an entry of a table. `index` is below [`ENTRIES_PER_TABLE`](crate::ENTRIES_PER_TABLE).
     fn read_entry(&self, table: Mfn, index: usize) -> Entry;
     /// Writes an entry of a table that no CPU uses yet.

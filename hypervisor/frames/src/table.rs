@@ -141,11 +141,7 @@ impl<'m, M: Machine> Tables<'m, M> {
     #[inline]
     fn validate_entry(&self, entry: Entry, level: Level) -> Result<Entry, Refused> {
         match level.below() {
-            None => {
-                let stored = entry.stored_leaf();
-                self.take_leaf(stored, self.dom)?;
-                Ok(stored)
-            }
+            None => self.take_leaf(entry.stored_leaf(), self.dom),
             Some(below) => {
                 let stored = entry.stored_table(level).ok_or(Refused::Invalid)?;
                 if stored.is_present() {
@@ -173,10 +169,12 @@ impl<'m, M: Machine> Tables<'m, M> {
         }
     }
 
+    /// Takes what a leaf that is about to be stored holds. What is to be stored is the answer: the entry itself, or
+    /// without its permission to write where the frame is a device's that guests may only read.
     #[inline]
-    pub(crate) fn take_leaf(&self, entry: Entry, owner: DomId) -> Result<(), Refused> {
+    pub(crate) fn take_leaf(&self, entry: Entry, owner: DomId) -> Result<Entry, Refused> {
         if !entry.is_present() {
-            return self.check_nonpresent(entry);
+            return self.check_nonpresent(entry).map(|()| entry);
         }
         match self.machine.class(entry.mfn()) {
             Class::Ram(frame) if entry.is_writable() => {
@@ -184,10 +182,15 @@ impl<'m, M: Machine> Tables<'m, M> {
                     self.machine.flush_since(stamp);
                     frame.settle();
                 }
-                Ok(())
+                Ok(entry)
             }
-            Class::Ram(frame) => Ok(frame.get(Some(owner))?),
-            Class::Io if self.machine.may_map_io(self.dom, entry.mfn()) => Ok(()),
+            Class::Ram(frame) => Ok(frame.get(Some(owner)).map(|()| entry)?),
+            Class::Io if self.machine.may_map_io(self.dom, entry.mfn()) => {
+                if entry.is_writable() && self.machine.io_is_read_only(entry.mfn()) {
+                    return Ok(Entry(entry.0 & !Entry::WRITABLE));
+                }
+                Ok(entry)
+            }
             Class::Io => Err(Refused::NotYours),
             Class::Absent => Err(Refused::Invalid),
         }

@@ -101,7 +101,7 @@ impl<M: Machine> Tables<'_, M> {
             {
                 self.demote_leaf(table, index, old, new)?
             } else {
-                self.take_leaf(new, mapped_owner)?;
+                let new = self.take_leaf(new, mapped_owner)?;
                 let outcome = self.machine.replace_entry(table, index, old, new);
                 self.drop_leaf(if outcome.is_ok() { old } else { new });
                 outcome

@@ -2,15 +2,15 @@
 
 use crate::arch::regs::{Regs, VEC_SYSCALL, VEC_SYSCALL32, VEC_SYSENTER};
 use crate::arch::{apic, cpu, debug, exposed, percpu};
-use crate::debug::{console, crash as ring0_crash};
-use crate::device::{self, ioapic, pic, pirq};
+use crate::debug::crash as ring0_crash;
+use crate::device::{self, pic, pirq};
 use crate::domain::inject::{self, pf, vector};
-use crate::domain::{self, Guest, crash, run};
+use crate::domain::{Guest, crash, run};
 use crate::hypercall::{self, descriptor};
 use crate::layout::EXPOSED_VCPUS;
 use crate::mmu::{self, trapped};
 use crate::policy::privileged::{self, Emulated};
-use crate::{event, info, schedule};
+use crate::{info, schedule};
 
 /// Vector of the console's input.
 pub const CONSOLE_VECTOR: u8 = 0xee;
@@ -19,15 +19,7 @@ pub const CONSOLE_VECTOR: u8 = 0xee;
 pub fn init() {
     schedule::init();
     mmu::set_l1tf(device::cpu_has_l1tf());
-    if let Some(irq) = console::irq() {
-        let (gsi, signal) = ioapic::isa_route(irq);
-        if ioapic::route(gsi, CONSOLE_VECTOR, signal.level, signal.low, apic::id()) {
-            pirq::keep(gsi);
-            ioapic::unmask(gsi);
-            console::enable_receive_interrupt();
-            info!("console input by interrupt {gsi}");
-        }
-    }
+    device::listen_to_console();
 }
 
 /// An exit from a guest: system call, fault, interrupt.
@@ -215,11 +207,8 @@ fn interrupt(number: u8) {
             schedule::tick();
         }
         CONSOLE_VECTOR => {
-            console::take_input();
+            device::take_console_input();
             apic::eoi();
-            if let Some(control) = domain::control() {
-                event::raise_virq(control, events::Virq::CONSOLE, 0);
-            }
         }
         apic::SPURIOUS => {}
         apic::ERROR => {

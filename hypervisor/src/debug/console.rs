@@ -187,20 +187,21 @@ pub fn flush() {
     }
 }
 
-/// Empties the port's queue into ours. On the port's interrupt.
-pub fn take_input() {
+/// Empties the port's queue into ours. On the port's interrupt. Says whether there was something.
+pub fn take_input() -> bool {
     let mut console = CONSOLE.lock();
     let Console { uart, input, .. } = &mut *console;
     // Bounded: a port that never runs dry is broken.
-    for _ in 0..INPUT_BYTES {
+    for count in 0..INPUT_BYTES {
         let Some(Ok(byte)) = uart.as_mut().map(Uart16550::try_receive_byte) else {
-            return;
+            return count > 0;
         };
         if input.put.wrapping_sub(input.taken) < INPUT_BYTES {
             input.bytes[input.put % INPUT_BYTES] = byte;
             input.put = input.put.wrapping_add(1);
         }
     }
+    true
 }
 
 /// A byte somebody typed, if there is one.

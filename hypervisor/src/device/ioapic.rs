@@ -7,8 +7,11 @@
 
 use crate::arch::apic;
 use crate::device::{Registers, acpi};
+use crate::layout::PAGE;
+use crate::memory::frame_table;
 use crate::{debug, info, warn};
 use firmware::{MAX_IO_APICS, Platform, Signal};
+use frames::{Class, Mfn};
 use spin::mutex::SpinMutex;
 
 /// Index and data registers.
@@ -50,6 +53,12 @@ impl IoApic {
         self.registers.read32(WINDOW)
     }
 
+    /// Whether the index register keeps what is written to it, as that of a controller does.
+    fn selects(&self, register: u32) -> bool {
+        self.registers.write32(SELECT, register);
+        self.registers.read32(SELECT) & 0xff == register
+    }
+
     fn write(&self, register: u32, value: u32) {
         self.registers.write32(SELECT, register);
         self.registers.write32(WINDOW, value);
@@ -81,35 +90,53 @@ impl IoApics {
     }
 }
 
+/// The controller firmware tells of, if it is one: firmware has been seen to give addresses where none is.
+fn meet(found: &firmware::IoApic) -> Result<IoApic, &'static str> {
+    let frame = Mfn(found.address / PAGE);
+    if matches!(frame_table::class(frame), Class::Ram(_)) {
+        return Err("is in the middle of memory");
+    }
+    if frame.0 == apic::phys_base() / PAGE {
+        return Err("is where the local APIC is");
+    }
+    let registers = Registers::map(found.address, BYTES).ok_or("cannot be mapped")?;
+    let mut io_apic = IoApic {
+        registers,
+        phys: found.address,
+        gsi_base: found.gsi_base,
+        pins: 0,
+        id: 0,
+        version: 0,
+    };
+    if !io_apic.selects(VERSION) || !io_apic.selects(ID) {
+        return Err("does not answer");
+    }
+    io_apic.id = io_apic.read(ID);
+    io_apic.version = io_apic.read(VERSION);
+    if io_apic.version == u32::MAX || io_apic.version as u8 == 0 {
+        return Err("does not answer like one");
+    }
+    io_apic.pins = (io_apic.version >> 16 & 0xff) + 1;
+    if found.gsi_base.checked_add(io_apic.pins).is_none() {
+        return Err("has pins beyond all numbers");
+    }
+    Ok(io_apic)
+}
+
 /// Maps the controllers, reads what they are and masks every pin.
 pub fn init(platform: &Platform) {
     let mut all = IO_APICS.lock();
     for (place, found) in all.list.iter_mut().zip(&platform.io_apics) {
-        let Some(registers) = Registers::map(found.address, BYTES) else {
-            warn!(
-                "IO-APIC {} at {:#x} cannot be mapped; its interrupts stay off",
-                found.id, found.address
-            );
-            continue;
+        let io_apic = match meet(found) {
+            Ok(io_apic) => io_apic,
+            Err(why) => {
+                warn!(
+                    "IO-APIC {} at {:#x} {why}; its interrupts stay off",
+                    found.id, found.address
+                );
+                continue;
+            }
         };
-        let mut io_apic = IoApic {
-            registers,
-            phys: found.address,
-            gsi_base: found.gsi_base,
-            pins: 0,
-            id: 0,
-            version: 0,
-        };
-        io_apic.id = io_apic.read(ID);
-        io_apic.version = io_apic.read(VERSION);
-        if io_apic.version == u32::MAX {
-            warn!(
-                "IO-APIC {} at {:#x} does not answer; its interrupts stay off",
-                found.id, found.address
-            );
-            continue;
-        }
-        io_apic.pins = (io_apic.version >> 16 & 0xff) + 1;
         for pin in 0..io_apic.pins {
             io_apic.set(pin, MASKED, 0);
         }
@@ -118,9 +145,12 @@ pub fn init(platform: &Platform) {
             found.id,
             found.address,
             io_apic.gsi_base,
-            io_apic.gsi_base.saturating_add(io_apic.pins - 1)
+            io_apic.gsi_base + io_apic.pins - 1
         );
         *place = Some(io_apic);
+    }
+    if all.list.iter().flatten().next().is_none() {
+        warn!("there is no IO-APIC: devices interrupt by messages or not at all");
     }
     for &(gsi, signal) in &platform.gsi_nmis {
         if let Some((io_apic, pin)) = all.find(gsi) {

@@ -14,10 +14,12 @@ pub mod timer;
 
 pub use facts::*;
 
-use crate::arch::apic;
-use crate::boot;
+use crate::arch::{apic, trap};
+use crate::debug::console;
+use crate::{boot, domain, event, schedule};
 use crate::{info, warn};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 use volatile::VolatilePtr;
 
 /// Finds the machine's devices and brings them to a known, quiet state: every interrupt masked, the clock running.
@@ -49,9 +51,50 @@ pub fn init() {
     }
 }
 
-/// What devices asked to be done at a later time ([`crate::schedule::set_device_timer`]).
+/// How often a console without an interrupt is looked at.
+const CONSOLE_POLL_NS: u64 = 20_000_000;
+
+/// Set when the console has no interrupt.
+static CONSOLE_IS_POLLED: AtomicBool = AtomicBool::new(false);
+
+/// What devices asked to be done at a later time ([`schedule::set_device_timer`]).
 pub fn later() {
     pirq::release_held();
+    if CONSOLE_IS_POLLED.load(Ordering::Relaxed) {
+        take_console_input();
+        schedule::set_device_timer(timer::now_ns().saturating_add(CONSOLE_POLL_NS));
+    }
+}
+
+/// Gets the console to interrupt when something is typed, or has it looked at now and then where it cannot.
+pub fn listen_to_console() {
+    let Some(irq) = console::irq() else { return };
+    let (gsi, signal) = ioapic::isa_route(irq);
+    if ioapic::route(
+        gsi,
+        trap::CONSOLE_VECTOR,
+        signal.level,
+        signal.low,
+        apic::id(),
+    ) {
+        pirq::keep(gsi);
+        ioapic::unmask(gsi);
+        console::enable_receive_interrupt();
+        info!("console input by interrupt {gsi}");
+    } else {
+        CONSOLE_IS_POLLED.store(true, Ordering::Relaxed);
+        schedule::set_device_timer(CONSOLE_POLL_NS);
+        warn!("the console has no interrupt; it is looked at 50 times a second");
+    }
+}
+
+/// Something may have been typed: takes it, and tells the control domain.
+pub fn take_console_input() {
+    if console::take_input()
+        && let Some(control) = domain::control()
+    {
+        event::raise_virq(control, events::Virq::CONSOLE, 0);
+    }
 }
 
 /// A device's memory-mapped registers.
@@ -104,6 +147,11 @@ impl Registers {
 
     /// Writes a 64-bit register.
     pub fn write64(&self, offset: u64, value: u64) {
+        self.at(offset).write(value);
+    }
+
+    /// Writes a 16-bit register.
+    pub fn write16(&self, offset: u64, value: u16) {
         self.at(offset).write(value);
     }
 

@@ -11,6 +11,7 @@ use crate::layout::PAGE;
 use crate::memory::frame_table;
 use crate::warn;
 use arrayvec::ArrayVec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use frames::{Class, Mfn};
 use interrupts::{Function, Message, Msi, Msix, NoMessages};
@@ -163,12 +164,20 @@ pub fn function_removed(function: Function) {
 }
 
 /// A table that is shown read-only.
-#[derive(Clone, Copy)]
 struct Table {
     function: Function,
-    /// Its first and last frame.
-    first: u64,
-    last: u64,
+    /// Its bytes' physical addresses.
+    range: Range<u64>,
+}
+
+impl Table {
+    fn first(&self) -> u64 {
+        self.range.start / PAGE
+    }
+
+    fn last(&self) -> u64 {
+        (self.range.end - 1) / PAGE
+    }
 }
 
 struct Tables {
@@ -187,29 +196,26 @@ static LOWEST: AtomicU64 = AtomicU64::new(u64::MAX);
 static HIGHEST: AtomicU64 = AtomicU64::new(0);
 
 fn refresh_bounds(tables: &Tables) {
-    let lowest = tables.shown.iter().map(|t| t.first).min();
-    let highest = tables.shown.iter().map(|t| t.last).max();
+    let lowest = tables.shown.iter().map(Table::first).min();
+    let highest = tables.shown.iter().map(Table::last).max();
     LOWEST.store(lowest.unwrap_or(u64::MAX), Ordering::Release);
     HIGHEST.store(highest.unwrap_or(0), Ordering::Release);
 }
 
 /// Has a table shown read-only. False if it is no memory of a device's.
 fn protect(msix: &Msix) -> bool {
-    let range = msix.table_range();
-    let (first, last) = (range.start / PAGE, (range.end - 1) / PAGE);
+    let table = Table {
+        function: msix.function(),
+        range: msix.table_range(),
+    };
     let is_device =
         |mfn| matches!(frame_table::class(Mfn(mfn)), Class::Io) && !facts::is_ring0_only(Mfn(mfn));
     // A base address that was written to the first MiB is none: firmware's tables are there.
-    if first < 256 || !(first..=last).all(is_device) {
+    if table.first() < 256 || !(table.first()..=table.last()).all(is_device) {
         return false;
     }
     let mut tables = TABLES.lock();
-    let function = msix.function();
-    let table = Table {
-        function,
-        first,
-        last,
-    };
+    let function = table.function;
     if let Some(known) = tables.shown.iter_mut().find(|t| t.function == function) {
         *known = table;
     } else if tables.shown.try_push(table).is_err() {
@@ -228,7 +234,43 @@ pub fn is_table(mfn: Mfn) -> bool {
     tables
         .shown
         .iter()
-        .any(|t| (t.first..=t.last).contains(&mfn.0))
+        .any(|t| (t.first()..=t.last()).contains(&mfn.0))
+}
+
+/// A guest's write to a page with a table in it: dropped where the table is, carried out elsewhere. `offset` is a
+/// multiple of `bytes`, which is 1, 2, 4 or 8.
+pub fn guest_write(mfn: Mfn, offset: u64, bytes: u8, value: u64) {
+    let mut tables = TABLES.lock();
+    let at = mfn.0 * PAGE + offset;
+    let end = at + u64::from(bytes);
+    let in_table = |t: &Table| t.range.start < end && at < t.range.end;
+    if tables.shown.iter().any(in_table) {
+        return;
+    }
+    let Some(page) = tables.page(mfn.0) else {
+        return;
+    };
+    match bytes {
+        1 => page.write8(offset, value as u8),
+        2 => page.write16(offset, value as u16),
+        4 => page.write32(offset, value as u32),
+        _ => page.write64(offset, value),
+    }
+}
+
+impl Tables {
+    /// The registers in a page, mapped on first use. `None` if there is no room or no memory for that.
+    fn page(&mut self, frame: u64) -> Option<Registers> {
+        if let Some(known) = self.mapped.iter().find(|m| m.0 == frame) {
+            return Some(known.1);
+        }
+        if self.mapped.is_full() {
+            return None;
+        }
+        let page = Registers::map(frame * PAGE, PAGE)?;
+        self.mapped.push((frame, page));
+        Some(page)
+    }
 }
 
 /// Writes a word of an entry. False if its page cannot be mapped.
@@ -237,20 +279,11 @@ fn write(msix: &Msix, index: u16, word: u64, value: u32) -> bool {
         return false;
     };
     let at = entry + word;
-    let frame = at / PAGE;
-    let mut tables = TABLES.lock();
-    let known = tables.mapped.iter().find(|m| m.0 == frame).map(|m| m.1);
-    let page = match known {
-        Some(page) => page,
-        None if tables.mapped.is_full() => return false,
-        None => {
-            let Some(page) = Registers::map(frame * PAGE, PAGE) else {
-                return false;
-            };
-            tables.mapped.push((frame, page));
-            page
+    match TABLES.lock().page(at / PAGE) {
+        Some(page) => {
+            page.write32(at % PAGE, value);
+            true
         }
-    };
-    page.write32(at % PAGE, value);
-    true
+        None => false,
+    }
 }

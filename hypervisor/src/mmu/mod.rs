@@ -1,6 +1,7 @@
 //! Guest page tables on the real machine: the rules of the crate `frames` bound to memory, flushes and domains.
 
 pub mod audit;
+mod device_write;
 pub mod trapped;
 
 use crate::arch::percpu;
@@ -40,6 +41,10 @@ impl Machine for Ring0 {
 
     fn may_map_io(&self, dom: DomId, mfn: Mfn) -> bool {
         domain::get(dom).is_some_and(|d| d.privileged) && !crate::device::is_ring0_only(mfn)
+    }
+
+    fn io_is_read_only(&self, mfn: Mfn) -> bool {
+        crate::device::msi::is_table(mfn)
     }
 
     #[inline]

@@ -7,8 +7,9 @@
 use crate::arch::regs::flags;
 use crate::domain::Guest;
 use crate::memory::frame_table;
-use crate::mmu::tables;
+use crate::mmu::{device_write, tables};
 use crate::policy::privileged::advance;
+use arrayvec::ArrayVec;
 use frames::table::Change;
 use frames::{Class, Entry, FrameType, Level};
 
@@ -32,7 +33,7 @@ struct Decoded {
 }
 
 /// Length of a memory operand's ModRM, SIB and displacement; `None` for a register operand.
-fn operand_len(bytes: &[u8]) -> Option<usize> {
+pub(super) fn operand_len(bytes: &[u8]) -> Option<usize> {
     let modrm = *bytes.first()?;
     let (mode, rm) = (modrm >> 6, modrm & 7);
     let sib = usize::from(rm == 4);
@@ -132,7 +133,7 @@ pub fn try_write(g: &mut Guest<'_>, fault: u64) -> bool {
     }
     let table = leaf.mfn();
     let Class::Ram(frame) = frame_table::class(table) else {
-        return false;
+        return device_write::try_write(g, table, fault);
     };
     if frame.get_if_valid(Some(g.dom.id), FrameType::L1).is_err() {
         return false;
@@ -142,7 +143,8 @@ pub fn try_write(g: &mut Guest<'_>, fault: u64) -> bool {
     done
 }
 
-fn write_entry(g: &mut Guest<'_>, table: frames::Mfn, fault: u64) -> bool {
+/// The bytes of the instruction that faulted, as far as they can be read: at most 15.
+pub(super) fn instruction(g: &Guest<'_>) -> ArrayVec<u8, 15> {
     let mut bytes = [0u8; 15];
     let on_page = (4096 - (g.regs.rip & 4095)) as usize;
     let memory = g.memory();
@@ -151,9 +153,13 @@ fn write_entry(g: &mut Guest<'_>, table: frames::Mfn, fault: u64) -> bool {
     } else if on_page < 15 && memory.read(g.regs.rip, &mut bytes[..on_page]).is_ok() {
         on_page
     } else {
-        return false;
+        0
     };
-    let Some(decoded) = decode(g, &bytes[..have], fault) else {
+    bytes.into_iter().take(have).collect()
+}
+
+fn write_entry(g: &mut Guest<'_>, table: frames::Mfn, fault: u64) -> bool {
+    let Some(decoded) = decode(g, &instruction(g), fault) else {
         return false;
     };
     let change = match decoded.form {

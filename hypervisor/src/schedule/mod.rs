@@ -115,10 +115,11 @@ pub fn end_poll(vcpu: &Vcpu) {
     }
 }
 
-/// Has [`device::later`] called at a system time.
+/// Has [`device::later`] called at a system time, or earlier if that was asked for.
 pub fn set_device_timer(deadline: u64) {
     if let Some(timers) = TIMERS.lock().as_mut() {
-        let _ = timers.set(DEVICE_TIMER, deadline);
+        let asked = timers.deadline(DEVICE_TIMER).unwrap_or(u64::MAX);
+        let _ = timers.set(DEVICE_TIMER, asked.min(deadline));
     }
     program_timer(None);
 }

@@ -8,6 +8,7 @@ mod bad_input;
 mod checks;
 mod console_shell;
 mod crash_report;
+mod devices;
 mod guests;
 mod kernels;
 mod runner;
@@ -204,6 +205,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(stories::cases());
     cases.extend(stress::cases());
     cases.extend(kernels::cases());
+    cases.extend(devices::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
     Ok(cases)
 }
