@@ -28,20 +28,33 @@ const EPOCH: &str = "1704067200"; // 2024-01-01
 /// # Errors
 /// When a file cannot be read or `grub-mkrescue` fails; the message has the end of what it said.
 pub fn build(tree: &Tree, contents: &Contents, image: &Path) -> Result<()> {
+    build_with_tables(tree, contents, &[], image)
+}
+
+/// Makes an image whose loader puts ACPI tables in place of the machine's own: signatures and the tables' bytes.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with_tables(
+    tree: &Tree,
+    contents: &Contents,
+    tables: &[(&str, Vec<u8>)],
+    image: &Path,
+) -> Result<()> {
     let name = image
         .file_stem()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
     let stage = tree.out().join(format!("{name}-{}", std::process::id()));
-    let made = fill(tree, contents, &stage).and_then(|()| write(&stage, image));
+    let made = fill(tree, contents, tables, &stage).and_then(|()| write(&stage, image));
     std::fs::remove_dir_all(&stage)
         .with_context(|| format!("{} cannot be removed", stage.display()))?;
     made
 }
 
 /// Lays out the image's files in a directory.
-fn fill(tree: &Tree, contents: &Contents, stage: &Path) -> Result<()> {
+fn fill(tree: &Tree, contents: &Contents, tables: &[(&str, Vec<u8>)], stage: &Path) -> Result<()> {
     let boot = stage.join("boot");
     std::fs::create_dir_all(boot.join("grub"))
         .with_context(|| format!("{} cannot be made", boot.display()))?;
@@ -51,7 +64,14 @@ fn fill(tree: &Tree, contents: &Contents, stage: &Path) -> Result<()> {
     if let Some(initrd) = &contents.initrd {
         copy(initrd, &boot.join("initrd.img"))?;
     }
-    std::fs::write(boot.join("grub/grub.cfg"), menu(contents))?;
+    let mut replaced = String::new();
+    for (signature, table) in tables {
+        std::fs::write(boot.join(format!("{signature}.aml")), table)?;
+        replaced.push_str(&format!(
+            "acpi --exclude={signature} /boot/{signature}.aml\n"
+        ));
+    }
+    std::fs::write(boot.join("grub/grub.cfg"), replaced + &menu(contents))?;
     Ok(())
 }
 

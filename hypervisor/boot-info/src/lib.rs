@@ -161,6 +161,24 @@ impl Dropped {
     }
 }
 
+impl core::fmt::Display for Dropped {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let parts = [
+            (self.modules, "modules beyond the first 8"),
+            (self.regions, "entries of the memory map"),
+            (self.strings_cut, "ends of command lines"),
+        ];
+        let mut first = true;
+        for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{}{count} {what}", if first { "" } else { ", " })?;
+            first = false;
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!(MAX_MODULES == 8, "as `Dropped` says it");
+
 /// The hand-off value. About 15 KiB: keep one, pass references.
 #[derive(Clone, Debug)]
 pub struct BootInfo {

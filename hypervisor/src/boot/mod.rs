@@ -78,7 +78,7 @@ extern "C" fn start(magic: u32, info_phys: u32) -> ! {
     );
     if !info.dropped.is_empty() {
         warn!(
-            "the loader's information did not fit and was cut: {:?}",
+            "not all the loader gave could be kept; left out: {}",
             info.dropped
         );
     }

@@ -9,6 +9,7 @@ mod checks;
 mod console_shell;
 mod crash_report;
 mod devices;
+mod firmware;
 mod guests;
 mod kernels;
 mod runner;
@@ -206,6 +207,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(stress::cases());
     cases.extend(kernels::cases());
     cases.extend(devices::cases());
+    cases.extend(firmware::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
     Ok(cases)
 }
