@@ -41,11 +41,17 @@ struct IoApic {
 
 struct IoApics {
     list: [Option<IoApic>; MAX_IO_APICS],
+    /// One more than the highest pin number of controllers that firmware tells of and that are not there.
+    missing: u32,
 }
 
 static IO_APICS: SpinMutex<IoApics> = SpinMutex::new(IoApics {
     list: [None; MAX_IO_APICS],
+    missing: 0,
 });
+
+/// Pins of a controller of which nothing is known: what most have, and what kernels assume.
+const USUAL_PINS: u32 = 24;
 
 impl IoApic {
     fn read(&self, register: u32) -> u32 {
@@ -126,6 +132,7 @@ fn meet(found: &firmware::IoApic) -> Result<IoApic, &'static str> {
 /// Maps the controllers, reads what they are and masks every pin.
 pub fn init(platform: &Platform) {
     let mut all = IO_APICS.lock();
+    let mut missing = 0;
     for (place, found) in all.list.iter_mut().zip(&platform.io_apics) {
         let io_apic = match meet(found) {
             Ok(io_apic) => io_apic,
@@ -134,6 +141,7 @@ pub fn init(platform: &Platform) {
                     "IO-APIC {} at {:#x} {why}; its interrupts stay off",
                     found.id, found.address
                 );
+                missing = missing.max(found.gsi_base.saturating_add(USUAL_PINS));
                 continue;
             }
         };
@@ -149,6 +157,7 @@ pub fn init(platform: &Platform) {
         );
         *place = Some(io_apic);
     }
+    all.missing = missing;
     if all.list.iter().flatten().next().is_none() {
         warn!("there is no IO-APIC: devices interrupt by messages or not at all");
     }
@@ -206,7 +215,9 @@ pub fn isa_route(irq: u8) -> (u32, Signal) {
     acpi::platform().map_or((u32::from(irq), Signal::default()), |p| p.isa(irq))
 }
 
-/// One more than the highest pin number there is.
+/// One more than the highest pin number there is, or that firmware says there is. Pins of controllers that are not there
+/// can be had and stay silent: a kernel does not enable a device whose line it cannot have, even if the device would
+/// interrupt by messages.
 pub fn nr_gsis() -> u32 {
     let all = IO_APICS.lock();
     all.list
@@ -215,6 +226,7 @@ pub fn nr_gsis() -> u32 {
         .map(|io_apic| io_apic.gsi_base.saturating_add(io_apic.pins))
         .max()
         .unwrap_or(0)
+        .max(all.missing)
 }
 
 /// What a domain that asks reads from register 0 (id) or 1 (version and number of pins) of the controller at `phys`.

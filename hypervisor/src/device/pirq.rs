@@ -149,6 +149,9 @@ impl Pirqs {
         if ioapic::route(gsi, vector, level, low, target) {
             p.state.remove(State::MASKED | State::HELD);
             ioapic::unmask(gsi);
+        } else {
+            // A line that is not there (see `ioapic::nr_gsis`).
+            self.give_vector(gsi);
         }
     }
 
