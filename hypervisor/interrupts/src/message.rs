@@ -171,7 +171,6 @@ impl Msi {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Msix {
     function: Function,
-    at: u8,
     /// Entries of the table.
     pub entries: u16,
     /// Physical address of its first entry.
@@ -222,7 +221,6 @@ impl Msix {
         let pending = place(msix::PENDING, told).ok_or(NoMessages::NoTable)?;
         Ok(Self {
             function,
-            at,
             entries: (control & msix::LAST_ENTRY) + 1,
             table,
             pending,
@@ -256,11 +254,5 @@ impl Msix {
     #[must_use]
     pub fn table_range(&self) -> core::ops::Range<u64> {
         self.table..self.table + u64::from(self.entries) * Self::ENTRY
-    }
-
-    /// Where in configuration space the capability is.
-    #[must_use]
-    pub fn capability(&self) -> u8 {
-        self.at
     }
 }
