@@ -11,8 +11,12 @@ mod header {
     pub const MACHINE: usize = 0x12;
     pub const ENTRY: usize = 0x18;
     pub const PROGRAM_HEADERS: usize = 0x20;
+    pub const SECTION_HEADERS: usize = 0x28;
     pub const PROGRAM_HEADER_SIZE: usize = 0x36;
     pub const PROGRAM_HEADER_COUNT: usize = 0x38;
+    pub const SECTION_HEADER_SIZE: usize = 0x3a;
+    pub const SECTION_HEADER_COUNT: usize = 0x3c;
+    pub const SECTION_NAMES: usize = 0x3e;
 }
 
 const CLASS_64: u8 = 2;
@@ -21,8 +25,12 @@ const TYPE_EXEC: u16 = 2;
 const MACHINE_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+const SHT_NOTE: u32 = 7;
+const SHT_NOBITS: u32 = 8;
 /// Bytes of a program header that we read; the file may have larger ones.
 const PROGRAM_HEADER_LEN: u16 = 56;
+/// Bytes of a section header that we read.
+const SECTION_HEADER_LEN: u16 = 64;
 /// The most program headers accepted. Kernels have five; comparing each with each must stay cheap.
 const MAX_PROGRAM_HEADERS: u16 = 64;
 
@@ -138,6 +146,44 @@ impl<'a> ElfKernel<'a> {
             .filter_map(|segment| slice(self.file, segment.offset, segment.file_len))
     }
 
+    /// The contents of the note sections. Sections are read only for want of note segments, and one that is not
+    /// wholly in the file is passed over: a stripped file may keep headers of what is gone.
+    pub(crate) fn note_sections(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
+        self.sections()
+            .filter(|section| section.kind == SHT_NOTE)
+            .filter_map(|section| slice(self.file, section.offset, section.len))
+    }
+
+    /// The contents of the section of this name.
+    pub(crate) fn section(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let names = u16_at(self.file, header::SECTION_NAMES)?;
+        let names = self.sections().nth(usize::from(names))?;
+        let names = slice(self.file, names.offset, names.len)?;
+        self.sections()
+            .filter(|section| section.kind != SHT_NOBITS)
+            .find(|section| {
+                usize::try_from(section.name)
+                    .ok()
+                    .and_then(|at| names.get(at..))
+                    .and_then(|rest| rest.strip_prefix(name))
+                    .is_some_and(|rest| rest.first() == Some(&0))
+            })
+            .and_then(|section| slice(self.file, section.offset, section.len))
+    }
+
+    /// The section headers; none where their table is not in the file or has entries that are too small.
+    fn sections(&self) -> impl Iterator<Item = Section> + 'a {
+        let table = || {
+            let offset = u64_at(self.file, header::SECTION_HEADERS)?;
+            let size = u16_at(self.file, header::SECTION_HEADER_SIZE)?;
+            let count = u16_at(self.file, header::SECTION_HEADER_COUNT)?;
+            let table = slice(self.file, offset, u64::from(count) * u64::from(size))?;
+            (size >= SECTION_HEADER_LEN).then_some((table, usize::from(size)))
+        };
+        let (table, size) = table().unwrap_or((&[], 1));
+        table.chunks_exact(size).filter_map(Section::read)
+    }
+
     /// A segment's bytes in the file.
     pub fn data(&self, segment: &Segment) -> &'a [u8] {
         slice(self.file, segment.offset, segment.file_len).unwrap_or_default()
@@ -187,6 +233,25 @@ impl<'a> ElfKernel<'a> {
             });
         }
         Ok(())
+    }
+}
+
+/// A section header, of which nothing is known.
+struct Section {
+    name: u32,
+    kind: u32,
+    offset: u64,
+    len: u64,
+}
+
+impl Section {
+    fn read(header: &[u8]) -> Option<Section> {
+        Some(Section {
+            name: u32_at(header, 0)?,
+            kind: u32_at(header, 4)?,
+            offset: u64_at(header, 0x18)?,
+            len: u64_at(header, 0x20)?,
+        })
     }
 }
 

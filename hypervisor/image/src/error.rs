@@ -1,5 +1,6 @@
 //! What is wrong with a kernel image, each in one sentence for the person who chose it.
 
+use crate::features::FeatureName;
 use core::fmt;
 
 /// Why module 1 cannot be the initial domain's kernel. `Display` names the thing and the remedy.
@@ -55,6 +56,11 @@ pub enum ImageError {
     },
     /// The notes are for some other hypervisor interface.
     OtherInterface,
+    /// The kernel cannot do without something that is not offered.
+    MissingFeature {
+        /// Its name, as the kernel has it.
+        feature: FeatureName,
+    },
     /// The kernel says it cannot be the initial domain.
     NotForInitialDomain,
 }
@@ -110,6 +116,10 @@ impl fmt::Display for ImageError {
             ImageError::OtherInterface => f.write_str(
                 "is not built for the Xen 3.0 interface or asks for a loader we are not: use a distribution's Linux \
                  kernel",
+            ),
+            ImageError::MissingFeature { feature } => write!(
+                f,
+                "needs the Xen feature `{feature}`, which is not offered: use a distribution kernel"
             ),
             ImageError::NotForInitialDomain => f.write_str(
                 "cannot be the initial domain (built without CONFIG_XEN_DOM0): use a distribution kernel",

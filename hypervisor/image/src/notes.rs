@@ -1,8 +1,13 @@
 //! Xen's ELF notes: how a PV kernel wants to be placed and started.
+//!
+//! They are looked for in note segments, then in note sections; a kernel that has none in either may say the same in
+//! the section `__xen_guest` (see [`crate::guest_section`]). Xen 4.17 looks in the same places in the same order.
 
 use crate::ImageError;
-use crate::bytes::{slice, u32_at, u64_at};
+use crate::bytes::{slice, u16_at, u32_at, u64_at};
 use crate::elf::ElfKernel;
+use crate::features::{FeatureName, parse_features};
+use guest_abi::features::Feature;
 
 /// Note numbers of the public interface.
 mod number {
@@ -24,10 +29,6 @@ mod number {
     pub const PHYS32_ENTRY: u32 = 18;
 }
 
-/// The feature bit of a kernel that can be the initial domain.
-const FEATURE_DOM0: u32 = 11;
-/// Its name in the older, textual note.
-const FEATURE_DOM0_NAME: &str = "dom0";
 /// The interface we offer, and so the beginning of what XEN_VERSION must say.
 const INTERFACE: &str = "xen-3.0";
 
@@ -40,7 +41,8 @@ pub struct XenNotes<'a> {
     pub hypercall_page: Option<u64>,
     /// Virtual address of pseudo-physical page 0.
     pub virt_base: Option<u64>,
-    /// What to take off physical addresses in the file.
+    /// What to take off physical addresses in the file. Its default differs between the two places: see
+    /// [`XenNotes::paddr_offset_or_default`].
     pub paddr_offset: Option<u64>,
     /// The interface it is built for.
     pub xen_version: &'a str,
@@ -50,10 +52,12 @@ pub struct XenNotes<'a> {
     pub loader: &'a str,
     /// Its page-table wishes (32-bit kernels only).
     pub pae_mode: &'a str,
-    /// Features by name, separated by `|`, the needed ones with a `!`.
-    pub features: &'a str,
-    /// Features by bit number.
-    pub supported_features: Option<u64>,
+    /// Features the kernel can do with, one bit each, from both notes that list them.
+    pub features: u32,
+    /// Whether it lists them in the note that only kernels have which also list what an initial domain needs.
+    pub lists_all_features: bool,
+    /// The first feature it cannot do without and that is not known here or cannot be had.
+    pub missing_feature: Option<FeatureName>,
     /// Where the list of its machine frames shall be mapped, if not behind the kernel.
     pub init_p2m: Option<u64>,
     /// Whether the initrd is to be told by frame number and left unmapped.
@@ -66,30 +70,23 @@ pub struct XenNotes<'a> {
     pub suspend_cancel: bool,
     /// Entry point for the hardware-virtualised form.
     pub phys32_entry: Option<u64>,
+    /// Whether all this was said in the older section instead.
+    pub is_older_form: bool,
 }
 
 impl<'a> ElfKernel<'a> {
-    /// Reads the notes. Where one comes twice, the last holds.
+    /// Reads the notes, or what stands in their stead. Where one comes twice, the last holds.
     ///
     /// # Errors
     /// [`ImageError::NoXenNotes`], or [`ImageError::BadNote`] for one of impossible size or text.
     pub fn xen_notes(&self) -> Result<XenNotes<'a>, ImageError> {
         let mut notes = XenNotes::default();
-        let mut any = false;
-        for segment in self.notes() {
-            let mut rest = segment;
-            while let Some((note, after)) = split_note(rest) {
-                if note.owner == b"Xen\0" {
-                    any = true;
-                    notes.take(note.number, note.value)?;
-                }
-                rest = after;
-            }
+        if notes.take_all(self.notes())? || notes.take_all(self.note_sections())? {
+            return Ok(notes);
         }
-        if any {
-            Ok(notes)
-        } else {
-            Err(ImageError::NoXenNotes)
+        match self.section(b"__xen_guest") {
+            Some(section) => XenNotes::from_section(section),
+            None => Err(ImageError::NoXenNotes),
         }
     }
 }
@@ -123,6 +120,22 @@ fn split_note(segment: &[u8]) -> Option<(Note<'_>, &[u8])> {
 }
 
 impl<'a> XenNotes<'a> {
+    /// Takes what is Xen's of these places; tells whether there was anything.
+    fn take_all(&mut self, places: impl Iterator<Item = &'a [u8]>) -> Result<bool, ImageError> {
+        let mut any = false;
+        for place in places {
+            let mut rest = place;
+            while let Some((note, after)) = split_note(rest) {
+                if note.owner == b"Xen\0" {
+                    any = true;
+                    self.take(note.number, note.value)?;
+                }
+                rest = after;
+            }
+        }
+        Ok(any)
+    }
+
     fn take(&mut self, number: u32, value: &'a [u8]) -> Result<(), ImageError> {
         match number {
             number::ENTRY => self.entry = Some(numeric("ENTRY", value)?),
@@ -133,9 +146,11 @@ impl<'a> XenNotes<'a> {
             number::GUEST_OS => self.guest_os = text("GUEST_OS", value)?,
             number::LOADER => self.loader = text("LOADER", value)?,
             number::PAE_MODE => self.pae_mode = text("PAE_MODE", value)?,
-            number::FEATURES => self.features = text("FEATURES", value)?,
+            number::FEATURES => self.take_features(text("FEATURES", value)?),
             number::SUPPORTED_FEATURES => {
-                self.supported_features = Some(numeric("SUPPORTED_FEATURES", value)?);
+                // Higher ones belong to submaps that do not exist.
+                self.features |= numeric("SUPPORTED_FEATURES", value)? as u32;
+                self.lists_all_features = true;
             }
             number::INIT_P2M => self.init_p2m = Some(numeric("INIT_P2M", value)?),
             number::MOD_START_PFN => self.mod_start_pfn = numeric("MOD_START_PFN", value)? != 0,
@@ -148,46 +163,57 @@ impl<'a> XenNotes<'a> {
         Ok(())
     }
 
+    /// Takes a list of features by name.
+    pub(crate) fn take_features(&mut self, list: &str) {
+        let (features, missing) = parse_features(list);
+        self.features |= features;
+        self.missing_feature = self.missing_feature.or(missing);
+    }
+
+    /// What to take off physical addresses in the file: unless it says, nothing; for a kernel with the older section
+    /// its virtual base, because loaders of that time linked kernels so.
+    pub fn paddr_offset_or_default(&self) -> u64 {
+        let virt_base = self.virt_base.unwrap_or(0);
+        let default = if self.is_older_form { virt_base } else { 0 };
+        self.paddr_offset.unwrap_or(default)
+    }
+
     /// Whether we can run this kernel at all.
     ///
     /// # Errors
-    /// [`ImageError::OtherInterface`] if it wants another interface or loader.
+    /// [`ImageError::OtherInterface`] if it wants another interface or loader, [`ImageError::MissingFeature`] if it
+    /// cannot do without something we do not have.
     pub fn check_interface(&self) -> Result<(), ImageError> {
         let ours = self.xen_version.starts_with(INTERFACE);
-        if ours && (self.loader == "generic" || self.guest_os == "linux") {
-            Ok(())
-        } else {
-            Err(ImageError::OtherInterface)
+        let is_for_us = self.loader.starts_with("generic") || self.guest_os.starts_with("linux");
+        if !ours || !is_for_us {
+            return Err(ImageError::OtherInterface);
+        }
+        match self.missing_feature {
+            Some(feature) => Err(ImageError::MissingFeature { feature }),
+            None => Ok(()),
         }
     }
 
-    /// Whether this kernel can be the initial domain. One that says nothing about its features can; one that lists
-    /// them must list this.
+    /// Whether this kernel can be the initial domain. One that says nothing about its features by number can; one that
+    /// lists them must list this, by number or by name.
     ///
     /// # Errors
     /// [`ImageError::NotForInitialDomain`].
     pub fn check_initial_domain(&self) -> Result<(), ImageError> {
-        let by_bit = self
-            .supported_features
-            .is_none_or(|bits| bits >> FEATURE_DOM0 & 1 != 0);
-        if by_bit || self.lists_feature(FEATURE_DOM0_NAME) {
+        if !self.lists_all_features || self.features & Feature::Dom0.mask() != 0 {
             Ok(())
         } else {
             Err(ImageError::NotForInitialDomain)
         }
     }
-
-    /// Whether the textual note lists a feature, needed or not.
-    pub fn lists_feature(&self, name: &str) -> bool {
-        self.features
-            .split('|')
-            .any(|feature| feature.strip_prefix('!').unwrap_or(feature) == name)
-    }
 }
 
-/// A number of four or eight bytes.
+/// A number of a power of two of bytes. Kernels have four or eight.
 fn numeric(note: &'static str, value: &[u8]) -> Result<u64, ImageError> {
     match value.len() {
+        1 => value.first().map(|byte| u64::from(*byte)),
+        2 => u16_at(value, 0).map(u64::from),
         4 => u32_at(value, 0).map(u64::from),
         8 => u64_at(value, 0),
         _ => None,

@@ -7,7 +7,8 @@ use crate::bytes::u32_at;
 use crate::{ImageError, gzip, lz4, xz, zstd};
 use miniz_oxide::inflate::core::DecompressorOxide;
 
-/// The most an unpacked kernel may have: it must fit the GiB that one page of level-2 entries maps.
+/// The most an unpacked kernel may have, as a file and in memory. Linux needs all of it below one page of level-2
+/// entries, which maps as much.
 pub const MAX_KERNEL_LEN: u64 = 1 << 30;
 
 /// How a payload is packed.

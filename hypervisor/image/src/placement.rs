@@ -1,16 +1,13 @@
 //! Where a kernel goes in its domain's pseudo-physical and virtual memory.
 //!
 //! Segments are placed by physical address, never by virtual (Linux's per-CPU segment has virtual address 0), less the
-//! offset its notes give. The domain's pseudo-physical memory is mapped linearly from `virt_base` on, all of it through
-//! one page of level-2 entries, because Linux copies that page.
+//! offset its notes give. The domain's pseudo-physical memory is mapped linearly from `virt_base` on.
 
 use crate::elf::ElfKernel;
 use crate::notes::XenNotes;
 use crate::{ImageError, MAX_KERNEL_LEN};
 
 const PAGE_SIZE: u64 = 4096;
-/// What one page of level-2 entries maps.
-const LEVEL2_SPAN: u64 = 1 << 30;
 
 /// The virtual addresses that are the hypervisor's in every guest: first, and one past the last.
 pub const HYPERVISOR_HOLE: (u64, u64) = (0xffff_8000_0000_0000, 0xffff_8800_0000_0000);
@@ -69,12 +66,13 @@ impl<'a> ElfKernel<'a> {
     /// # Errors
     /// [`ImageError`] if there is no entry point, or if the addresses contradict each other or do not fit.
     pub fn placement(&self, notes: &XenNotes<'_>) -> Result<Placement, ImageError> {
-        let entry = notes
-            .entry
-            .ok_or(ImageError::MissingNote { note: "ENTRY" })?;
-        // Kernels that have notes but lack these two mean zero.
+        // Without a note of its own the entry point is the file's.
+        let entry = notes.entry.unwrap_or(self.entry());
+        if notes.paddr_offset.is_some() && notes.virt_base.is_none() {
+            return Err(ImageError::MissingNote { note: "VIRT_BASE" });
+        }
         let virt_base = notes.virt_base.unwrap_or(0);
-        let paddr_offset = notes.paddr_offset.unwrap_or(0);
+        let paddr_offset = notes.paddr_offset_or_default();
         let (mut start, mut end) = (u64::MAX, 0);
         for segment in self.segments() {
             let low = segment
@@ -92,7 +90,7 @@ impl<'a> ElfKernel<'a> {
             end = end.max(high);
         }
         // Room for what the builder puts behind the kernel is the builder's to check.
-        if end > MAX_KERNEL_LEN || virt_base % LEVEL2_SPAN + end > LEVEL2_SPAN {
+        if end > MAX_KERNEL_LEN {
             return Err(ImageError::TooLarge { len: end });
         }
         let mut placement = Placement {
@@ -109,7 +107,11 @@ impl<'a> ElfKernel<'a> {
             return Err(ImageError::BadNote { note: "VIRT_BASE" });
         }
         if placement.pfn_of(entry).is_none() {
-            return Err(ImageError::BadNote { note: "ENTRY" });
+            let note = "ENTRY";
+            return Err(match notes.entry {
+                Some(_) => ImageError::BadNote { note },
+                None => ImageError::MissingNote { note },
+            });
         }
         if let Some(page) = notes.hypercall_page {
             let pfn = placement

@@ -11,6 +11,7 @@
 pub mod channels;
 pub mod code;
 pub mod expect;
+pub mod start;
 
 /// Counts one check: a call was refused, with any error number.
 pub fn refused(what: &str, result: i64) -> bool {

@@ -14,27 +14,32 @@ use guest_abi::vga::Dom0VgaConsoleInfo;
 pub(super) fn build_tables(pages: &Pages, map: &Map) -> u64 {
     let table_link =
         Entry::PRESENT | Entry::WRITABLE | Entry::USER | Entry::ACCESSED | Entry::DIRTY;
-    let (first, count) = map.tables;
-    let (l4, l3, l2, l1) = (first, first + 1, first + 2, first + 3);
+    let tables = map.tables;
     let base = map.kernel.virt_base;
     let link = |table: u64, index: u64, to: u64| {
         pages.write_word(table, index & 511, (pages.mfn(to).0 * PAGE) | table_link);
     };
-    link(l4, base >> 39, l3);
-    link(l3, base >> 30, l2);
+    let table_pages = tables.first..tables.first + tables.count();
     for pfn in 0..map.mapped_end {
         let va = base + pfn * PAGE;
-        let table = l1 + (va >> 21) - (base >> 21);
-        link(l2, va >> 21, table);
-        let is_table = (first..first + count).contains(&pfn);
-        let writable = if is_table { 0 } else { Entry::WRITABLE };
+        let [l3, l2, l1] = tables.way(va);
+        if pfn == 0 || va.is_multiple_of(1 << 21) {
+            link(tables.first, va >> 39, l3);
+            link(l3, va >> 30, l2);
+            link(l2, va >> 21, l1);
+        }
+        let writable = if table_pages.contains(&pfn) {
+            0
+        } else {
+            Entry::WRITABLE
+        };
         let leaf = Entry::PRESENT | writable | Entry::USER | Entry::ACCESSED | Entry::DIRTY;
-        pages.write_word(table, va >> 12 & 511, (pages.mfn(pfn).0 * PAGE) | leaf);
+        pages.write_word(l1, va >> 12 & 511, (pages.mfn(pfn).0 * PAGE) | leaf);
     }
     if let Some(list_base) = map.kernel.init_p2m {
         map_list(pages, map, list_base, table_link);
     }
-    l4
+    tables.first
 }
 
 /// The frame list at the address the kernel wants, below tables of its own.
@@ -55,7 +60,7 @@ fn map_list(pages: &Pages, map: &Map, base: u64, link: u64) {
     };
     for i in 0..map.list.1 {
         let va = base + i * PAGE;
-        let l3 = descend(map.tables.0, va >> 39);
+        let l3 = descend(map.tables.first, va >> 39);
         let l2 = descend(l3, va >> 30);
         let l1 = descend(l2, va >> 21);
         pages.write_word(
@@ -82,8 +87,8 @@ pub(super) fn start_info(
     si.shared_info = vcpu.domain.shared_info.0 * PAGE;
     si.flags = SIF_PRIVILEGED | SIF_INITDOMAIN;
     si.set_dom0_console(StartInfo::SIZE as u32, Dom0VgaConsoleInfo::SIZE as u32);
-    si.pt_base = virt(map.tables.0);
-    si.nr_pt_frames = map.tables.1;
+    si.pt_base = virt(map.tables.first);
+    si.nr_pt_frames = map.tables.count();
     si.mfn_list = map.kernel.init_p2m.unwrap_or_else(|| virt(map.list.0));
     if map.kernel.init_p2m.is_some() {
         si.first_p2m_pfn = map.list.0;

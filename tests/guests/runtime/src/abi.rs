@@ -25,7 +25,8 @@ pub const DOMID_SELF: u64 = guest_abi::domid::DOMID_SELF as u64;
 /// No domain.
 pub const DOMID_INVALID: u64 = guest_abi::domid::DOMID_INVALID as u64;
 
-/// Virtual address of pseudo-physical page 0, by the guests' own notes.
+/// Virtual address of pseudo-physical page 0 as nearly all guests' notes have it; [`crate::frames::virt_base`] tells
+/// it of any.
 pub const VIRT_BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// 64-bit code selector the hypervisor offers, as hardware holds it.

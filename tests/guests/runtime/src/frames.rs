@@ -1,14 +1,32 @@
 //! Pages: the p2m and m2p lists, and an allocator of pages that the image does not use.
 //!
-//! Pages 1 to 255 lie below the image, belong to the domain and are mapped writable at the start.
+//! Unless the guest's layout says otherwise, they are the pages below the image, which belong to the domain and are
+//! mapped writable at the start.
 
 use crate::Global;
-use crate::abi::{MACH2PHYS_VIRT_START as M2P, VIRT_BASE};
+use crate::abi::MACH2PHYS_VIRT_START as M2P;
 use crate::entry::start_info;
 
 const POOL_PAGES: usize = 256;
 
 static FREE: Global<[u64; POOL_PAGES / 64]> = Global::new([0; POOL_PAGES / 64]);
+
+unsafe extern "C" {
+    static guest_virt_base: u8;
+    static guest_pool: u8;
+}
+
+/// Virtual address of pseudo-physical page 0, by the guest's own notes and layout.
+#[inline]
+pub fn virt_base() -> u64 {
+    // The compiler takes for granted that nothing lies at address 0; here it may.
+    core::hint::black_box(&raw const guest_virt_base as u64)
+}
+
+/// The first page of the pool.
+fn pool() -> u64 {
+    Page::at(&raw const guest_pool as u64).pfn
+}
 
 /// A pseudo-physical page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +39,13 @@ impl Page {
     /// The page mapped at `address` in the kernel's initial mapping.
     pub fn at(address: u64) -> Self {
         Self {
-            pfn: (address - VIRT_BASE) >> 12,
+            pfn: (address - virt_base()) >> 12,
         }
     }
 
     /// Its virtual address in the kernel's initial mapping.
     pub fn va(self) -> u64 {
-        VIRT_BASE + (self.pfn << 12)
+        virt_base() + (self.pfn << 12)
     }
 
     /// Its machine frame.
@@ -112,7 +130,7 @@ pub fn allocate() -> Page {
             *bits &= *bits - 1;
             FREE.set(free);
             let page = Page {
-                pfn: (word * 64) as u64 + u64::from(bit),
+                pfn: pool() + (word * 64) as u64 + u64::from(bit),
             };
             page.clear();
             return page;
@@ -124,6 +142,7 @@ pub fn allocate() -> Page {
 /// Gives a page back. It must be mapped writable again and be no page table.
 pub fn release(page: Page) {
     let mut free = FREE.get();
-    free[page.pfn as usize / 64] |= 1 << (page.pfn % 64);
+    let index = page.pfn - pool();
+    free[index as usize / 64] |= 1 << (index % 64);
     FREE.set(free);
 }

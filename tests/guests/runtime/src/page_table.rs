@@ -4,8 +4,8 @@
 //! pinned. It becomes an ordinary page again in the reverse order.
 
 use crate::Global;
-use crate::abi::VIRT_BASE;
 use crate::entry::start_info;
+use crate::frames::virt_base;
 use crate::frames::{self, Page};
 use crate::hypercall;
 
@@ -181,5 +181,5 @@ pub fn map(address: u64, entry: u64) -> i64 {
 
 /// Whether an address lies in the kernel's initial mapping.
 pub fn is_linear(address: u64) -> bool {
-    address >= VIRT_BASE && slot(address).is_some_and(|slot| slot.value() & bits::PRESENT != 0)
+    address >= virt_base() && slot(address).is_some_and(|slot| slot.value() & bits::PRESENT != 0)
 }
