@@ -16,6 +16,8 @@ mod shell;
 mod testing;
 mod toolchain;
 mod tree;
+#[allow(dead_code)] // its users follow
+mod xen;
 
 use std::process::ExitCode;
 
