@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything this project does to itself, one verb per task.
 
+mod bench;
 mod build;
 mod drivers;
 mod extras;
@@ -16,7 +17,6 @@ mod shell;
 mod testing;
 mod toolchain;
 mod tree;
-#[allow(dead_code)] // its users follow
 mod xen;
 
 use std::process::ExitCode;
@@ -50,6 +50,8 @@ Examples:
   cargo xtask run --iso bios --memory 4G the same from a CD image through GRUB
   cargo xtask run --kernel ./vmlinuz --append 'console=hvc0 debug'
   cargo xtask test --quick               before each commit
+  cargo xtask bench boot                 instructions to /init: bare machine, Xen, ours
+  cargo xtask bench micro --check        of system calls, page faults, fork ...; fails where Xen is faster
   cargo xtask test --only 'bad input'    the tests whose name has that in it
 Afterwards the console of each tested machine is in target/xenoserver/logs/.";
 
@@ -65,6 +67,8 @@ enum Verb {
     Iso(run::Payload),
     /// Boot to a shell on the serial console: `poweroff` leaves, as does Ctrl-A x
     Run(run::Options),
+    /// Count what things cost, beside Xen and the bare machine
+    Bench(bench::Options),
     /// Run the tests: without options everything once, at most twenty minutes
     Test(testing::Options),
 }
@@ -108,6 +112,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
             run::check(&options)?;
             return run::command(&tree, &options);
         }
+        Verb::Bench(options) => return bench::command(&tree, &options),
         Verb::Test(options) => return testing::command(&tree, &options),
     }
     Ok(ExitCode::SUCCESS)

@@ -147,6 +147,8 @@ pub enum Serial {
     Terminal,
     /// Standard input and output as they are.
     Pipes,
+    /// Where `extra` says.
+    Elsewhere,
 }
 
 impl Machine {
@@ -208,6 +210,7 @@ impl Machine {
         match self.serial {
             Serial::Terminal | Serial::Monitored => command.args(["-serial", "mon:stdio"]),
             Serial::Pipes => command.args(["-serial", "stdio", "-monitor", "none"]),
+            Serial::Elsewhere => command.args(["-monitor", "none"]),
         };
         if self.no_reboot {
             command.arg("-no-reboot");

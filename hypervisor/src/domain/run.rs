@@ -6,6 +6,7 @@ use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, fpu, paging, percpu};
 use crate::debug::{crash, crash_test};
 use crate::domain::{Guest, Vcpu, exposed_area, inject};
+use crate::info;
 use crate::layout::{PAGE, is_canonical};
 use crate::schedule;
 use ::sched::State;
@@ -205,6 +206,11 @@ pub fn start(vcpu: &'static Vcpu) -> ! {
         dom: vcpu.domain,
         local,
     };
+    info!(
+        "domain {} begins at tick {}",
+        vcpu.domain.id.0,
+        cpu::rdtsc()
+    );
     let first = schedule::decide();
     debug_assert!(core::ptr::eq(first, vcpu));
     take_up(&mut g);
