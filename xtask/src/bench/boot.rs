@@ -25,7 +25,7 @@ use crate::shell::say;
 use crate::tree::Tree;
 
 /// The most that one machine may take in real time.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(180);
 /// What Xen 4.17 once took with such a kernel; ours may take no more, whatever the Xen at hand takes.
 const LIMITS: [(Part, u64); 2] = [
     (Part::Hypervisor, 5_500_000_000),
@@ -122,7 +122,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
                 let what = format!("boot-{form:?}").to_lowercase();
                 let figures = store::figures(&what, &subject, common.fresh, || {
                     say(format!("booting {}, {}", subject.name(), form.name()));
-                    let console = subject.run(&what, LIMIT)?;
+                    let console = subject.run(&what, "reboot: Power down", LIMIT)?;
                     moments(host, &console).with_context(|| {
                         format!("{} did not come to its first program", subject.name())
                     })

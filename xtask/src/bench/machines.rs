@@ -144,15 +144,17 @@ impl Subject<'_> {
         machine.command(self.tree)
     }
 
-    /// Runs the machine to its end; answers what it said on its console, also kept in
+    /// Runs the machine until its console has the line `last` in it, or to its end; answers what it said on its console, also kept in
     /// `target/xenoserver/logs/bench-WHAT-….log`.
     ///
     /// # Errors
     /// When it cannot be started or does not end in time.
-    pub fn run(&self, what: &str, limit: Duration) -> Result<String> {
+    pub fn run(&self, what: &str, last: &str, limit: Duration) -> Result<String> {
         let name = format!("bench-{what}-{:?}-{:?}.log", self.host, self.setting).to_lowercase();
         let log = self.tree.logs().join(&name);
         let mut command = self.command(&name)?;
+        // What an earlier run left must not end this one.
+        let _ = std::fs::remove_file(&log);
         let started = Instant::now();
         let mut machine = command
             .stdin(Stdio::null())
@@ -160,7 +162,12 @@ impl Subject<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .context("qemu-system-x86_64 cannot be started")?;
+        let has_said = || contents(&log).is_ok_and(|said| is_in(last.as_bytes(), &said));
         while machine.try_wait()?.is_none() {
+            if has_said() {
+                run::end(&mut machine)?;
+                break;
+            }
             if started.elapsed() > limit {
                 run::end(&mut machine)?;
                 bail!(
@@ -170,7 +177,7 @@ impl Subject<'_> {
                     self.tree.shown(&log)
                 );
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(200));
         }
         shell::say(format!("  took {:.0} s", started.elapsed().as_secs_f64()));
         let bytes = contents(&log)?;
@@ -208,7 +215,7 @@ impl Subject<'_> {
         let own = if self.host == Host::Ours {
             "exit_port=0xf4"
         } else {
-            "noreboot console_timestamps=raw"
+            "console_timestamps=raw"
         };
         Modules {
             hypervisor: Some(self.first_image()),
@@ -243,6 +250,10 @@ impl Subject<'_> {
 /// When it cannot be read.
 pub fn contents(file: &Path) -> Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
+}
+
+fn is_in(part: &[u8], whole: &[u8]) -> bool {
+    whole.windows(part.len()).any(|window| window == part)
 }
 
 fn join(words: &[&str]) -> String {
