@@ -19,9 +19,9 @@ mod simple;
 
 use programs::{Arguments, complain, program, say, sys};
 
-program!(main);
+program!(run);
 
-fn main(arguments: Arguments) -> i32 {
+fn run(arguments: Arguments) -> i32 {
     let start = measure::now();
     if arguments.get(1) == Some("nothing") {
         return 0;
