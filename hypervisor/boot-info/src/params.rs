@@ -10,6 +10,7 @@
 //! | `console=` | `com1`, `com2` or `none` (a list such as `com1,vga` is read up to what we have) | `com1` |
 //! | `com1=`, `com2=` | baud`,`data bits parity stop bits`,`I/O port, as `115200,8n1,0x3f8`; later fields may be left out | `115200,8n1` at the PC's port |
 //! | `dom0_mem=` | size, `min:`size, `max:`size, separated by commas; a bare number counts KiB | what the machine has |
+//! | `dom0_max_vcpus=` | 1 to 64: the initial domain's vCPUs | 1 |
 //! | `dom0_overhead=` | size, at least 4K: ring 0's memory that the initial domain may cause to be used | 1M |
 //! | `noreboot` | (also `noreboot=yes`/`no`) after a crash, stay instead of rebooting | `no` |
 //! | `loglvl=` | `none`, `error`, `warning`, `info`, `debug`, `all` | `info` |
@@ -160,6 +161,8 @@ pub struct Params {
     pub com2: Serial,
     /// The initial domain's memory.
     pub dom0_mem: Dom0Memory,
+    /// vCPUs of the initial domain.
+    pub dom0_max_vcpus: u32,
     /// Bytes of ring 0's own memory that the initial domain may cause to be used by what it asks for.
     pub dom0_overhead: u64,
     /// After a crash, stay instead of rebooting.
@@ -185,6 +188,7 @@ impl Default for Params {
             com1: Serial::at(0x3f8),
             com2: Serial::at(0x2f8),
             dom0_mem: Dom0Memory::default(),
+            dom0_max_vcpus: 1,
             dom0_overhead: 1 << 20,
             noreboot: false,
             loglvl: LogLevel::Info,
@@ -208,6 +212,9 @@ enum Wrong {
 }
 
 impl Params {
+    /// vCPUs a domain may have.
+    pub const MAX_VCPUS: u32 = 64;
+
     /// Reads a command line. Each word that is not understood is told to `warn` once, in one sentence (P1).
     pub fn parse(line: &str, warn: &mut dyn FnMut(fmt::Arguments<'_>)) -> Self {
         let mut params = Params::default();
@@ -245,6 +252,11 @@ impl Params {
                 &mut self.dom0_mem,
                 dom0_memory(text),
                 "`dom0_mem=512M` or `dom0_mem=512M,max:1G`",
+            )?,
+            "dom0_max_vcpus" => set(
+                &mut self.dom0_max_vcpus,
+                vcpus(text),
+                "`dom0_max_vcpus=1` to `dom0_max_vcpus=64`",
             )?,
             "dom0_overhead" => set(
                 &mut self.dom0_overhead,
@@ -360,6 +372,13 @@ fn crash_test(text: &str) -> Option<CrashTest> {
         "early" => Some(CrashTest::Early),
         _ => None,
     }
+}
+
+/// vCPUs of one domain.
+fn vcpus(text: &str) -> Option<u32> {
+    parse_number(text)
+        .and_then(|count| u32::try_from(count).ok())
+        .filter(|count| (1..=Params::MAX_VCPUS).contains(count))
 }
 
 /// An I/O port; 0 is the DMA controller's and nobody means it.

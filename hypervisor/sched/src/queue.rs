@@ -13,7 +13,8 @@
 //! "Off" has three reasons, kept apart because each ends by its own call: blocked, paused (counted) and
 //! down. It is ready when none holds. Turns are taken from the head of a list; whoever becomes ready
 //! goes to its tail, and so does the running vCPU when its turn ends. What is left of a turn when a vCPU
-//! blocks or is paused is forfeited; it gets a whole one next time.
+//! blocks or is paused is forfeited; it gets a whole one next time. When a sleeper wakes, the running turn
+//! is cut to the shortest there is: who sleeps has been waiting for something, and the order stays the same.
 //!
 //! All calls are O(1). A call for a vCPU that is not here changes nothing: it may have been removed a
 //! moment ago by another CPU.
@@ -128,25 +129,30 @@ pub enum AddError {
 pub struct RunQueue<'a> {
     entries: &'a mut [Entry],
     quantum_ns: u64,
+    shortest_ns: u64,
     head: u32,
     tail: u32,
     current: Option<VcpuHandle>,
+    /// When the current vCPU's turn began.
+    turn_began_ns: u64,
     /// When the current vCPU's turn is over, if somebody waits by then.
     turn_ends_ns: u64,
 }
 
 impl<'a> RunQueue<'a> {
-    /// An empty queue whose turns last `quantum_ns`. The storage has an entry for every handle there is;
-    /// what it holds is overwritten.
+    /// An empty queue whose turns last `quantum_ns`, or `shortest_ns` where a sleeper wakes. The storage
+    /// has an entry for every handle there is; what it holds is overwritten.
     #[must_use]
-    pub fn new(entries: &'a mut [Entry], quantum_ns: u64) -> Self {
+    pub fn new(entries: &'a mut [Entry], quantum_ns: u64, shortest_ns: u64) -> Self {
         entries.fill(Entry::EMPTY);
         Self {
             entries,
             quantum_ns,
+            shortest_ns: shortest_ns.min(quantum_ns),
             head: NOBODY,
             tail: NOBODY,
             current: None,
+            turn_began_ns: 0,
             turn_ends_ns: 0,
         }
     }
@@ -186,7 +192,15 @@ impl<'a> RunQueue<'a> {
     /// Its guest, or its event, wants it to run. Also to be called after [`Self::block`] if an event is
     /// found pending then, so that no wake-up is lost between the look and the sleep.
     pub fn wake(&mut self, vcpu: VcpuHandle, now_ns: u64) -> Next {
-        self.change(vcpu, now_ns, |entry| entry.blocked = false)
+        let was_off = self.entry(vcpu).is_some_and(|e| e.place == Place::Off);
+        let next = self.change(vcpu, now_ns, |entry| entry.blocked = false);
+        let waits = self.entry(vcpu).is_some_and(|e| e.place == Place::Queued);
+        let end_ns = self.turn_began_ns.saturating_add(self.shortest_ns);
+        if self.current.is_some() && was_off && waits && end_ns < self.turn_ends_ns {
+            self.turn_ends_ns = end_ns;
+            return Next::Decide;
+        }
+        next
     }
 
     /// It has nothing to do until it is woken.
@@ -262,6 +276,13 @@ impl<'a> RunQueue<'a> {
         self.current
     }
 
+    /// When the running vCPU's turn is over, if somebody waits for that: until then a timer must be set, whatever
+    /// else it was used for meanwhile.
+    #[must_use]
+    pub fn turn_ends_ns(&self) -> Option<u64> {
+        self.decision().until_ns
+    }
+
     /// The runstate a vCPU is in; `None` if it is not here. One that is blocked and paused is blocked.
     #[must_use]
     pub fn state(&self, vcpu: VcpuHandle) -> Option<State> {
@@ -284,6 +305,7 @@ impl<'a> RunQueue<'a> {
             self.append(current);
         }
         self.current = self.take_first();
+        self.turn_began_ns = now_ns;
         self.turn_ends_ns = now_ns.saturating_add(self.quantum_ns);
         self.decision()
     }

@@ -51,6 +51,13 @@ impl Runstate {
         self.state = to;
     }
 
+    /// As [`Self::transition`], but the open interval goes on where the state stays the same.
+    pub fn enter(&mut self, to: State, now_ns: u64) {
+        if self.state != to {
+            self.transition(to, now_ns);
+        }
+    }
+
     /// The record with the open interval counted, as the guest's call for it answers. State and entry
     /// time stay those of the record.
     #[must_use]

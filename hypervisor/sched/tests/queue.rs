@@ -7,6 +7,7 @@ use sched::{AddError, Decision, Entry, Next, Reservation, RunQueue, State, VcpuH
 
 const VCPUS: u32 = 5;
 const QUANTUM_NS: u64 = 100;
+const SHORTEST_NS: u64 = 30;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -58,6 +59,7 @@ struct Model {
     vcpus: [Option<Vcpu>; VCPUS as usize],
     list: VecDeque<u32>,
     current: Option<u32>,
+    turn_began_ns: u64,
     turn_ends_ns: u64,
 }
 
@@ -87,6 +89,7 @@ impl Model {
         if self.current.is_none() || turn_is_over {
             self.list.extend(self.current.take());
             self.current = self.list.pop_front();
+            self.turn_began_ns = now_ns;
             self.turn_ends_ns = now_ns + QUANTUM_NS;
         }
         self.decision()
@@ -143,7 +146,12 @@ fn apply(queue: &mut RunQueue<'_>, model: &mut Model, op: Op, now_ns: u64) -> Ne
             queue.remove(VcpuHandle(vcpu), now_ns)
         }
         Op::Wake(vcpu) => {
+            let waited = model.list.contains(&vcpu);
             model.change(vcpu, |state| state.blocked = false);
+            if model.current.is_some() && !waited && model.list.contains(&vcpu) {
+                let end_ns = model.turn_began_ns + SHORTEST_NS;
+                model.turn_ends_ns = model.turn_ends_ns.min(end_ns);
+            }
             queue.wake(VcpuHandle(vcpu), now_ns)
         }
         Op::Block(vcpu) => {
@@ -186,7 +194,7 @@ proptest! {
         ops in prop::collection::vec((any_op(), prop_oneof![3 => 0_u64..20, 1 => 0_u64..150]), 0..200),
     ) {
         let mut storage = [Entry::EMPTY; VCPUS as usize];
-        let mut queue = RunQueue::new(&mut storage, QUANTUM_NS);
+        let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
         let mut model = Model::default();
         let (mut now_ns, mut in_force, mut owed) = (0, Decision { run: None, until_ns: None }, false);
         for (op, later_ns) in ops {
@@ -214,7 +222,7 @@ proptest! {
         others in 0..VCPUS, yields in prop::collection::vec(any::<bool>(), 0..20), asleep_ns in 0_u64..500,
     ) {
         let mut storage = [Entry::EMPTY; VCPUS as usize + 1];
-        let mut queue = RunQueue::new(&mut storage, QUANTUM_NS);
+        let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
         let mut now_ns = 0;
         let sleeper = VcpuHandle(VCPUS);
         for vcpu in (0..others).map(VcpuHandle).chain([sleeper]) {
@@ -246,7 +254,7 @@ proptest! {
     #[test]
     fn turns_are_equal(vcpus in 1..=VCPUS, rounds in 1_u64..20) {
         let mut storage = [Entry::EMPTY; VCPUS as usize];
-        let mut queue = RunQueue::new(&mut storage, QUANTUM_NS);
+        let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
         for vcpu in (0..vcpus).map(VcpuHandle) {
             prop_assert_eq!(queue.add(vcpu, Reservation::BEST_EFFORT), Ok(()));
             let _ = queue.up(vcpu, 0);
@@ -267,7 +275,7 @@ proptest! {
 #[test]
 fn a_lone_vcpu_is_left_alone_until_another_wakes() {
     let mut storage = [Entry::EMPTY; 2];
-    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS);
+    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
     let (lone, other) = (VcpuHandle(0), VcpuHandle(1));
     assert_eq!(
         queue.decide(0),
@@ -316,7 +324,7 @@ fn a_lone_vcpu_is_left_alone_until_another_wakes() {
 #[test]
 fn yielding_ends_a_turn_at_once_if_somebody_waits() {
     let mut storage = [Entry::EMPTY; 2];
-    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS);
+    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
     let [first, second] = [0, 1].map(VcpuHandle);
     for vcpu in [first, second] {
         assert_eq!(queue.add(vcpu, Reservation::BEST_EFFORT), Ok(()));
@@ -345,7 +353,7 @@ fn yielding_ends_a_turn_at_once_if_somebody_waits() {
 #[test]
 fn a_reservation_is_kept_with_its_vcpu() {
     let mut storage = [Entry::EMPTY; 2];
-    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS);
+    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
     let vcpu = VcpuHandle(1);
     let promised = Reservation {
         slice_ns: 10,
@@ -362,7 +370,7 @@ fn a_reservation_is_kept_with_its_vcpu() {
 
 #[test]
 fn a_handle_that_cannot_be_is_refused() {
-    let mut queue = RunQueue::new(&mut [], QUANTUM_NS);
+    let mut queue = RunQueue::new(&mut [], QUANTUM_NS, SHORTEST_NS);
     let refused = Err(AddError::OutOfRange);
     assert_eq!(queue.add(VcpuHandle(0), Reservation::BEST_EFFORT), refused);
     assert_eq!(
@@ -370,4 +378,32 @@ fn a_handle_that_cannot_be_is_refused() {
         refused
     );
     assert_eq!(queue.wake(VcpuHandle(u32::MAX), 0), Next::Keep);
+}
+
+#[test]
+fn a_sleeper_that_wakes_waits_for_the_shortest_turn_of_who_runs_and_overtakes_nobody() {
+    let mut storage = [Entry::EMPTY; 3];
+    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
+    let [spins, waits, sleeps] = [0, 1, 2].map(VcpuHandle);
+    for vcpu in [spins, waits, sleeps] {
+        assert_eq!(queue.add(vcpu, Reservation::BEST_EFFORT), Ok(()));
+        let _ = queue.up(vcpu, 0);
+    }
+    let _ = queue.block(sleeps, 0);
+    assert_eq!(queue.decide(0).until_ns, Some(QUANTUM_NS));
+    assert_eq!(queue.wake(sleeps, 10), Next::Decide);
+    assert_eq!(
+        queue.decide(10),
+        Decision {
+            run: Some(spins),
+            until_ns: Some(SHORTEST_NS)
+        }
+    );
+    assert_eq!(queue.turn_ends_ns(), Some(SHORTEST_NS));
+    // A second wake-up cuts nothing more.
+    assert_eq!(queue.wake(sleeps, 20), Next::Keep);
+    assert_eq!(queue.tick(SHORTEST_NS), Next::Decide);
+    assert_eq!(queue.decide(SHORTEST_NS).run, Some(waits));
+    let later = SHORTEST_NS + QUANTUM_NS;
+    assert_eq!(queue.decide(later).run, Some(sleeps));
 }

@@ -4,7 +4,8 @@
 use crate::arch::cpu;
 use crate::info;
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes kept for one vCPU: everything up to AVX-512 in the standard format.
 const AREA: usize = 2752;
@@ -32,9 +33,53 @@ impl FpuState {
     }
 }
 
+/// What FXSAVE writes.
+const FXSAVE_BYTES: usize = 512;
+/// In it: MXCSR, and which of its bits this CPU has (0 stands for [`MXCSR_OLD`]).
+const MXCSR: Range<usize> = 24..28;
+const MXCSR_MASK: Range<usize> = 28..32;
+const MXCSR_OLD: u32 = 0xffbf;
+/// In the XSAVE header behind it: which components are not in their initial state; x87 and SSE.
+const XSTATE_BV: usize = FXSAVE_BYTES;
+const X87_AND_SSE: u8 = 3;
+
+/// MXCSR bits this CPU has: loading another one faults.
+static MXCSR_BITS: AtomicU32 = AtomicU32::new(MXCSR_OLD);
+
+impl FpuState {
+    /// State a guest hands over as FXSAVE leaves it. Any bytes make x87 and SSE state; of MXCSR the bits this CPU does
+    /// not have are dropped.
+    pub fn from_fxsave(image: &[u8; FXSAVE_BYTES]) -> FpuState {
+        let mut state = FpuState::new();
+        state.bytes[..FXSAVE_BYTES].copy_from_slice(image);
+        let mxcsr = word(&state.bytes, MXCSR) & MXCSR_BITS.load(Ordering::Relaxed);
+        state.bytes[MXCSR].copy_from_slice(&mxcsr.to_le_bytes());
+        state.bytes[XSTATE_BV] = X87_AND_SSE;
+        state
+    }
+}
+
+fn word(bytes: &[u8], place: Range<usize>) -> u32 {
+    u32::from_le_bytes(bytes[place].try_into().unwrap_or_default())
+}
+
+/// Asks the CPU which bits MXCSR has.
+fn find_mxcsr_bits() {
+    #[repr(C, align(16))]
+    struct Image([u8; FXSAVE_BYTES]);
+    let mut image = Image([0; FXSAVE_BYTES]);
+    // SAFETY: an aligned place of the right size; every CPU we start on has FXSAVE.
+    unsafe { asm!("fxsave64 [{}]", in(reg) image.0.as_mut_ptr(), options(nostack)) };
+    match word(&image.0, MXCSR_MASK) {
+        0 => {}
+        mask => MXCSR_BITS.store(mask, Ordering::Relaxed),
+    }
+}
+
 /// Finds out what there is. Once per CPU.
 pub fn init() {
     cpu::set_task_switched(false);
+    find_mxcsr_bits();
     if cpu::cpuid(1, 0).ecx >> 26 & 1 == 0 {
         return;
     }

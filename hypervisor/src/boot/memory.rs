@@ -14,8 +14,8 @@ use core::arch::asm;
 use frames::{Class, DomId, Mfn};
 use spin::mutex::SpinMutex;
 
-/// Bytes of ring 0's heap.
-const HEAP: u64 = 1 << 20;
+/// Bytes of ring 0's heap: a domain's 64 vCPUs take up to 600 KiB of it.
+const HEAP: u64 = 2 << 20;
 /// The boot tables reach this far; what boot needs lies below.
 const EARLY_LIMIT: u64 = 4 << 30;
 const PIECE: u64 = 2 << 20;

@@ -7,11 +7,13 @@
 use crate::arch::regs::flags;
 use crate::domain::local::Callback;
 use crate::domain::{Guest, crash};
+use core::sync::atomic::Ordering;
 use guest_abi::segment::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 
 /// Exception vectors.
 pub mod vector {
     pub const DEBUG: u8 = 1;
+    pub const NMI: u8 = 2;
     pub const INVALID_OPCODE: u8 = 6;
     pub const NO_DEVICE: u8 = 7;
     pub const GENERAL_PROTECTION: u8 = 13;
@@ -127,6 +129,17 @@ pub fn page_fault(g: &mut Guest<'_>, address: u64, error: u64) {
     exception(g, vector::PAGE_FAULT, error);
 }
 
+/// Delivers the NMI that waits, if the guest has a handler; another waits until its next `iret` (which therefore has to
+/// come to ring 0).
+pub fn nmi(g: &mut Guest<'_>) {
+    g.vcpu.nmi_pending.store(false, Ordering::Relaxed);
+    if g.local.traps[usize::from(vector::NMI)].address != 0 {
+        g.local.nmi_masked = true;
+        g.vcpu.transit.set_slow(true);
+        exception(g, vector::NMI, 0);
+    }
+}
+
 /// A general protection fault with error code 0.
 pub fn general_protection(g: &mut Guest<'_>) {
     exception(g, vector::GENERAL_PROTECTION, 0);
@@ -173,7 +186,7 @@ pub fn failsafe(g: &mut Guest<'_>, wanted: [u16; 4]) {
         address: callback.address,
         cs: u64::from(FLAT_KERNEL_CS),
         error: None,
-        masks_events: true,
+        masks_events: callback.masks_events,
     };
     bounce(g, target, &wanted.map(u64::from));
 }

@@ -3,7 +3,6 @@
 use crate::arch::fpu::FpuState;
 use crate::arch::regs::Regs;
 use frames::Mfn;
-use sched::Runstate;
 
 /// One entry of the guest's trap table.
 #[derive(Clone, Copy, Default, Debug)]
@@ -88,18 +87,14 @@ pub struct Local {
     pub io_bitmap: u64,
     /// Ports it describes.
     pub io_bitmap_ports: u32,
-    /// Guest address where the run state is published, 0 for nowhere.
-    pub runstate_area: u64,
-    /// Guest address where time is published besides vcpu_info, 0 for nowhere.
-    pub time_area: u64,
-    /// Where time went.
-    pub runstate: Runstate,
     /// Selectors saved while another vCPU is on the CPU.
     pub selectors: [u16; 4],
+    /// The selectors were never loaded: those that name a descriptor bring its base with them.
+    pub selectors_fresh: bool,
     /// Vector state.
     pub fpu: FpuState,
-    /// Whether the vCPU was initialised.
-    pub initialised: bool,
+    /// It handles an NMI: another waits for its return.
+    pub nmi_masked: bool,
     /// Returns to it that faulted since it last executed anything.
     pub failed_returns: u8,
     /// Latch of the PCI configuration address port.
@@ -142,12 +137,10 @@ impl Local {
             regs: Regs::default(),
             io_bitmap: 0,
             io_bitmap_ports: 0,
-            runstate_area: 0,
-            time_area: 0,
-            runstate: Runstate::new(sched::State::Offline, crate::device::timer::now_ns()),
             selectors: [0; 4],
+            selectors_fresh: false,
             fpu: FpuState::new(),
-            initialised: false,
+            nmi_masked: false,
             failed_returns: 0,
             pci_address: 0,
             cmos_index: 0,

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - D1: a vCPU's [`Local`] state is touched only by the CPU the vCPU runs on, through the one [`Guest`] that its
-//!   exit made; for a vCPU that is not running, by whoever brings it up, before it first runs.
+//!   exit made; before it is initialised, by whoever brings it up, who holds [`Domain::bring_up`].
 //! - D2: a vCPU's kernel root is a validated L4 table of its domain on which the vCPU holds a reference; so is its
 //!   user root if it has one. The CPU never runs the vCPU on any other root.
 //! - D3: `Transit::user` says which of the two modes the guest is in, and GS bases are swapped accordingly.
@@ -25,7 +25,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
-use sched::VcpuHandle;
+use sched::{Runstate, VcpuHandle};
 use spin::Once;
 use spin::mutex::SpinMutex;
 
@@ -63,6 +63,9 @@ pub struct Domain {
     /// Set when it was crashed or shut down; it does not run any more.
     pub stopped: AtomicBool,
     vcpus: [Once<&'static Vcpu>; MAX_VCPUS],
+    /// Held while a vCPU is initialised, brought up or taken down: who may do so depends on the others. Before
+    /// every other lock.
+    pub bring_up: SpinMutex<()>,
     /// vCPU ids from this on do not exist.
     pub max_vcpus: u32,
 }
@@ -88,7 +91,10 @@ impl Domain {
 
     /// The vCPUs there are.
     pub fn vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + '_ {
-        self.vcpus.iter().filter_map(|v| v.get().copied())
+        self.vcpus
+            .iter()
+            .take(self.max_vcpus as usize)
+            .filter_map(|v| v.get().copied())
     }
 }
 
@@ -110,6 +116,22 @@ pub struct Vcpu {
     pub info: AtomicU64,
     /// The same as ring 0 sees it.
     info_words: AtomicPtr<AtomicU64>,
+    /// Whether the guest has said where it is to be; then the vCPU holds a writable reference on its frame.
+    pub info_moved: AtomicBool,
+    /// Whether it has been given a state to start from: from then on [`Local`] is its own CPU's (D1).
+    pub initialised: AtomicBool,
+    /// Whether it takes part. Changed under [`Domain::bring_up`].
+    pub up: AtomicBool,
+    /// Nanoseconds from one tick of its periodic timer to the next, 0 for none.
+    pub period_ns: AtomicU64,
+    /// An NMI waits for it.
+    pub nmi_pending: AtomicBool,
+    /// Where its time went. Follows the run queue (`schedule`), whose lock is taken first.
+    pub runstate: SpinMutex<Runstate>,
+    /// Guest address where the run state is published, 0 for nowhere.
+    pub runstate_area: AtomicU64,
+    /// Guest address where time is published besides vcpu_info, 0 for nowhere.
+    pub time_area: AtomicU64,
     /// Where its kernel's tables were found lately. Touched by its own CPU only (D1).
     pub walks: WalkCache,
     /// Port it polls plus one: 0 none, `u32::MAX` several.
@@ -126,7 +148,8 @@ impl Vcpu {
     /// The state only the running CPU may touch.
     ///
     /// # Safety
-    /// D1: the caller is the exit path of the CPU this vCPU runs on, or brings the vCPU up.
+    /// D1: the caller is the exit path of the CPU this vCPU runs on, or holds `bring_up` and the vCPU was never
+    /// initialised.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn local(&self) -> &mut Local {
         // SAFETY: the caller's contract makes the reference unique.
@@ -152,6 +175,7 @@ impl Transit {
     const STAMP: u64 = 0x30;
     const CYCLES_USER: u64 = 0x38;
     const FLAG_USER: u64 = 1 << 0;
+    const FLAG_SLOW: u64 = 1 << 8;
     const FLAG_MASK_EVENTS: u64 = 1 << 16;
     const FLAG_BAD_STACK: u64 = 1 << 24;
 
@@ -197,6 +221,11 @@ impl Transit {
     #[inline]
     pub fn set_user(self, user: bool) {
         self.set_flag(Self::FLAG_USER, user);
+    }
+
+    /// Whether every transition has to come to ring 0 proper.
+    pub fn set_slow(self, slow: bool) {
+        self.set_flag(Self::FLAG_SLOW, slow);
     }
 
     /// The system-call callback and whether it masks events.

@@ -6,10 +6,10 @@ use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, fpu, paging, percpu};
 use crate::debug::{crash, crash_test};
 use crate::domain::{Guest, Vcpu, exposed_area, inject};
+use crate::hypercall::descriptor;
 use crate::info;
 use crate::layout::{PAGE, is_canonical};
 use crate::schedule;
-use ::sched::State;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
@@ -26,16 +26,21 @@ pub fn enter(g: &mut Guest<'_>) {
 /// Last work before a guest goes on: on the same CPU perhaps another than came in.
 pub fn leave(g: &mut Guest<'_>) {
     let this = percpu::current();
+    // What ring 0 touched for this vCPU is reported to it, not to whoever runs next.
+    g.local.debug[6] |= this.watched.take();
     if this.reschedule.get() || g.dom.stopped.load(Ordering::Acquire) {
         reschedule(g);
     }
-    g.local.debug[6] |= this.watched.take();
     g.vcpu.kicked.store(false, Ordering::Relaxed);
+    if g.vcpu.nmi_pending.load(Ordering::Acquire) && !g.local.nmi_masked {
+        inject::nmi(g);
+    }
     if g.vcpu.event_pending() && !g.vcpu.events_masked() {
         inject::event(g);
-        if g.dom.stopped.load(Ordering::Acquire) {
-            reschedule(g);
-        }
+    }
+    while g.dom.stopped.load(Ordering::Acquire) {
+        // A frame that could not be delivered.
+        reschedule(g);
     }
     sanitize(g.regs);
     let root = g.root().0 * PAGE;
@@ -73,14 +78,11 @@ fn reschedule(g: &mut Guest<'_>) {
             }
             crate::control::domain_stopped(g.dom);
         }
-        let now = crate::device::timer::now_ns();
-        if g.local.runstate.state == State::Running {
-            g.local.runstate.transition(State::Runnable, now);
-        }
         let next = schedule::decide();
         if !core::ptr::eq(next, g.vcpu) {
             put_away(g);
-            // SAFETY: D1: `next` is not running anywhere, and from here on runs on this CPU.
+            // SAFETY: D1: `next` is not running anywhere (one CPU runs vCPUs, and it has just put the one it ran
+            // away), and from here on runs on this CPU.
             let local = unsafe { next.local() };
             this.current.set(Some(next));
             g.vcpu = next;
@@ -95,8 +97,6 @@ fn reschedule(g: &mut Guest<'_>) {
         }
         account::works_for(g.vcpu);
         crash::set_serving(g.dom.id.0, g.vcpu.id);
-        let now = crate::device::timer::now_ns();
-        g.local.runstate.transition(State::Running, now);
         publish(g);
         if !g.dom.stopped.load(Ordering::Acquire) {
             return;
@@ -104,15 +104,16 @@ fn reschedule(g: &mut Guest<'_>) {
     }
 }
 
-/// Writes run state (and where registered the clock) where the guest wants to see them.
-fn publish(g: &mut Guest<'_>) {
-    if g.local.runstate_area != 0 {
+/// Writes the run state where the guest wants to see it.
+fn publish(g: &Guest<'_>) {
+    if g.vcpu.runstate_area.load(Ordering::Relaxed) != 0 {
         crate::hypercall::vcpu::publish_runstate(g);
     }
 }
 
-/// Saves what only the CPU holds of a vCPU that leaves it.
+/// Saves what only the CPU holds of a vCPU that leaves it. The other vCPUs see that it does not run.
 fn put_away(g: &mut Guest<'_>) {
+    publish(g);
     g.local.regs = *g.regs;
     g.local.selectors = cpu::read_selectors();
     fpu::save(&mut g.local.fpu);
@@ -163,15 +164,28 @@ fn take_up(g: &mut Guest<'_>) {
     crate::hypercall::vcpu::publish_time(g);
 }
 
+/// Loads selectors and bases. The null selectors of a fresh vCPU cannot fault; those of a guest may, since its tables
+/// may have changed while it was away: then it is told, by its failsafe callback.
 fn load_segments(g: &mut Guest<'_>) {
     let wanted = g.local.selectors;
-    // The null selectors of a fresh vCPU cannot fault; those of a guest may, since its tables may have changed.
+    for selector in wanted {
+        descriptor::bring_in_ldt(g, selector);
+    }
     let good = [
         cpu::load_ds(wanted[0]),
         cpu::load_es(wanted[1]),
         cpu::load_fs(wanted[2]),
         cpu::load_gs(wanted[3]),
     ];
+    if core::mem::take(&mut g.local.selectors_fresh) {
+        let names_descriptor = |selector: u16| selector & !3 != 0;
+        if names_descriptor(wanted[2]) {
+            g.local.fs_base = cpu::rdmsr(msr::FS_BASE);
+        }
+        if names_descriptor(wanted[3]) {
+            g.local.gs_base_user = cpu::rdmsr(msr::GS_BASE);
+        }
+    }
     let (active, shadow) = if g.is_user() {
         (g.local.gs_base_user, g.local.gs_base_kernel)
     } else {
@@ -211,13 +225,12 @@ pub fn start(vcpu: &'static Vcpu) -> ! {
         vcpu.domain.id.0,
         cpu::rdtsc()
     );
+    vcpu.up.store(true, Ordering::Release);
     let first = schedule::decide();
     debug_assert!(core::ptr::eq(first, vcpu));
     take_up(&mut g);
     account::works_for(g.vcpu);
     crash::set_serving(g.dom.id.0, g.vcpu.id);
-    let now = crate::device::timer::now_ns();
-    g.local.runstate.transition(State::Running, now);
     leave(&mut g);
     if let Some(how) = crate::boot::params().crash_test {
         crash_test::crash(how);

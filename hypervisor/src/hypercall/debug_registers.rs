@@ -14,22 +14,25 @@ const DR7_ONE: u64 = 1 << 10;
 
 /// `set_debugreg(number, value)`.
 pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
-    let [number, value, ..] = args;
+    let (number, value) = accepted(args[0], args[1])?;
+    g.local.debug[usize::from(number)] = value;
+    debug::write(number, value);
+    Ok(0)
+}
+
+/// What a guest's value for a debug register comes to: the register's number, and what it holds then.
+pub fn accepted(number: u64, value: u64) -> Result<(u8, u64), Errno> {
     match number {
         0..=3 => {
             if !guest_address_ok(value) {
-                return Err(Errno::Perm.into());
+                return Err(Errno::Perm);
             }
-            g.local.debug[number as usize] = value;
-            debug::write(number as u8, value);
+            Ok((number as u8, value))
         }
-        4 | 6 => {
-            g.local.debug[6] = value & 0xe00f | DR6_ONES;
-            debug::write(6, g.local.debug[6]);
-        }
+        4 | 6 => Ok((6, value & 0xe00f | DR6_ONES)),
         5 | 7 => {
             if value & 1 << 13 != 0 || value >> 32 != 0 {
-                return Err(Errno::Perm.into());
+                return Err(Errno::Perm);
             }
             // A breakpoint on ports would fire on ring 0's own port accesses.
             for slot in 0..4 {
@@ -37,15 +40,13 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
                 let condition = value >> (16 + slot * 4) & 3;
                 let length = value >> (18 + slot * 4) & 3;
                 if enabled && (condition == 2 || (condition == 0 && length != 0)) {
-                    return Err(Errno::Perm.into());
+                    return Err(Errno::Perm);
                 }
             }
-            g.local.debug[7] = value & DR7_ALLOWED | DR7_ONE;
-            debug::write(7, g.local.debug[7]);
+            Ok((7, value & DR7_ALLOWED | DR7_ONE))
         }
-        _ => return Err(Errno::Inval.into()),
+        _ => Err(Errno::Inval),
     }
-    Ok(0)
 }
 
 /// `get_debugreg(number)`.
@@ -58,8 +59,9 @@ pub fn get(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
 }
 
-/// Loads a vCPU's debug registers.
+/// Loads a vCPU's debug registers. None is armed while another's addresses are still there.
 pub fn load(g: &Guest<'_>) {
+    debug::write(7, DR7_ONE);
     for n in [0, 1, 2, 3, 6, 7] {
         debug::write(n, g.local.debug[usize::from(n)]);
     }

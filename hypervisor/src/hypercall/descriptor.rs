@@ -3,7 +3,7 @@
 use crate::arch::exposed;
 use crate::arch::paging::bits;
 use crate::domain::local::GDT_FRAMES;
-use crate::domain::{Guest, exposed_area};
+use crate::domain::{Domain, Guest, Local, Vcpu, exposed_area};
 use crate::hypercall::mmu::with_writable;
 use crate::hypercall::{Args, Outcome};
 use crate::layout::{PAGE, guest_range_ok};
@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering;
 use frames::held::{Descriptors, Held};
 use frames::table::Tables;
 use frames::{Class, FrameType, Mfn};
-use guest_abi::Errno;
+use guest_abi::{Errno, Wire};
 use spin::Once;
 
 /// Descriptors in the guest's part of the table.
@@ -73,27 +73,61 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
     let count = entries.div_ceil(512) as usize;
     let mut bytes = [0u8; GDT_FRAMES * 8];
     g.memory().read(list, &mut bytes[..count * 8])?;
-    let t = tables(g.dom.id);
-    let mut new = [const { None }; GDT_FRAMES];
-    for (place, word) in new.iter_mut().zip(bytes.chunks_exact(8)).take(count) {
-        let mfn = Mfn(u64::from_le_bytes(word.try_into().unwrap_or_default()));
-        *place = Some(t.hold(mfn, Descriptors).map_err(|_| Errno::Inval)?);
+    let mut frames = [0u64; GDT_FRAMES];
+    for (frame, bytes) in frames.iter_mut().zip(bytes.chunks_exact(8)) {
+        *frame = u64::read_from(bytes).unwrap_or(0);
     }
-    let old = core::mem::replace(&mut g.local.gdt, new.map(|held| held.map(Held::keep)));
-    g.local.gdt_entries = entries as u32;
-    for (i, frame) in g.local.gdt.iter().enumerate() {
-        let va = g.vcpu.area + i as u64 * PAGE;
-        // The tables for these addresses were made with the vCPU's first page, so none is missing.
-        let _ = exposed_area::map(
-            g.dom.exposed_l3,
-            va,
-            Some(frame.unwrap_or(empty_page())),
-            bits::RO,
-        );
-    }
-    crate::arch::percpu::flush_here();
-    give_back(t, &old);
+    let new = Gdt::hold(g.dom, &frames, entries)?;
+    new.install(g.vcpu, g.local);
     Ok(0)
+}
+
+/// A descriptor table whose frames are held: to be put in place or, with the value, given back.
+#[must_use]
+pub struct Gdt {
+    dom: &'static Domain,
+    frames: [Option<Held<'static, Ring0, Descriptors>>; GDT_FRAMES],
+    entries: u32,
+}
+
+impl Gdt {
+    /// Checks and holds the frames of a table of so many descriptors.
+    pub fn hold(dom: &'static Domain, named: &[u64], entries: u64) -> Result<Gdt, Errno> {
+        if entries > MAX_ENTRIES {
+            return Err(Errno::Inval);
+        }
+        let mut frames = [const { None }; GDT_FRAMES];
+        let t = tables(dom.id);
+        // At most 14: `entries` was checked.
+        let count = entries.div_ceil(512) as usize;
+        for (place, mfn) in frames.iter_mut().zip(named).take(count) {
+            *place = Some(t.hold(Mfn(*mfn), Descriptors).map_err(|_| Errno::Inval)?);
+        }
+        Ok(Gdt {
+            dom,
+            frames,
+            entries: entries as u32,
+        })
+    }
+
+    /// Makes it a vCPU's table, in place of the old one.
+    pub fn install(self, vcpu: &Vcpu, local: &mut Local) {
+        let new = self.frames.map(|held| held.map(Held::keep));
+        let old = core::mem::replace(&mut local.gdt, new);
+        local.gdt_entries = self.entries;
+        for (i, frame) in local.gdt.iter().enumerate() {
+            let va = vcpu.area + i as u64 * PAGE;
+            // The tables for these addresses were made with the vCPU's first page, so none is missing.
+            let _ = exposed_area::map(
+                self.dom.exposed_l3,
+                va,
+                Some(frame.unwrap_or(empty_page())),
+                bits::RO,
+            );
+        }
+        crate::arch::percpu::flush_here();
+        give_back(tables(self.dom.id), &old);
+    }
 }
 
 /// `update_descriptor(machine address, descriptor)`.
@@ -124,25 +158,42 @@ pub fn update_descriptor(g: &mut Guest<'_>, args: Args) -> Outcome {
 
 /// `MMUEXT_SET_LDT`: pages come in when first used.
 pub fn set_ldt(g: &mut Guest<'_>, base: u64, entries: u32) -> Result<(), Errno> {
-    let good = entries <= MAX_LDT
-        && base.is_multiple_of(PAGE)
-        && (entries == 0 || guest_range_ok(base, u64::from(entries) * 8));
-    if !good {
+    if !ldt_ok(base, u64::from(entries)) {
         return Err(Errno::Inval);
     }
     if entries == 0 && g.local.ldt_entries == 0 {
         return Ok(());
     }
     drop_ldt_pages(g);
-    g.local.ldt_base = base;
-    g.local.ldt_entries = entries;
-    exposed::set_ldt(
-        g.vcpu.own_descriptors,
-        g.vcpu.area + exposed_area::LDT,
-        entries,
-    );
+    name_ldt(g.vcpu, g.local, base, entries);
     exposed::load_ldt(entries);
     Ok(())
+}
+
+/// Whether a guest may have its local table there.
+pub fn ldt_ok(base: u64, entries: u64) -> bool {
+    entries <= u64::from(MAX_LDT)
+        && base.is_multiple_of(PAGE)
+        && (entries == 0 || guest_range_ok(base, entries * 8))
+}
+
+/// Records a vCPU's local table, of which no page is mapped.
+pub fn name_ldt(vcpu: &Vcpu, local: &mut Local, base: u64, entries: u32) {
+    local.ldt_base = base;
+    local.ldt_entries = entries;
+    let window = vcpu.area + exposed_area::LDT;
+    exposed::set_ldt(vcpu.own_descriptors, window, entries);
+}
+
+/// Brings in the page of the local table that a selector is about to be loaded from, if it names one.
+pub fn bring_in_ldt(g: &mut Guest<'_>, selector: u16) {
+    const TABLE_INDICATOR: u16 = 4;
+    let offset = u64::from(selector & !7);
+    let there = g.local.ldt.get((offset / PAGE) as usize);
+    if selector & TABLE_INDICATOR != 0 && there == Some(&None) {
+        // Where there is none the load faults, and that is told.
+        let _ = ldt_fault(g, g.vcpu.area + exposed_area::LDT + offset);
+    }
 }
 
 fn drop_ldt_pages(g: &mut Guest<'_>) {

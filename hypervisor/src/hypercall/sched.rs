@@ -42,14 +42,16 @@ pub fn sched_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
 }
 
-/// Sleeps until an event is pending: said first, then looked, so that no event falls between.
+/// Sleeps until an event is pending. A vCPU that has one already keeps its turn; otherwise it is said to sleep first,
+/// then looked at again, so that no event falls between.
 fn sleep(g: &mut Guest<'_>) {
-    let now = crate::device::timer::now_ns();
+    let awake = || g.vcpu.event_pending() || g.vcpu.nmi_pending.load(Ordering::Acquire);
+    if awake() {
+        return;
+    }
     schedule::block(g.vcpu);
-    if g.vcpu.event_pending() {
+    if awake() {
         schedule::wake(g.vcpu);
-    } else {
-        g.local.runstate.transition(::sched::State::Blocked, now);
     }
 }
 
@@ -75,20 +77,22 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
     } else {
         u32::MAX
     };
-    // Said before looked: a port raised in between finds the poller.
+    let ready = || {
+        ports().any(|p| Port::from_claim(p).is_some_and(|p| g.dom.is_pending(p)))
+            || (g.vcpu.event_pending() && !g.vcpu.events_masked())
+            || g.vcpu.nmi_pending.load(Ordering::Acquire)
+    };
+    if ready() {
+        return Ok(0);
+    }
+    // Said before looked again: a port raised in between finds the poller.
     g.vcpu.polling.store(single, Ordering::SeqCst);
     schedule::block(g.vcpu);
-    let ready = ports().any(|p| Port::from_claim(p).is_some_and(|p| g.dom.is_pending(p)))
-        || (g.vcpu.event_pending() && !g.vcpu.events_masked());
-    if ready {
+    if ready() {
         g.vcpu.polling.store(0, Ordering::SeqCst);
         schedule::wake(g.vcpu);
-    } else {
-        let now = crate::device::timer::now_ns();
-        g.local.runstate.transition(::sched::State::Blocked, now);
-        if p.timeout != 0 {
-            schedule::set_poll_timeout(g.vcpu, p.timeout);
-        }
+    } else if p.timeout != 0 {
+        schedule::set_poll_timeout(g.vcpu, p.timeout);
     }
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use crate::arch::cpu::{self, msr};
 use crate::arch::regs::flags;
 use crate::domain::local::{Callback, Trap};
-use crate::domain::{Guest, crash, inject};
+use crate::domain::{Guest, Local, Vcpu, crash, inject};
 use crate::hypercall::{Args, Outcome, Stop};
 use crate::layout::{guest_range_ok, is_canonical};
 use core::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use guest_abi::vm_assist::{VmAssistCommand, VmAssistType};
 use guest_abi::{Errno, Wire};
 
 /// Selectors a guest may name for code and stacks run at privilege level 3; our own descriptors refuse anything less.
-const fn guest_selector(selector: u16) -> u16 {
+pub const fn guest_selector(selector: u16) -> u16 {
     selector | 3
 }
 
@@ -39,14 +39,19 @@ pub fn set_trap_table(g: &mut Guest<'_>, args: Args) -> Outcome {
         if !g.spend() {
             return Err(Stop::Again([at, args[1], args[2], args[3], args[4]]));
         }
-        g.local.traps[usize::from(info.vector)] = Trap {
-            address: info.address,
-            cs: guest_selector(info.cs),
-            dpl: info.dpl(),
-            masks_events: info.masks_events(),
-        };
+        g.local.traps[usize::from(info.vector)] = trap_entry(&info);
     }
     Ok(0)
+}
+
+/// What is kept of an entry of the interface's table.
+pub fn trap_entry(info: &TrapInfo) -> Trap {
+    Trap {
+        address: info.address,
+        cs: guest_selector(info.cs),
+        dpl: info.dpl(),
+        masks_events: info.masks_events(),
+    }
 }
 
 /// `callback_op(op, arg)`.
@@ -106,14 +111,19 @@ fn set_callback(g: &mut Guest<'_>, kind: u16, callback: Callback) -> Outcome {
 
 /// `stack_switch(ss, rsp)`: the kernel's stack for entries from user mode.
 pub fn stack_switch(g: &mut Guest<'_>, args: Args) -> Outcome {
-    g.local.kernel_ss = guest_selector(args[0] as u16);
-    g.local.kernel_sp = args[1];
-    let aligned = args[1] & !15;
-    g.vcpu.transit.set_kernel_sp(aligned);
+    set_kernel_stack(g.vcpu, g.local, args[0] as u16, args[1]);
+    Ok(0)
+}
+
+/// Records the kernel's stack for entries from user mode, for ring 0 and for the fast path.
+pub fn set_kernel_stack(vcpu: &Vcpu, local: &mut Local, ss: u16, sp: u64) {
+    local.kernel_ss = guest_selector(ss);
+    local.kernel_sp = sp;
+    let aligned = sp & !15;
+    vcpu.transit.set_kernel_sp(aligned);
     // The fast path writes below it without looking: where that could touch our addresses it is not taken.
     let good = guest_range_ok(aligned.wrapping_sub(128), 128);
-    g.vcpu.transit.set_stack_ok(good);
-    Ok(0)
+    vcpu.transit.set_stack_ok(good);
 }
 
 /// `fpu_taskswitch(set)`.
@@ -196,6 +206,10 @@ pub fn iret(g: &mut Guest<'_>, _args: Args) -> Outcome {
     if cs & 3 == 3 && !g.enter_user_mode() {
         crash::domain(g, "it returns to user mode and has no user root");
         return Err(Stop::Gone);
+    }
+    if g.local.nmi_masked {
+        g.local.nmi_masked = false;
+        g.vcpu.transit.set_slow(false);
     }
     // Pre-existing guest state that must not reach the CPU is taken out on the way out (`run::leave`).
     let r = &mut *g.regs;

@@ -1,5 +1,7 @@
 //! Virtual processors: state, timers, and where they publish what.
 
+mod initialise;
+
 use crate::control;
 use crate::device::{self, timer};
 use crate::domain::{Guest, Vcpu, run};
@@ -11,77 +13,127 @@ use crate::mmu::hold_writable;
 use crate::schedule;
 use ::sched::Runstate;
 use clock::PvClock;
+use core::ops::RangeInclusive;
 use core::sync::atomic::Ordering;
 use frames::Mfn;
 use guest_abi::Errno;
 use guest_abi::sched::ShutdownReason;
 use guest_abi::vcpu::{
-    RegisterMemoryArea, RegisterVcpuInfo, SetSingleshotTimer, VCPU_SSHOTTMR_FUTURE, VcpuOp,
+    RegisterMemoryArea, RegisterVcpuInfo, SetPeriodicTimer, SetSingleshotTimer,
+    VCPU_SSHOTTMR_FUTURE, VcpuOp,
 };
 use guest_abi::vm_assist::VmAssistType;
 
 /// Bytes of a vcpu_info.
 const INFO_BYTES: u64 = 64;
+/// Periods of the periodic timer, in nanoseconds: a millisecond at least, as Xen has it, and no more than a time
+/// stamp can be away.
+const PERIODS_NS: RangeInclusive<u64> = 1_000_000..=i64::MAX as u64;
 
 /// `vcpu_op(op, vcpu, arg)`.
 pub fn vcpu_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let [op, id, arg, ..] = args;
-    let id = id as u32;
-    if id >= g.dom.max_vcpus {
-        return Err(Errno::NoEnt.into());
-    }
-    let vcpu = g.dom.vcpu(id).ok_or(Errno::NoEnt)?;
-    match VcpuOp::from_number(op as u32) {
-        Some(VcpuOp::IsUp) => Ok(u64::from(id == g.vcpu.id)),
-        Some(VcpuOp::GetRunstateInfo) => {
-            let now = g.local.runstate.snapshot(timer::now_ns());
+    let vcpu = g.dom.vcpu(id as u32).ok_or(Errno::NoEnt)?;
+    match VcpuOp::from_number(op as u32).ok_or(Errno::NoSys)? {
+        VcpuOp::Initialise => initialise::initialise(g, vcpu, arg),
+        VcpuOp::Up => bring_up(g, vcpu),
+        VcpuOp::Down => take_down(g, vcpu),
+        VcpuOp::IsUp => Ok(u64::from(vcpu.up.load(Ordering::Acquire))),
+        VcpuOp::GetRunstateInfo => {
+            let now = vcpu.runstate.lock().snapshot(timer::now_ns());
             put_runstate(g, arg, &now)?;
             Ok(0)
         }
-        Some(VcpuOp::RegisterRunstateMemoryArea) => {
+        VcpuOp::RegisterRunstateMemoryArea => {
             let area: RegisterMemoryArea = g.memory().value(arg)?;
             if !guest_range_ok(area.addr, 48) {
                 return Err(Errno::Fault.into());
             }
-            put_runstate(g, area.addr, &g.local.runstate)?;
-            g.local.runstate_area = area.addr;
+            // Another vCPU's own tables may map something else there, or nothing: it writes there itself, later.
+            let record = *vcpu.runstate.lock();
+            put_runstate(g, area.addr, &record)?;
+            vcpu.runstate_area.store(area.addr, Ordering::Release);
             Ok(0)
         }
-        Some(VcpuOp::RegisterVcpuTimeMemoryArea) => {
+        VcpuOp::RegisterVcpuTimeMemoryArea => {
             let area: RegisterMemoryArea = g.memory().value(arg)?;
             g.memory().check_writable(area.addr, 32)?;
-            g.local.time_area = area.addr;
-            publish_time(g);
+            vcpu.time_area.store(area.addr, Ordering::Release);
+            publish_time_of(g, vcpu);
             Ok(0)
         }
-        Some(VcpuOp::StopPeriodicTimer) => Ok(0),
-        Some(VcpuOp::SetPeriodicTimer) => Err(Errno::NoSys.into()),
-        Some(VcpuOp::SetSingleshotTimer) => {
-            let timer: SetSingleshotTimer = g.memory().value(arg)?;
+        VcpuOp::SetPeriodicTimer => {
+            let timer: SetPeriodicTimer = g.memory().value(arg)?;
+            if !PERIODS_NS.contains(&timer.period_ns) {
+                return Err(Errno::Inval.into());
+            }
+            schedule::set_period(vcpu, timer.period_ns);
+            Ok(0)
+        }
+        VcpuOp::StopPeriodicTimer => {
+            schedule::set_period(vcpu, 0);
+            Ok(0)
+        }
+        VcpuOp::SetSingleshotTimer => {
             own(g, vcpu)?;
+            let timer: SetSingleshotTimer = g.memory().value(arg)?;
             if timer.flags & VCPU_SSHOTTMR_FUTURE != 0 && timer.timeout_abs_ns <= timer::now_ns() {
                 return Err(Errno::Time.into());
             }
             set_timer(vcpu, timer.timeout_abs_ns);
             Ok(0)
         }
-        Some(VcpuOp::StopSingleshotTimer) => {
+        VcpuOp::StopSingleshotTimer => {
             own(g, vcpu)?;
             schedule::set_timer(vcpu, None);
             Ok(0)
         }
-        Some(VcpuOp::RegisterVcpuInfo) => register_info(g, vcpu, arg),
-        // One vCPU, which runs: it is initialised and up.
-        Some(VcpuOp::Initialise) => Err(Errno::Exist.into()),
-        Some(VcpuOp::Up) => Ok(0),
-        Some(VcpuOp::Down) => {
-            // The last vCPU going down is how a kernel without another way out says that it is done.
-            g.regs.rax = 0;
-            control::shutdown(g, ShutdownReason::Poweroff);
-            Err(Stop::Gone)
+        VcpuOp::RegisterVcpuInfo => register_info(g, vcpu, arg),
+        VcpuOp::SendNmi => {
+            if arg != 0 {
+                return Err(Errno::Inval.into());
+            }
+            vcpu.nmi_pending.store(true, Ordering::Release);
+            schedule::wake(vcpu);
+            Ok(0)
         }
-        _ => Err(Errno::NoSys.into()),
+        // Only vCPUs that are pinned to a CPU have one to tell of.
+        VcpuOp::GetPhysid => Err(Errno::Inval.into()),
     }
+}
+
+/// Lets a vCPU run that has a state to start from, or to go on from.
+fn bring_up(g: &Guest<'_>, vcpu: &Vcpu) -> Outcome {
+    let _alone = g.dom.bring_up.lock();
+    if !vcpu.initialised.load(Ordering::Acquire) {
+        return Err(Errno::Inval.into());
+    }
+    if !vcpu.up.swap(true, Ordering::AcqRel) {
+        schedule::up(vcpu);
+    }
+    Ok(0)
+}
+
+/// Takes a vCPU out; it keeps its state. One that takes itself out has left when the call returns, which is when it is
+/// brought up again.
+fn take_down(g: &mut Guest<'_>, vcpu: &Vcpu) -> Outcome {
+    let alone = g.dom.bring_up.lock();
+    let others_up = g
+        .dom
+        .vcpus()
+        .any(|v| v.id != vcpu.id && v.up.load(Ordering::Acquire));
+    if !others_up {
+        // The last vCPU going down is how a kernel without another way out says that it is done.
+        drop(alone);
+        g.regs.rax = 0;
+        control::shutdown(g, ShutdownReason::Poweroff);
+        return Err(Stop::Gone);
+    }
+    if vcpu.up.swap(false, Ordering::AcqRel) {
+        // Where it runs is this CPU, if it runs: the way out puts it away.
+        schedule::down(vcpu);
+    }
+    Ok(0)
 }
 
 fn own(g: &Guest<'_>, vcpu: &Vcpu) -> Result<(), Errno> {
@@ -115,10 +167,13 @@ pub fn set_timer_op(g: &mut Guest<'_>, args: Args) -> Outcome {
 /// Moves a vCPU's vcpu_info to a place of the guest's choice, once.
 fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
     let r: RegisterVcpuInfo = g.memory().value(arg)?;
+    let _alone = g.dom.bring_up.lock();
     let offset = u64::from(r.offset);
     let old = vcpu.info.load(Ordering::Acquire);
-    let in_shared_page = old / PAGE == g.dom.shared_info.0;
-    if !in_shared_page || offset > PAGE - INFO_BYTES || offset % 8 != 0 {
+    // One that may be running on another CPU would miss events in between.
+    let stands_still = core::ptr::eq(g.vcpu, vcpu) || !vcpu.up.load(Ordering::Acquire);
+    let moved = vcpu.info_moved.load(Ordering::Acquire);
+    if moved || !stands_still || offset > PAGE - INFO_BYTES || offset % 8 != 0 {
         return Err(Errno::Inval.into());
     }
     let mfn = Mfn(r.mfn);
@@ -128,6 +183,7 @@ fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
     phys::copy_phys(new, old, INFO_BYTES);
     page.keep();
     vcpu.set_info(new);
+    vcpu.info_moved.store(true, Ordering::Release);
     // The tables below the alias's address were made with the vCPU.
     let _ = run::map_vcpu_info(vcpu);
     // Where roots are shared nothing else ends the entry code's translation of the old place.
@@ -162,24 +218,31 @@ fn put_runstate(g: &Guest<'_>, at: u64, state: &Runstate) -> Result<(), Errno> {
 
 /// Writes the run state where the guest registered it. An area that is no longer mapped is skipped.
 pub fn publish_runstate(g: &Guest<'_>) {
-    let _ = put_runstate(g, g.local.runstate_area, &g.local.runstate);
+    let now = *g.vcpu.runstate.lock();
+    let _ = put_runstate(g, g.vcpu.runstate_area.load(Ordering::Relaxed), &now);
 }
 
 /// Writes the clock into vcpu_info and the registered area.
 pub fn publish_time(g: &Guest<'_>) {
+    publish_time_of(g, g.vcpu);
+}
+
+/// The same for a vCPU of the caller's domain, whose area the caller sees.
+fn publish_time_of(g: &Guest<'_>, vcpu: &Vcpu) {
     let clock = timer::clock();
     let flags = if device::facts::tsc_is_stable() {
         PvClock::TSC_STABLE
     } else {
         0
     };
-    g.vcpu.put_time(&clock, flags);
-    if g.local.time_area != 0 {
+    vcpu.put_time(&clock, flags);
+    let area = vcpu.time_area.load(Ordering::Relaxed);
+    if area != 0 {
         let words = PvClock::new(&clock, flags, 2).words();
         let mut bytes = [0u8; 32];
         for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
-        let _ = g.memory().write(g.local.time_area, &bytes);
+        let _ = g.memory().write(area, &bytes);
     }
 }

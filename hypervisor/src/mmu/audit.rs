@@ -9,7 +9,7 @@
 //!   takes as long as it takes, and only the control domain may ask for it.
 //! - U2: every reference that is no entry, claim or pin is named by [`holders`]; who keeps a new kind names it there.
 
-use crate::domain::{Domain, Guest, Local, Vcpu};
+use crate::domain::{Domain, Guest, Local};
 use crate::layout::PAGE;
 use crate::memory::{alloc, frame_table, phys};
 use crate::mmu::RING0;
@@ -102,26 +102,30 @@ fn holders(g: &Guest<'_>, hold: &mut dyn FnMut(Mfn, Hold)) {
     for dom in crate::domain::all() {
         hold(dom.shared_info, Hold::Type(FrameType::Writable));
         for vcpu in dom.vcpus() {
+            // Before it is initialised it holds nothing but what its vcpu_info lies in.
+            if vcpu.info_moved.load(Ordering::Acquire) {
+                let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
+                hold(info, Hold::Type(FrameType::Writable));
+            }
+            if !vcpu.initialised.load(Ordering::Acquire) {
+                continue;
+            }
             if core::ptr::eq(vcpu, g.vcpu) {
-                held_by_vcpu(vcpu, g.local, hold);
+                held_by_vcpu(g.local, hold);
             } else {
                 // SAFETY: D1: it does not run (U1), and the guest in hand is another.
-                held_by_vcpu(vcpu, unsafe { vcpu.local() }, hold);
+                held_by_vcpu(unsafe { vcpu.local() }, hold);
             }
         }
     }
 }
 
-fn held_by_vcpu(vcpu: &Vcpu, local: &Local, hold: &mut dyn FnMut(Mfn, Hold)) {
+fn held_by_vcpu(local: &Local, hold: &mut dyn FnMut(Mfn, Hold)) {
     hold(local.kernel_root, Hold::Type(FrameType::L4));
     if let Some(root) = local.user_root {
         hold(root, Hold::Type(FrameType::L4));
     }
     for page in local.gdt.iter().chain(&local.ldt).flatten() {
         hold(*page, Hold::Type(FrameType::Descriptors));
-    }
-    let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
-    if info != vcpu.domain.shared_info {
-        hold(info, Hold::Type(FrameType::Writable));
     }
 }

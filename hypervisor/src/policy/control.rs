@@ -2,7 +2,7 @@
 
 use crate::arch::cpu::{self, cr4};
 use crate::arch::fpu;
-use crate::domain::Guest;
+use crate::domain::{Guest, Local};
 
 /// CR4 bits a guest may turn on and that then are on in the CPU while it runs.
 const GUEST_CR4: u64 = cr4::TSD | cr4::DE;
@@ -40,13 +40,25 @@ pub fn write(g: &mut Guest<'_>, number: u8, value: u64) -> bool {
             g.vcpu.put_cr2(value);
         }
         4 => {
-            let xsave = if fpu::offered() != 0 { cr4::OSXSAVE } else { 0 };
-            g.local.cr4 = value & (GUEST_CR4 | xsave);
+            g.local.cr4 = guest_cr4(value);
             load_cr4(g);
         }
         _ => return false,
     }
     true
+}
+
+/// Control registers of a vCPU that is given a state: task-switched, the fault address, and the guest's part of CR4.
+pub fn set_initial(local: &mut Local, registers: &[u64; 8]) {
+    local.task_switched = registers[0] & CR0_TS != 0;
+    local.cr2 = registers[2];
+    local.cr4 = guest_cr4(registers[4]);
+}
+
+/// The bits of CR4 that are the guest's.
+fn guest_cr4(value: u64) -> u64 {
+    let xsave = if fpu::offered() != 0 { cr4::OSXSAVE } else { 0 };
+    value & (GUEST_CR4 | xsave)
 }
 
 /// Puts the guest's part of CR4 in force.

@@ -1,7 +1,12 @@
 //! Who runs: the pure decisions of the crate `sched` bound to vCPUs, timers and the idle loop.
 //!
-//! One CPU runs domains so far; the queue and the timers are its own. Locks: `QUEUE`, then `TIMERS`; both innermost
-//! but for the frame allocator's.
+//! One CPU runs vCPUs so far: the queue and the timers are its own, all calls here are made on it, and this module is
+//! where that is assumed. Locks: `QUEUE`, then a vCPU's `runstate`; `TIMERS` on its own; all innermost but for the
+//! frame allocator's.
+//!
+//! # Invariants
+//! - C1: a vCPU's run state is the one the queue has it in.
+//! - C2: while somebody waits for the running vCPU's turn to end, the hardware timer is set for that end at the latest.
 
 use crate::account;
 use crate::arch::{cpu, percpu};
@@ -9,9 +14,10 @@ use crate::debug::crash;
 use crate::device::{self, timer};
 use crate::domain::Vcpu;
 use crate::event;
-use ::sched::{Decision, Entry, Next, Reservation, RunQueue, TimerQueue, TimerSlot, VcpuHandle};
+use ::sched::{Entry, Next, Reservation, RunQueue, State, TimerQueue, TimerSlot, VcpuHandle};
 use alloc::boxed::Box;
 use alloc::vec;
+use core::sync::atomic::Ordering;
 use spin::Once;
 use spin::mutex::SpinMutex;
 
@@ -19,10 +25,15 @@ use spin::mutex::SpinMutex;
 pub const MAX_VCPUS: usize = 256;
 /// A turn, while turns go round.
 const QUANTUM_NS: u64 = 10_000_000;
+/// The shortest turn: what is left of one when a sleeper wakes. Long against a switch, short for who is waited for.
+const SHORTEST_NS: u64 = 1_000_000;
 /// Timers from this number on end polls; the ones below are the vCPUs' own.
 const POLL_TIMERS: u32 = MAX_VCPUS as u32;
-/// The one behind them is the devices' own.
-const DEVICE_TIMER: u32 = 2 * MAX_VCPUS as u32;
+/// Timers from this number on are the vCPUs' periodic ones.
+const PERIODIC_TIMERS: u32 = 2 * POLL_TIMERS;
+const TIMERS_EACH: usize = 3;
+/// The one behind them all is the devices' own.
+const DEVICE_TIMER: u32 = (TIMERS_EACH * MAX_VCPUS) as u32;
 
 static QUEUE: SpinMutex<Option<RunQueue<'static>>> = SpinMutex::new(None);
 static TIMERS: SpinMutex<Option<TimerQueue<'static>>> = SpinMutex::new(None);
@@ -34,7 +45,7 @@ pub fn init() {
     let slots: &'static mut [TimerSlot] =
         Box::leak(vec![TimerSlot::EMPTY; DEVICE_TIMER as usize + 1].into_boxed_slice());
     account::open();
-    *QUEUE.lock() = Some(RunQueue::new(entries, QUANTUM_NS));
+    *QUEUE.lock() = Some(RunQueue::new(entries, QUANTUM_NS, SHORTEST_NS));
     *TIMERS.lock() = Some(TimerQueue::new(slots));
 }
 
@@ -49,43 +60,59 @@ pub fn add(vcpu: &'static Vcpu) {
     if let Some(slot) = VCPUS.get(vcpu.handle.0 as usize) {
         slot.call_once(|| vcpu);
     }
-    change(|q, _| {
+    change(vcpu, |q, _| {
         let _ = q.add(vcpu.handle, Reservation::BEST_EFFORT);
         Next::Keep
     });
 }
 
-fn change(act: impl FnOnce(&mut RunQueue<'static>, u64) -> Next) {
+/// Does something to a vCPU in the queue, and what follows from it (C1).
+fn change(vcpu: &Vcpu, act: impl FnOnce(&mut RunQueue<'static>, u64) -> Next) {
     let now = timer::now_ns();
-    let next = QUEUE.lock().as_mut().map(|q| act(q, now));
-    if next == Some(Next::Decide) {
+    let mut queue = QUEUE.lock();
+    let Some(queue) = queue.as_mut() else {
+        return;
+    };
+    let next = act(queue, now);
+    note_state(queue, vcpu, now);
+    if next == Next::Decide {
         event::reschedule_here();
     }
 }
 
+fn note_state(queue: &RunQueue<'static>, vcpu: &Vcpu, now: u64) {
+    if let Some(state) = queue.state(vcpu.handle) {
+        vcpu.runstate.lock().enter(state, now);
+    }
+}
+
+fn by_handle(handle: VcpuHandle) -> Option<&'static Vcpu> {
+    VCPUS.get(handle.0 as usize)?.get().copied()
+}
+
 /// Wakes a vCPU that sleeps.
 pub fn wake(vcpu: &Vcpu) {
-    change(|q, now| q.wake(vcpu.handle, now));
+    change(vcpu, |q, now| q.wake(vcpu.handle, now));
 }
 
 /// The vCPU sleeps until woken.
 pub fn block(vcpu: &Vcpu) {
-    change(|q, now| q.block(vcpu.handle, now));
+    change(vcpu, |q, now| q.block(vcpu.handle, now));
 }
 
 /// The vCPU lets others go first.
 pub fn yield_now(vcpu: &Vcpu) {
-    change(|q, now| q.yield_now(vcpu.handle, now));
+    change(vcpu, |q, now| q.yield_now(vcpu.handle, now));
 }
 
 /// The vCPU takes part.
 pub fn up(vcpu: &Vcpu) {
-    change(|q, now| q.up(vcpu.handle, now));
+    change(vcpu, |q, now| q.up(vcpu.handle, now));
 }
 
 /// The vCPU takes part no more.
 pub fn down(vcpu: &Vcpu) {
-    change(|q, now| q.down(vcpu.handle, now));
+    change(vcpu, |q, now| q.down(vcpu.handle, now));
 }
 
 /// Sets a vCPU's one-shot timer (system time in nanoseconds), or clears it.
@@ -97,7 +124,35 @@ pub fn set_timer(vcpu: &Vcpu, deadline: Option<u64>) {
             None => drop(timers.cancel(vcpu.handle.0)),
         }
     }
-    program_timer(None);
+    program_timer();
+}
+
+/// Sets a vCPU's periodic timer going, its first tick a period (in nanoseconds) from now; 0 stops it.
+pub fn set_period(vcpu: &Vcpu, period_ns: u64) {
+    vcpu.period_ns.store(period_ns, Ordering::Release);
+    if let Some(timers) = TIMERS.lock().as_mut() {
+        let timer = PERIODIC_TIMERS + vcpu.handle.0;
+        match period_ns {
+            0 => drop(timers.cancel(timer)),
+            // Every vCPU's handle has a slot.
+            _ => drop(timers.set(timer, timer::now_ns().saturating_add(period_ns))),
+        }
+    }
+    program_timer();
+}
+
+/// A tick of a periodic timer. A vCPU that sleeps or is down is not told, and not woken: Xen's stand still then, too.
+fn period_over(vcpu: &'static Vcpu) {
+    let period_ns = vcpu.period_ns.load(Ordering::Acquire);
+    if period_ns == 0 {
+        return;
+    }
+    // From now, not from when it was due: ticks that were missed are not made up for.
+    set_period(vcpu, period_ns);
+    let state = vcpu.runstate.lock().state;
+    if matches!(state, State::Running | State::Runnable) {
+        event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
+    }
 }
 
 /// Wakes a polling vCPU at a system time at the latest.
@@ -105,7 +160,7 @@ pub fn set_poll_timeout(vcpu: &Vcpu, deadline: u64) {
     if let Some(timers) = TIMERS.lock().as_mut() {
         let _ = timers.set(POLL_TIMERS + vcpu.handle.0, deadline);
     }
-    program_timer(None);
+    program_timer();
 }
 
 /// A vCPU polls no more.
@@ -121,7 +176,7 @@ pub fn set_device_timer(deadline: u64) {
         let asked = timers.deadline(DEVICE_TIMER).unwrap_or(u64::MAX);
         let _ = timers.set(DEVICE_TIMER, asked.min(deadline));
     }
-    program_timer(None);
+    program_timer();
 }
 
 /// Tells the vCPUs whose timers are due, and sets the hardware for what comes next.
@@ -134,18 +189,16 @@ pub fn timers_due() {
             device::later();
             continue;
         }
-        let poll = handle >= POLL_TIMERS;
-        let vcpu = VCPUS
-            .get(handle as usize % MAX_VCPUS)
-            .and_then(Once::get)
-            .copied();
-        if let Some(vcpu) = vcpu {
-            if poll {
+        let Some(vcpu) = by_handle(VcpuHandle(handle % POLL_TIMERS)) else {
+            continue;
+        };
+        match handle {
+            PERIODIC_TIMERS.. => period_over(vcpu),
+            POLL_TIMERS.. => wake(vcpu),
+            _ => {
+                event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
                 wake(vcpu);
-                continue;
             }
-            event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
-            wake(vcpu);
         }
     }
 }
@@ -154,23 +207,40 @@ pub fn timers_due() {
 pub fn tick() {
     percpu::current().timer_deadline.set(u64::MAX);
     timers_due();
-    change(|q, now| q.tick(now));
-    program_timer(None);
+    let now = timer::now_ns();
+    let next = QUEUE.lock().as_mut().map(|q| q.tick(now));
+    if next == Some(Next::Decide) {
+        event::reschedule_here();
+    }
+    // With a decision to come the timer is set when it has been made.
+    if !percpu::current().reschedule.get() {
+        program_timer();
+    }
 }
 
-/// Sets the hardware timer for the nearer of the next vCPU timer and `until`.
-fn program_timer(until: Option<u64>) {
+/// Sets the hardware timer for the nearer of the next vCPU timer and the end of the running vCPU's turn (C2).
+fn program_timer() {
     let this = percpu::current();
-    let next = TIMERS
-        .lock()
-        .as_ref()
-        .and_then(TimerQueue::next_deadline)
-        .unwrap_or(u64::MAX)
-        .min(until.unwrap_or(u64::MAX));
+    let timer = TIMERS.lock().as_ref().and_then(TimerQueue::next_deadline);
+    let turn = QUEUE.lock().as_ref().and_then(RunQueue::turn_ends_ns);
+    let next = timer.unwrap_or(u64::MAX).min(turn.unwrap_or(u64::MAX));
     if next < this.timer_deadline.get() {
         this.timer_deadline.set(next);
         timer::set_deadline(next);
     }
+}
+
+/// The queue's decision, and the run states of who ran and who will (C1).
+fn next_vcpu() -> Option<&'static Vcpu> {
+    let now = timer::now_ns();
+    let mut queue = QUEUE.lock();
+    let queue = queue.as_mut()?;
+    let before = queue.current().and_then(by_handle);
+    let next = queue.decide(now).run.and_then(by_handle);
+    for vcpu in [before, next].into_iter().flatten() {
+        note_state(queue, vcpu, now);
+    }
+    next
 }
 
 /// Decides who runs on this CPU. Idles with interrupts open until somebody can.
@@ -178,18 +248,11 @@ pub fn decide() -> &'static Vcpu {
     loop {
         percpu::current().reschedule.set(false);
         timers_due();
-        let now = timer::now_ns();
-        let decision = QUEUE.lock().as_mut().map(|q| q.decide(now));
-        if let Some(Decision {
-            run: Some(handle),
-            until_ns,
-        }) = decision
-            && let Some(vcpu) = VCPUS.get(handle.0 as usize).and_then(Once::get)
-        {
-            program_timer(until_ns);
+        let next = next_vcpu();
+        program_timer();
+        if let Some(vcpu) = next {
             return vcpu;
         }
-        program_timer(None);
         if !percpu::current().reschedule.get() {
             account::idles();
             crash::set_serving_nobody();

@@ -44,6 +44,8 @@ enum Script {
     Glance,
     /// A look around, then `reboot`, until the machine starts again.
     Reboot,
+    /// With four vCPUs: what several processors are for, one of them taken away and brought back, then power off.
+    Processors,
 }
 
 struct Story {
@@ -93,6 +95,20 @@ const fn sized(
 
 const STORIES: &[Story] = &[
     story(Tier::Quick, Way::Direct, Kernel::Elf, "yes", Script::Tour),
+    story(
+        Tier::Quick,
+        Way::Direct,
+        Kernel::Elf,
+        "yes",
+        Script::Processors,
+    ),
+    story(
+        Tier::Normal,
+        Way::Direct,
+        Kernel::Elf,
+        "no",
+        Script::Processors,
+    ),
     story(Tier::Quick, Way::Direct, Kernel::Elf, "no", Script::Glance),
     story(Tier::Normal, Way::Direct, Kernel::Elf, "no", Script::Tour),
     story(
@@ -191,6 +207,44 @@ const COMMANDS: &[Try] = &[
     ),
 ];
 
+/// What shows that four vCPUs work, together and one by one. (A count of one is no count of ten.)
+const PROCESSORS: &[Try] = &[
+    a_try("grep -c ^processor /proc/cpuinfo", r"(?m)^4$", 20),
+    a_try("cat /sys/devices/system/cpu/online", r"(?m)^0-3$", 20),
+    // Four at a time, each of which has something to do and says what it came to.
+    a_try(
+        r#"for n in 1 2 3 4; do (i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; echo $i > /tmp/$n) & done; wait; cat /tmp/[1-4] | sort | uniq -c"#,
+        r"(?m)^ *4 3000$",
+        120,
+    ),
+    // Each on a processor of its own choice, and there it stays.
+    a_try(
+        r#"for n in 0 1 2 3; do taskset -c $n sh -c 'cut -d" " -f39 /proc/self/stat'; done | tr '\n' ' '"#,
+        r"(?m)^0 1 2 3 ?$",
+        60,
+    ),
+    a_try(
+        "i=0; while [ $i -lt 10 ]; do echo 0 > /sys/devices/system/cpu/cpu1/online || break; grep -c ^processor /proc/cpuinfo; echo 1 > /sys/devices/system/cpu/cpu1/online || break; i=$((i+1)); done | sort | uniq -c; cat /sys/devices/system/cpu/online",
+        r"(?m)^ *10 3$[\s\S]*^0-3$",
+        180,
+    ),
+    a_try(
+        r#"taskset -c 1 sh -c 'cut -d" " -f39 /proc/self/stat'"#,
+        r"(?m)^1$",
+        20,
+    ),
+    a_try(
+        "grep -E '(RES|CAL|xen-percpu|resched|callfunc)' /proc/interrupts | head -20",
+        r"(?m)^ *\d+:.*(resched|callfunc)",
+        20,
+    ),
+    a_try(
+        "dmesg | grep -iE 'failed|mismatch|firmware bug|stalls|lockup' | grep -vE 'TSC calibration|consistency check|MCE device|CPU numbers'; echo seen",
+        r"^\s*seen\s*$",
+        20,
+    ),
+];
+
 /// From power-on to a prompt; the packed form spends most of it unpacking under emulation.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
@@ -218,6 +272,7 @@ impl Story {
             Script::Tour => "a tour of the shell",
             Script::Glance => "boot and power off",
             Script::Reboot => "boot and reboot",
+            Script::Processors => "four vCPUs",
         };
         let way = match self.way {
             Way::Direct => "emulator's loader",
@@ -257,6 +312,14 @@ impl Story {
         }
     }
 
+    /// The words that ask for its vCPUs.
+    fn vcpus(&self) -> &'static str {
+        match self.script {
+            Script::Processors => " dom0_max_vcpus=4",
+            _ => "",
+        }
+    }
+
     /// A machine larger than ours would swap, or be refused.
     fn impossible_here(&self) -> Option<String> {
         let wanted_gib: u64 = self.memory.strip_suffix('G')?.parse().ok()?;
@@ -280,7 +343,7 @@ impl Story {
         let contents = iso::Contents {
             hypervisor_arguments: merge_words(
                 &run::hypervisor_arguments(self.dom0_memory),
-                &format!("isolate={}", self.isolate),
+                &format!("isolate={}{}", self.isolate, self.vcpus()),
             ),
             kernel: Module::new(kernel, run::KERNEL_ARGUMENTS),
             initrd: Some(system.initrd.clone()),
@@ -323,10 +386,13 @@ impl Story {
             shell.time_passes_as_it_should()?;
             shell.ctrl_c_interrupts()?;
         }
+        if self.script == Script::Processors {
+            shell.try_all(PROCESSORS)?;
+        }
         shell.kernel_has_no_complaint()?;
         match self.script {
             Script::Reboot => reboot(session)?,
-            Script::Tour | Script::Glance => power_off(session)?,
+            Script::Tour | Script::Glance | Script::Processors => power_off(session)?,
         }
         Ok(format!("prompt after {booted:.1} s"))
     }

@@ -24,7 +24,7 @@ fn nothing_said_means_the_defaults() {
 #[test]
 fn every_word_an_admin_knows_is_taken() {
     let params = silent(
-        "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_overhead=64K noreboot loglvl=all isolate=no smap=yes \
+        "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_max_vcpus=64 dom0_overhead=64K noreboot loglvl=all isolate=no smap=yes \
          exit_port=0xf4 tsc=stable crash_test=stack",
     );
     assert_eq!(params.console, Console::Com2);
@@ -50,6 +50,7 @@ fn every_word_an_admin_knows_is_taken() {
             max: Some(1 << 30)
         }
     );
+    assert_eq!(params.dom0_max_vcpus, 64);
     assert_eq!(params.dom0_overhead, 64 << 10);
     assert!(params.noreboot);
     assert_eq!(params.loglvl, LogLevel::Debug);
@@ -100,6 +101,11 @@ fn each_bad_word_costs_one_warning_that_names_it_and_its_default_holds() {
         "dom0_mem=min:2G,max:1G",
         "dom0_mem=-1",
         "dom0_mem=99999999999T",
+        "dom0_max_vcpus",
+        "dom0_max_vcpus=0",
+        "dom0_max_vcpus=65",
+        "dom0_max_vcpus=4294967297",
+        "dom0_max_vcpus=1-4",
         "dom0_overhead=4095B",
         "dom0_overhead",
         "loglvl=loud",

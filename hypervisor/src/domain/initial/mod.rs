@@ -121,7 +121,7 @@ fn enter_state(vcpu: &'static Vcpu, map: &Map, root: Mfn) -> Result<(), BuildErr
     tables
         .get_table(root, Level::L4)
         .map_err(|_| BuildError::Refused)?;
-    // SAFETY: D1: the vCPU has not run yet.
+    // SAFETY: D1: nothing runs yet.
     let local = unsafe { vcpu.local() };
     local.kernel_root = root;
     vcpu.transit.set_roots(root, None);
@@ -132,9 +132,11 @@ fn enter_state(vcpu: &'static Vcpu, map: &Map, root: Mfn) -> Result<(), BuildErr
     local.regs.cs = u64::from(FLAT_KERNEL_CS);
     local.regs.ss = u64::from(FLAT_KERNEL_SS);
     local.regs.rflags = crate::arch::regs::flags::IF;
-    local.initialised = true;
+    vcpu.initialised.store(true, Ordering::Release);
     let clock = device::timer::clock();
-    vcpu.put_time(&clock, 0);
+    for vcpu in vcpu.domain.vcpus() {
+        vcpu.put_time(&clock, 0);
+    }
     let (seconds, nanoseconds) = device::wall_clock_base();
     vcpu.domain.put_wall_clock(seconds, nanoseconds);
     Ok(())

@@ -3,7 +3,10 @@
 //! Everything is guest-abi's; the short names only save conversions in the guests.
 
 pub use guest_abi::callback::CallbackRegister;
-pub use guest_abi::context::{TI_MASK_EVENTS, TrapInfo};
+pub use guest_abi::context::{
+    TI_MASK_EVENTS, TrapInfo, VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL,
+    VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
+};
 pub use guest_abi::event;
 pub use guest_abi::hypercall::MulticallEntry;
 pub use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
@@ -17,7 +20,7 @@ pub use guest_abi::segment::{
 };
 pub use guest_abi::shared_info::{SharedInfo, VcpuInfo, VcpuTimeInfo};
 pub use guest_abi::start_info::{SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo};
-pub use guest_abi::vcpu::VcpuRunstateInfo;
+pub use guest_abi::vcpu::{RegisterVcpuInfo, VcpuRunstateInfo};
 pub use guest_abi::xeno;
 
 /// The domain itself, where a domain id is asked for.
@@ -92,6 +95,7 @@ numbers! {
     /// Error numbers, positive; a hypercall returns them negated.
     errno: i64 = guest_abi::Errno {
         EPERM Perm,
+        ENOENT NoEnt,
         ESRCH Srch,
         EFAULT Fault,
         EEXIST Exist,
@@ -162,13 +166,16 @@ numbers! {
     vcpu: u64 = guest_abi::vcpu::VcpuOp {
         INITIALISE Initialise,
         UP Up,
+        DOWN Down,
         IS_UP IsUp,
         GET_RUNSTATE_INFO GetRunstateInfo,
         REGISTER_RUNSTATE_MEMORY_AREA RegisterRunstateMemoryArea,
+        SET_PERIODIC_TIMER SetPeriodicTimer,
         STOP_PERIODIC_TIMER StopPeriodicTimer,
         SET_SINGLESHOT_TIMER SetSingleshotTimer,
         STOP_SINGLESHOT_TIMER StopSingleshotTimer,
         REGISTER_VCPU_INFO RegisterVcpuInfo,
+        SEND_NMI SendNmi,
     }
 }
 

@@ -1,0 +1,178 @@
+//! Giving a vCPU the state it starts from.
+//!
+//! The structure is copied once; every field is checked, and every frame it names is held, before the vCPU is touched:
+//! a call that is refused leaves no reference and no field behind.
+
+use crate::arch::fpu::FpuState;
+use crate::arch::regs::{Regs, flags};
+use crate::domain::local::Callback;
+use crate::domain::{Domain, Guest, Local, Vcpu};
+use crate::hypercall::descriptor::{self, Gdt};
+use crate::hypercall::{Outcome, debug_registers, trap};
+use crate::layout::is_canonical;
+use crate::mmu::{HeldRoot, hold_root, show_m2p};
+use crate::policy::control;
+use crate::schedule;
+use core::sync::atomic::Ordering;
+use frames::Mfn;
+use guest_abi::context::{
+    CpuUserRegs, VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
+    VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext, xen_cr3_to_pfn,
+};
+use guest_abi::{Errno, Wire};
+
+/// `VCPUOP_initialise`.
+pub fn initialise(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
+    let info = vcpu.info.load(Ordering::Acquire) / crate::layout::PAGE;
+    if info != g.dom.shared_info.0 && !vcpu.info_moved.load(Ordering::Acquire) {
+        return Err(Errno::Inval.into());
+    }
+    let mut bytes = [0u8; VcpuGuestContext::SIZE];
+    g.memory().read(arg, &mut bytes)?;
+    let context = VcpuGuestContext::read_from(&bytes).ok_or(Errno::Inval)?;
+    let _alone = g.dom.bring_up.lock();
+    if vcpu.initialised.load(Ordering::Acquire) {
+        return Err(Errno::Exist.into());
+    }
+    if !is_acceptable(&context) {
+        return Err(Errno::Inval.into());
+    }
+    let referred = Referred::hold(g.dom, &context)?;
+    // SAFETY: D1: never initialised, and `bring_up` is held.
+    let local = unsafe { vcpu.local() };
+    referred.install(vcpu, local);
+    set_state(vcpu, local, &context);
+    vcpu.put_time(&crate::device::timer::clock(), 0);
+    vcpu.initialised.store(true, Ordering::Release);
+    if context.flags & VGCF_ONLINE != 0 {
+        vcpu.up.store(true, Ordering::Release);
+        schedule::up(vcpu);
+    }
+    Ok(0)
+}
+
+/// Everything that can be judged by looking at it.
+fn is_acceptable(c: &VcpuGuestContext) -> bool {
+    let regs = &c.user_regs;
+    let addresses = [
+        regs.rip,
+        regs.rsp,
+        c.kernel_sp,
+        c.event_callback_eip,
+        c.failsafe_callback_eip,
+        c.syscall_callback_eip,
+        c.fs_base,
+        c.gs_base_kernel,
+        c.gs_base_user,
+    ];
+    let handlers = c.trap_ctxt.iter().map(|t| t.address);
+    addresses.into_iter().chain(handlers).all(is_canonical)
+        && descriptor::ldt_ok(c.ldt_base, c.ldt_ents)
+        && (c.flags & VGCF_IN_KERNEL != 0 || c.ctrlreg[1] != 0)
+}
+
+/// What the new state refers to, held for the vCPU.
+struct Referred {
+    gdt: Gdt,
+    kernel: HeldRoot,
+    user: Option<HeldRoot>,
+}
+
+impl Referred {
+    /// Takes all of it or, as what was taken goes with its values, nothing.
+    fn hold(dom: &'static Domain, c: &VcpuGuestContext) -> Result<Referred, Errno> {
+        let root = |cr3| hold_root(dom.id, Mfn(xen_cr3_to_pfn(cr3)));
+        Ok(Referred {
+            gdt: Gdt::hold(dom, &c.gdt_frames, c.gdt_ents)?,
+            kernel: root(c.ctrlreg[3])?,
+            user: match c.ctrlreg[1] {
+                0 => None,
+                cr3 => Some(root(cr3)?),
+            },
+        })
+    }
+
+    /// Makes it the vCPU's (D2).
+    fn install(self, vcpu: &Vcpu, local: &mut Local) {
+        self.gdt.install(vcpu, local);
+        local.kernel_root = self.kernel.keep();
+        local.user_root = self.user.map(HeldRoot::keep);
+        // One table for both modes is the kernel's first of all.
+        if let Some(user) = local.user_root {
+            show_m2p(user, false);
+        }
+        show_m2p(local.kernel_root, true);
+        vcpu.transit.set_roots(local.kernel_root, local.user_root);
+    }
+}
+
+/// Sets everything that is not held.
+fn set_state(vcpu: &Vcpu, local: &mut Local, c: &VcpuGuestContext) {
+    local.regs = general(&c.user_regs);
+    let r = &c.user_regs;
+    local.selectors = [r.ds, r.es, r.fs, r.gs];
+    // In the flags stands the virtual level; the real one is never a guest's.
+    local.iopl = (r.rflags >> 12 & 3) as u8;
+    vcpu.transit.set_user(c.flags & VGCF_IN_KERNEL == 0);
+    for (trap, info) in local.traps.iter_mut().zip(&c.trap_ctxt) {
+        *trap = trap::trap_entry(info);
+    }
+    let callback = |address, flag| Callback {
+        address,
+        masks_events: c.flags & flag != 0,
+    };
+    local.event_callback = Callback {
+        address: c.event_callback_eip,
+        masks_events: true,
+    };
+    local.failsafe_callback = callback(c.failsafe_callback_eip, VGCF_FAILSAFE_DISABLES_EVENTS);
+    local.syscall_callback = callback(c.syscall_callback_eip, VGCF_SYSCALL_DISABLES_EVENTS);
+    let syscall = local.syscall_callback;
+    vcpu.transit
+        .set_syscall(syscall.address, syscall.masks_events);
+    trap::set_kernel_stack(vcpu, local, c.kernel_ss as u16, c.kernel_sp);
+    descriptor::name_ldt(vcpu, local, c.ldt_base, c.ldt_ents as u32);
+    // A selector that names a descriptor brings its own base, when it is loaded.
+    local.selectors_fresh = true;
+    local.fs_base = c.fs_base;
+    local.gs_base_user = c.gs_base_user;
+    local.gs_base_kernel = c.gs_base_kernel;
+    for number in [0, 1, 2, 3, 6, 7] {
+        // As Xen has it: a value that the call for it would refuse leaves the register as it is at the start.
+        if let Ok((number, value)) = debug_registers::accepted(number, c.debugreg[number as usize])
+        {
+            local.debug[usize::from(number)] = value;
+        }
+    }
+    control::set_initial(local, &c.ctrlreg);
+    if c.flags & VGCF_I387_VALID != 0 {
+        local.fpu = FpuState::from_fxsave(&c.fpu_ctxt);
+    }
+}
+
+/// General registers as they will be loaded; what must not reach the CPU is taken out on the way out as well.
+fn general(r: &CpuUserRegs) -> Regs {
+    Regs {
+        r15: r.r15,
+        r14: r.r14,
+        r13: r.r13,
+        r12: r.r12,
+        rbp: r.rbp,
+        rbx: r.rbx,
+        r11: r.r11,
+        r10: r.r10,
+        r9: r.r9,
+        r8: r.r8,
+        rdi: r.rdi,
+        rsi: r.rsi,
+        rdx: r.rdx,
+        rcx: r.rcx,
+        rax: r.rax,
+        rip: r.rip,
+        cs: u64::from(trap::guest_selector(r.cs)),
+        rflags: r.rflags & !(flags::IOPL | flags::VM | flags::VIF_VIP | flags::NT) | flags::IF,
+        rsp: r.rsp,
+        ss: u64::from(trap::guest_selector(r.ss)),
+        ..Regs::default()
+    }
+}

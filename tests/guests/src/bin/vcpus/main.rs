@@ -1,0 +1,38 @@
+//! Attacks the switch from one vCPU to another: three vCPUs spin, without ever giving up the processor, each with
+//! values of its own in every register there is, in kernel and in user mode, while a fourth sends them events, takes
+//! descriptors from under their selectors, and takes them down and up. Proves that nothing of one shows in another and
+//! nothing is lost, and that a vCPU that is wrongly described does not come to be.
+//!
+//! xtask: hv=dom0_max_vcpus=36
+//! xtask: seconds=150
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+mod block;
+mod calls;
+mod code;
+mod commands;
+mod failsafe;
+mod spinning;
+mod start;
+mod worker;
+
+use guest_runtime::{guest, user};
+
+guest!(vcpus, main);
+
+/// vCPUs the machine is asked to have.
+pub const VCPUS: u64 = 36;
+/// Those that run beside vCPU 0. The last has no place for its vcpu_info in the shared page.
+pub const WORKERS: [u64; 3] = [1, 2, 34];
+
+fn main() {
+    user::enable();
+    calls::before();
+    start::all();
+    spinning::all();
+    calls::while_they_run();
+    commands::all();
+    failsafe::all();
+    spinning::all();
+    start::stop_all();
+}
