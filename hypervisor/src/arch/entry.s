@@ -37,7 +37,7 @@
 
     # Transit page
     .set T_USER, 0x00           # u8: 1 while the guest runs in its user mode
-                                # 0x01, u8: 1 while every transition has to be slow (the fast paths ask for 0)
+                                # 0x01, u8: reasons for every transition to be slow (the fast paths ask for 0)
     .set T_MASK_EVENTS, 0x02    # u8: the system-call callback masks events
     .set T_BAD_STACK, 0x03      # u8: no frame may be written below the kernel's stack without looking
     .set T_KERNEL_CR3, 0x08

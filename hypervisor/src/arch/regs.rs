@@ -63,7 +63,8 @@ pub mod flags {
     /// Direction.
     pub const DF: u64 = 1 << 10;
     /// I/O privilege level.
-    pub const IOPL: u64 = 3 << 12;
+    pub const IOPL: u64 = 3 << IOPL_SHIFT;
+    pub const IOPL_SHIFT: u32 = 12;
     /// Nested task.
     pub const NT: u64 = 1 << 14;
     /// Resume.

@@ -6,7 +6,8 @@
 
 use crate::arch::regs::flags;
 use crate::domain::local::Callback;
-use crate::domain::{Guest, crash};
+use crate::domain::{Guest, Slow, crash};
+use crate::hypercall::trap;
 use core::sync::atomic::Ordering;
 use guest_abi::segment::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 
@@ -53,7 +54,9 @@ fn bounce(g: &mut Guest<'_>, target: Target, words: &[u64]) {
     } else {
         g.regs.cs & 0xfffc
     } | u64::from(masked) << 32;
-    let rflags = (g.regs.rflags & !(flags::IF | flags::IOPL)) | if masked { 0 } else { flags::IF };
+    let rflags = (g.regs.rflags & !(flags::IF | flags::IOPL))
+        | trap::shown_iopl(g)
+        | if masked { 0 } else { flags::IF };
     let words_in_frame = 7 + words.len() + usize::from(target.error.is_some());
     let base = sp.wrapping_sub(words_in_frame as u64 * 8);
     g.enter_kernel_mode();
@@ -135,7 +138,7 @@ pub fn nmi(g: &mut Guest<'_>) {
     g.vcpu.nmi_pending.store(false, Ordering::Relaxed);
     if g.local.traps[usize::from(vector::NMI)].address != 0 {
         g.local.nmi_masked = true;
-        g.vcpu.transit.set_slow(true);
+        g.vcpu.transit.set_slow(Slow::NmiMasked, true);
         exception(g, vector::NMI, 0);
     }
 }

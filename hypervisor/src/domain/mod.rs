@@ -165,6 +165,16 @@ pub struct Transit {
     pub address: u64,
 }
 
+/// Why a vCPU has to come to ring 0 proper with every transition: bits of one byte of its transit page.
+#[derive(Clone, Copy, Debug)]
+#[repr(u64)]
+pub enum Slow {
+    /// An NMI is being handled, and its end has to be seen.
+    NmiMasked = 1 << 8,
+    /// The I/O privilege level lies in the flags.
+    IoplInFlags = 1 << 9,
+}
+
 impl Transit {
     const USER: u64 = 0x00;
     const KERNEL_CR3: u64 = 0x08;
@@ -175,7 +185,6 @@ impl Transit {
     const STAMP: u64 = 0x30;
     const CYCLES_USER: u64 = 0x38;
     const FLAG_USER: u64 = 1 << 0;
-    const FLAG_SLOW: u64 = 1 << 8;
     const FLAG_MASK_EVENTS: u64 = 1 << 16;
     const FLAG_BAD_STACK: u64 = 1 << 24;
 
@@ -223,11 +232,6 @@ impl Transit {
         self.set_flag(Self::FLAG_USER, user);
     }
 
-    /// Whether every transition has to come to ring 0 proper.
-    pub fn set_slow(self, slow: bool) {
-        self.set_flag(Self::FLAG_SLOW, slow);
-    }
-
     /// The system-call callback and whether it masks events.
     pub fn set_syscall(self, address: u64, masks: bool) {
         self.word(Self::SYSCALL).store(address, Ordering::Relaxed);
@@ -247,6 +251,11 @@ impl Transit {
     pub fn set_vcpu_info(self, area: u64, offset: u64) {
         self.word(Self::VCPU_INFO)
             .store(area + exposed_area::VCPU_INFO + offset, Ordering::Relaxed);
+    }
+
+    /// Says whether there is this reason to take neither of the fast transitions; with none left they are taken again.
+    pub fn set_slow(self, why: Slow, slow: bool) {
+        self.set_flag(why as u64, slow);
     }
 
     /// Whether frames may be written below the kernel's stack without looking.

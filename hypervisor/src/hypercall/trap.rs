@@ -3,7 +3,7 @@
 use crate::arch::cpu::{self, msr};
 use crate::arch::regs::flags;
 use crate::domain::local::{Callback, Trap};
-use crate::domain::{Guest, Local, Vcpu, crash, inject};
+use crate::domain::{Guest, Local, Slow, Vcpu, crash, inject};
 use crate::hypercall::{Args, Outcome, Stop};
 use crate::layout::{guest_range_ok, is_canonical};
 use core::sync::atomic::Ordering;
@@ -179,7 +179,35 @@ pub fn vm_assist(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(VmAssistCommand::Disable) => g.dom.assists.fetch_and(!bit, Ordering::Relaxed),
         None => return Err(Errno::NoSys.into()),
     };
+    if assist == VmAssistType::ArchitecturalIopl {
+        // The fast transitions know nothing of a privilege level in the flags.
+        let on = has_assist(g, assist);
+        g.dom
+            .vcpus()
+            .for_each(|vcpu| vcpu.transit.set_slow(Slow::IoplInFlags, on));
+    }
     Ok(0)
+}
+
+/// The I/O privilege level as the vCPU's frames show it, in its place in the flags: nothing unless the domain asked for
+/// it there.
+pub fn shown_iopl(g: &Guest<'_>) -> u64 {
+    if has_assist(g, VmAssistType::ArchitecturalIopl) {
+        u64::from(g.local.iopl) << flags::IOPL_SHIFT
+    } else {
+        0
+    }
+}
+
+/// Whether the vCPU's I/O privilege level is enough for the mode it is in. Kernel mode counts as level 0 where the
+/// domain takes the level from the flags, else as level 1, so that a kernel must ask for it.
+pub fn may_do_io(g: &Guest<'_>) -> bool {
+    let level = match g.is_user() {
+        true => 3,
+        false if has_assist(g, VmAssistType::ArchitecturalIopl) => 0,
+        false => 1,
+    };
+    g.local.iopl >= level
 }
 
 /// Whether the domain switched an assist on.
@@ -209,7 +237,10 @@ pub fn iret(g: &mut Guest<'_>, _args: Args) -> Outcome {
     }
     if g.local.nmi_masked {
         g.local.nmi_masked = false;
-        g.vcpu.transit.set_slow(false);
+        g.vcpu.transit.set_slow(Slow::NmiMasked, false);
+    }
+    if has_assist(g, VmAssistType::ArchitecturalIopl) {
+        g.local.iopl = (rflags >> flags::IOPL_SHIFT & 3) as u8;
     }
     // Pre-existing guest state that must not reach the CPU is taken out on the way out (`run::leave`).
     let r = &mut *g.regs;

@@ -7,6 +7,7 @@ use crate::arch::cpu;
 use crate::debug::console;
 use crate::device::{self, pci};
 use crate::domain::Guest;
+use crate::hypercall::trap;
 
 /// Width of an access in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,8 +129,7 @@ pub fn write(g: &mut Guest<'_>, port: u16, width: Width, value: u32) {
 /// Whether the guest may execute port instructions for this port now: by virtual privilege level in kernel mode, else
 /// by the bitmap it registered.
 pub fn may_access(g: &Guest<'_>, port: u16, width: Width) -> bool {
-    let needed = if g.is_user() { 3 } else { 1 };
-    if g.local.iopl >= needed {
+    if trap::may_do_io(g) {
         return true;
     }
     let Some(last) = port.checked_add(width.bytes() - 1) else {

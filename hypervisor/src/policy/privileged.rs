@@ -5,6 +5,7 @@ use crate::arch::cpu;
 use crate::arch::fpu;
 use crate::arch::regs::flags;
 use crate::domain::Guest;
+use crate::hypercall::trap;
 use crate::policy::ports::{self, Width};
 use crate::policy::{control, cpuid, msr};
 use guest_abi::cpuid::XEN_CPUID;
@@ -147,12 +148,7 @@ fn answer_cpuid(g: &mut Guest<'_>) {
 
 /// CLI and STI: with enough virtual I/O privilege they do nothing (the event mask is not theirs).
 fn interrupt_flag(g: &mut Guest<'_>) -> Emulated {
-    let needed = if g.is_user() { 3 } else { 1 };
-    if g.local.iopl >= needed {
-        Emulated::Done
-    } else {
-        Emulated::No
-    }
+    done_if(trap::may_do_io(g))
 }
 
 fn edx_eax(g: &Guest<'_>) -> u64 {

@@ -48,6 +48,71 @@ pub fn all() {
     user_bitmap();
     accepted("I/O privilege level 0", set_iopl(0));
     without_privilege();
+    level_in_the_flags();
+    without_privilege();
+}
+
+/// A kernel may ask for the level to be where the CPU has it: frames show it, `iret` sets it, and its own kernel mode
+/// counts as level 0.
+fn level_in_the_flags() {
+    const ARCHITECTURAL_IOPL: u64 = 4;
+    const ENABLE: u64 = 0;
+    const DISABLE: u64 = 1;
+    let assist = |command| hypercall::call(nr::VM_ASSIST, [command, ARCHITECTURAL_IOPL, 0, 0, 0]);
+    let input = |mode: Mode, level: u64| {
+        let mut context = Context {
+            rdx: DELAY_PORT,
+            rax: 0xff,
+            ..mode.context(code_in_byte())
+        };
+        context.rflags |= level << 12;
+        context
+    };
+    accepted("the assist", assist(ENABLE));
+    // As `run_and_compare`, which takes for granted that frames show no level.
+    let run = |what: &str, context: &Context, level: u64, wanted: Expected| {
+        let mut trap = trap::run(context);
+        check_eq!("the level in a frame", trap.context.rflags >> 12 & 3, level);
+        trap.context.rflags &= !(3 << 12);
+        let context = Context {
+            rflags: context.rflags & !(3 << 12),
+            ..*context
+        };
+        compare(what, &context, &trap, wanted);
+    };
+    for level in [3, 0, 2, 3, 1] {
+        let kernel = input(Mode::Kernel, level);
+        run("input of a kernel, level by iret", &kernel, level, done(1));
+        let user = input(Mode::User, level);
+        let wanted = if level == 3 { done(1) } else { GP0 };
+        run("input of user mode, level by iret", &user, level, wanted);
+        let mut cli = Mode::User.context(code_cli());
+        cli.rflags |= level << 12;
+        run("cli of user mode, level by iret", &cli, level, wanted);
+        // A system call's frame has it too.
+        let mut call = Mode::User.context(guests::code::code_syscall());
+        call.rflags |= level << 12;
+        let trap = trap::run(&call);
+        check_eq!(
+            "the level in a system call's frame",
+            trap.context.rflags >> 12 & 3,
+            level
+        );
+    }
+    accepted("the assist off", assist(DISABLE));
+    accepted("I/O privilege level 2", set_iopl(2));
+    // Frames do not show it now, and no more does iret set it.
+    let mut context = input(Mode::Kernel, 0);
+    run_and_compare("input of a kernel at level 2", &context, done(1));
+    context.rflags |= 3 << 12;
+    let trap = trap::run(&context);
+    check_eq!(
+        "the level in a frame without the assist",
+        trap.context.rflags >> 12 & 3,
+        0
+    );
+    run_and_compare("input of user mode", &input(Mode::User, 3), GP0);
+    accepted("I/O privilege level 0", set_iopl(0));
 }
 
 /// At level 0, neither mode does I/O or touches the interrupt flag.
