@@ -74,7 +74,8 @@ pub fn constants() -> Vec<Constant> {
             EVTCHN_FIFO_BUSY, EVTCHN_FIFO_LINK_BITS, EVTCHN_FIFO_LINK_MASK, EVTCHN_FIFO_NR_CHANNELS;
         features: XENFEAT_NR_SUBMAPS;
         frame: VGCF_IN_SYSCALL;
-        hardware: XEN_NMIREASON_IO_ERROR = "XEN_NMIREASON_io_error",
+        hardware: XEN_MCA_INTERFACE_VERSION, XEN_MC_NONURGENT, XEN_MC_URGENT, XEN_MC_ACK, XEN_MC_OK,
+            XEN_MC_NODATA, XEN_NMIREASON_IO_ERROR = "XEN_NMIREASON_io_error",
             XEN_NMIREASON_PCI_SERR = "XEN_NMIREASON_pci_serr",
             XEN_NMIREASON_UNKNOWN = "XEN_NMIREASON_unknown";
         memory: XENMEMF_ADDRESS_BITS_MASK = "XENMEMF_get_address_bits(~0u)",

@@ -296,6 +296,7 @@ pub fn load_idle_gdt(id: u32) {
 /// Puts this CPU on its block: descriptor tables, task register, interrupt table, system-call entry points.
 pub fn activate(id: u32) {
     load_idle_gdt(id);
+    cpu::set_memory_types();
     let base = block(id);
     let idt = TablePointer {
         limit: 0xfff,

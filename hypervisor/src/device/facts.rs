@@ -14,17 +14,28 @@ pub fn is_ring0_only(mfn: Mfn) -> bool {
     phys == apic::phys_base() & !0xfff || ioapic::owns(phys)
 }
 
-/// Pages of the interrupt controllers, lowest first, to be shown as reserved in the machine's memory map.
-pub fn controller_pages() -> ArrayVec<u64, { MAX_IO_APICS + 1 }> {
+/// Where writes are interrupt messages rather than memory: the first address and the bytes.
+const MESSAGES: (u64, u64) = (0xfee0_0000, 1 << 20);
+
+/// What the interrupt controllers take of the address space, lowest first, as first address and one beyond: to be
+/// shown as reserved in the machine's memory map.
+pub fn controller_ranges() -> ArrayVec<(u64, u64), { MAX_IO_APICS + 2 }> {
     let io_apics = acpi::platform().map_or(&[][..], |p| p.io_apics.as_slice());
-    let mut pages: ArrayVec<u64, { MAX_IO_APICS + 1 }> = io_apics
+    let mut ranges: ArrayVec<(u64, u64), { MAX_IO_APICS + 2 }> = io_apics
         .iter()
         .map(|a| a.address & !0xfff)
         .take(MAX_IO_APICS)
+        .map(|page| (page, page + 4096))
         .collect();
-    pages.push(apic::phys_base() & !0xfff);
-    pages.sort_unstable();
-    pages
+    let (messages, bytes) = MESSAGES;
+    ranges.push((messages, messages + bytes));
+    let own = apic::phys_base() & !0xfff;
+    // Usually it lies among the messages.
+    if own.wrapping_sub(messages) >= bytes {
+        ranges.push((own, own + 4096));
+    }
+    ranges.sort_unstable();
+    ranges
 }
 
 /// The PM timer's port, which ring 0 keeps.

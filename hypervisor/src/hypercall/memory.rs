@@ -180,20 +180,20 @@ fn machine_map(g: &mut Guest<'_>, arg: u64) -> Outcome {
         }
         Ok(())
     };
-    let controllers = device::controller_pages();
+    let controllers = device::controller_ranges();
     let mut next = 0;
     for region in boot::boot_info().memory.iter() {
-        while let Some(page) = controllers.get(next).filter(|p| **p < region.start) {
-            put(*page, page + 4096, E820_RESERVED)?;
+        while let Some(&(start, end)) = controllers.get(next).filter(|c| c.0 < region.start) {
+            put(start, end.min(region.start), E820_RESERVED)?;
             next += 1;
         }
-        while controllers.get(next).is_some_and(|p| *p < region.end) {
+        while controllers.get(next).is_some_and(|c| c.0 < region.end) {
             next += 1;
         }
         put(region.start, region.end, region.kind.e820())?;
     }
-    for page in controllers.get(next..).unwrap_or_default() {
-        put(*page, page + 4096, E820_RESERVED)?;
+    for &(start, end) in controllers.get(next..).unwrap_or_default() {
+        put(start, end, E820_RESERVED)?;
     }
     map.nr_entries = written;
     g.memory().put(arg, &map)?;

@@ -8,6 +8,7 @@ pub mod debug_registers;
 pub mod descriptor;
 pub mod event;
 pub mod grant;
+pub mod mca;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;
@@ -87,6 +88,7 @@ fn handler(call: Hypercall) -> Option<Handler> {
         Hypercall::CallbackOp => trap::callback_op,
         Hypercall::EventChannelOp => event::event_channel_op,
         Hypercall::PhysdevOp => physdev::physdev_op,
+        Hypercall::Mca => mca::mca,
         Hypercall::XenoOp => xeno::xeno_op,
         _ => return None,
     })

@@ -20,9 +20,9 @@ const fn bits(list: &[u32]) -> u32 {
     mask
 }
 
-/// Leaf 1 EDX hidden: VME, PSE, MCE, MTRR, PGE, MCA, PSE36, DS, ACPI (thermal), TM, PBE. Large pages and global
-/// pages are not offered; machine checks are ring 0's.
-const HIDE_1_EDX: u32 = bits(&[1, 3, 7, 12, 13, 14, 17, 21, 22, 29, 31]);
+/// Leaf 1 EDX hidden: VME, PSE, MTRR, PGE, PSE36, DS, ACPI (thermal), TM, PBE. Large pages and global pages are not
+/// offered. Machine checks are shown, as the interface has it, with no bank to read: they are ring 0's.
+const HIDE_1_EDX: u32 = bits(&[1, 3, 12, 13, 17, 21, 22, 29, 31]);
 /// Leaf 1 ECX hidden: DTES64, MONITOR, DSCPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, XTPR, PDCM, PCID, DCA, x2APIC,
 /// TSC deadline.
 const HIDE_1_ECX: u32 = bits(&[2, 3, 4, 5, 6, 7, 8, 10, 11, 14, 15, 17, 18, 21, 24]);
@@ -41,7 +41,7 @@ const SHOW_7_EDX: u32 = bits(&[2, 3, 4, 8, 10, 14, 23]);
 /// Leaf 7.1 EAX shown: AVX-VNNI, AVX512 BF16, fast short string operations.
 const SHOW_7_1_EAX: u32 = bits(&[4, 5, 10, 11, 12]);
 /// Leaf 0x80000001 EDX hidden: as leaf 1 where AMD repeats it, and 1 GiB pages.
-const HIDE_EXT_EDX: u32 = bits(&[1, 3, 7, 12, 13, 14, 17, 26]);
+const HIDE_EXT_EDX: u32 = bits(&[1, 3, 12, 13, 17, 26]);
 /// Leaf 0x80000001 ECX shown: LAHF, ABM, SSE4A, misaligned SSE, prefetch, XOP, FMA4, TBM.
 const SHOW_EXT_ECX: u32 = bits(&[0, 5, 6, 7, 8, 11, 16, 21]);
 

@@ -2,12 +2,14 @@
 //!
 //! Everything is guest-abi's; the short names only save conversions in the guests.
 
+pub use guest_abi::Wire;
 pub use guest_abi::callback::CallbackRegister;
 pub use guest_abi::context::{
     TI_MASK_EVENTS, TrapInfo, VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL,
     VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
 };
 pub use guest_abi::event;
+pub use guest_abi::hardware;
 pub use guest_abi::hypercall::MulticallEntry;
 pub use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
@@ -87,6 +89,7 @@ numbers! {
         CALLBACK_OP CallbackOp,
         EVENT_CHANNEL_OP EventChannelOp,
         PHYSDEV_OP PhysdevOp,
+        MCA Mca,
         XENO_OP XenoOp,
     }
 }
@@ -97,6 +100,7 @@ numbers! {
         EPERM Perm,
         ENOENT NoEnt,
         ESRCH Srch,
+        EACCES Access,
         EFAULT Fault,
         EEXIST Exist,
         EINVAL Inval,

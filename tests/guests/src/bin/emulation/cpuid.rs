@@ -78,8 +78,11 @@ fn shown_features() {
         ("TSC", 4),
         ("MSR", 5),
         ("PAE", 6),
+        ("MCE", 7),
         ("CX8", 8),
+        ("MCA", 14),
         ("CMOV", 15),
+        ("PAT", 16),
         ("FXSR", 24),
         ("SSE2", 26),
     ] {

@@ -103,11 +103,12 @@ fn readable() {
             0
         ),
     };
-    let pat = read(0x277);
-    check!(
-        pat.is_some_and(|pat| pat & 0xf8f8_f8f8_f8f8_f8f8 == 0 && pat & 7 == 6),
-        "PAT is real, entry 0 write-back"
+    check_eq!(
+        "memory types are the interface's",
+        read(0x277),
+        Some(0x0000_0501_0007_0406)
     );
+    check_eq!("no bank of machine checks", read(0x179).is_some(), true);
     let vendor = guest_runtime::instructions::cpuid(0, 0).ebx;
     if vendor == 0x756e_6547 {
         check!(read(0x1a0).is_some(), "MISC_ENABLE");

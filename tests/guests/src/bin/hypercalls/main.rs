@@ -5,6 +5,7 @@
 
 mod answers;
 mod counts;
+mod mca;
 mod multicalls;
 mod numbers;
 mod pointers;
@@ -26,6 +27,7 @@ fn main() {
     answers::all();
     pointers::all();
     counts::all();
+    mca::all();
     multicalls::all();
     registers::all();
 }
