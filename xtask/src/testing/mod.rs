@@ -1,10 +1,11 @@
 //! `cargo xtask test`: what is tried, in tiers.
 //!
 //! Four kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), the stock kernels or what
-//! should have been one (`stories`, `kernels`, `stress`, `bad_input`), and ring 0's own end (`crash_report`). Each is a table or is read
-//! from the tree, so that a new case is one row and cannot be forgotten.
+//! should have been one (`stories`, `kernels`, `stress`, `boot_log`, `bad_input`), and ring 0's own end
+//! (`crash_report`). Each is a table or is read from the tree, so that a new case is one row and cannot be forgotten.
 
 mod bad_input;
+mod boot_log;
 mod checks;
 mod console_shell;
 mod crash_report;
@@ -205,6 +206,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(crash_report::cases());
     cases.extend(stories::cases());
     cases.extend(stress::cases());
+    cases.extend(boot_log::cases());
     cases.extend(kernels::cases());
     cases.extend(devices::cases());
     cases.extend(firmware::cases());
