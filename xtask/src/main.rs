@@ -14,6 +14,7 @@ mod provision;
 mod qemu;
 mod run;
 mod shell;
+mod stats;
 mod testing;
 mod toolchain;
 mod tree;
@@ -52,6 +53,7 @@ Examples:
   cargo xtask test --quick               before each commit
   cargo xtask bench boot                 instructions to /init: bare machine, Xen, ours
   cargo xtask bench micro --check        of system calls, page faults, fork ...; fails where Xen is faster
+  cargo xtask stats --check              how large ring 0 is; fails where a limit is passed
   cargo xtask test --only 'bad input'    the tests whose name has that in it
 Afterwards the console of each tested machine is in target/xenoserver/logs/.";
 
@@ -69,6 +71,8 @@ enum Verb {
     Run(run::Options),
     /// Count what things cost, beside Xen and the bare machine
     Bench(bench::Options),
+    /// Measure how large ring 0 is: image, memory, code, `unsafe`, dependencies
+    Stats(stats::Options),
     /// Run the tests: without options everything once, at most twenty minutes
     Test(testing::Options),
 }
@@ -112,6 +116,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
             run::check(&options)?;
             return run::command(&tree, &options);
         }
+        Verb::Stats(options) => return stats::command(&tree, &options),
         Verb::Bench(options) => return bench::command(&tree, &options),
         Verb::Test(options) => return testing::command(&tree, &options),
     }

@@ -8,6 +8,7 @@ use crate::layout::{
     M2P_GUEST, PAGE, PRIVATE_SLOTS,
 };
 use crate::memory::boot_alloc::{BootAlloc, TooLittle};
+use crate::memory::usage::{self, Use};
 use crate::memory::{alloc, frame_table, heap, m2p, phys};
 use boot_info::{BootInfo, RegionKind};
 use core::arch::asm;
@@ -130,7 +131,9 @@ pub fn build(info: &BootInfo) -> Result<Plan, TooLittle> {
         map_direct(root, start, end)
     })?;
     map_tables(info, root)?;
+    let before = BOOT_ALLOC.lock().taken;
     map_cpu(0)?;
+    usage::add(Use::Cpus, BOOT_ALLOC.lock().taken - before);
     Ok(Plan { root, limit })
 }
 
@@ -185,6 +188,7 @@ fn map_tables(info: &BootInfo, root: Mfn) -> Result<(), TooLittle> {
             if paging::walk(root, va).is_none() {
                 let memory = BOOT_ALLOC.lock().take(PIECE, PIECE, EARLY_LIMIT)?;
                 paging::map_range(root, va, memory, PIECE, bits::RW, &mut early_table)?;
+                usage::add(Use::FrameTable, PIECE);
                 frame_pieces += 1;
             }
         }
@@ -197,6 +201,7 @@ fn map_tables(info: &BootInfo, root: Mfn) -> Result<(), TooLittle> {
                 }
                 paging::map_range(root, va, memory, PIECE, bits::RW, &mut early_table)?;
                 map_m2p_for_guests(root, M2P_GUEST + piece * PIECE, memory)?;
+                usage::add(Use::M2p, PIECE);
                 m2p_pieces += 1;
             }
         }
@@ -272,6 +277,7 @@ pub fn finish() {
             unsafe { frame_table::add_piece(piece) };
         }
     }
+    usage::add(Use::Heap, HEAP);
     let heap_start = BOOT_ALLOC.lock().take(HEAP, PAGE, phys::limit());
     match heap_start {
         // SAFETY: fresh memory of our own.
@@ -290,6 +296,7 @@ pub fn finish() {
     // Image and modules are ring 0's even where firmware's map calls the memory they were loaded to something else.
     let (start, end) = image_range();
     keep(start, end);
+    usage::add(Use::Image, end - start);
     for module in &info.modules {
         keep(module.start, module.end());
     }
@@ -302,6 +309,7 @@ pub fn finish() {
         alloc::free_frames() >> 8,
         boot.taken >> 10
     );
+    usage::end_of_boot(boot.taken);
 }
 
 /// Makes memory ring 0's own, so that no domain can map it.

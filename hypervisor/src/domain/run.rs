@@ -9,6 +9,7 @@ use crate::domain::{Guest, Vcpu, exposed_area, inject};
 use crate::hypercall::descriptor;
 use crate::info;
 use crate::layout::{PAGE, is_canonical};
+use crate::memory::usage;
 use crate::schedule;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
@@ -220,6 +221,7 @@ pub fn start(vcpu: &'static Vcpu) -> ! {
         dom: vcpu.domain,
         local,
     };
+    usage::report(vcpu.domain.pages.load(Ordering::Relaxed));
     info!(
         "domain {} begins at tick {}",
         vcpu.domain.id.0,

@@ -1,4 +1,4 @@
-//! Memory: the direct map, the frame table, the frame allocator, ring 0's small heap.
+//! Memory: the direct map, the frame table, the frame allocator, ring 0's small heap; what ring 0 uses of it.
 
 pub mod alloc;
 pub mod boot_alloc;
@@ -6,3 +6,4 @@ pub mod frame_table;
 pub mod heap;
 pub mod m2p;
 pub mod phys;
+pub mod usage;

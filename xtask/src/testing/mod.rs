@@ -15,6 +15,7 @@ mod guests;
 mod kernels;
 mod runner;
 mod serial;
+mod size;
 mod stories;
 mod stress;
 
@@ -202,6 +203,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     };
     let mut cases = checks::cases();
     cases.extend(guests::cases(tree)?);
+    cases.extend(size::cases());
     cases.extend(bad_input::cases());
     cases.extend(crash_report::cases());
     cases.extend(stories::cases());
