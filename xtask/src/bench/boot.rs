@@ -60,7 +60,7 @@ impl Part {
 
     /// Its length, when the boot came so far.
     fn of(self, figures: &Figures) -> Option<u64> {
-        let at = |moment: &str| figures.get(moment).copied();
+        let at = |moment: &str| store::find(figures, moment);
         match self {
             Self::Hypervisor => at("first"),
             Self::Kernel => at("init")?.checked_sub(at("first")?),
@@ -288,13 +288,13 @@ mod tests {
     fn the_moments_are_read_from_each_console() {
         let bare = "[    1.500000] Run /bin/micro as init process\r\nMICRO start 4000000000\r\n";
         let of = |host, console| moments(host, console).unwrap();
-        assert_eq!(of(Host::Bare, bare)["first"], 2_500_000_000);
+        assert_eq!(of(Host::Bare, bare)[0].1, 2_500_000_000);
         let xen = "(XEN) [00000000000000ff] a\r\n(XEN) [0000000000000100] b\r\nLinux version\r\n\
                    (XEN) [0000000000000200] c\r\nMICRO start 4096\r\n";
-        assert_eq!(of(Host::Xen, xen)["first"], 256);
+        assert_eq!(of(Host::Xen, xen)[0].1, 256);
         let ours = "(xeno) domain 0 begins at tick 77\r\nMICRO start 99\r\n";
-        assert_eq!(of(Host::Ours, ours)["first"], 77);
-        assert_eq!(of(Host::Ours, ours)["init"], 99);
+        assert_eq!(Part::Hypervisor.of(&of(Host::Ours, ours)), Some(77));
+        assert_eq!(Part::Whole.of(&of(Host::Ours, ours)), Some(99));
         assert!(moments(Host::Ours, "MICRO start 99\n").is_err());
     }
 

@@ -3,7 +3,6 @@
 //! The program is `tests/programs/src/bin/micro`, alone on the machine as the kernel's first program. What user code
 //! cannot do, a hypercall, is measured by the test guest `syscall_cost` in the kernel's place.
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -143,8 +142,15 @@ fn parse(mark: &str, console: &str) -> Figures {
         .collect()
 }
 
-fn rows(columns: &[Column]) -> BTreeSet<&String> {
-    columns.iter().flat_map(|c| c.figures.keys()).collect()
+/// Every row that some column has, in the order of the program's lines.
+fn rows(columns: &[Column]) -> Vec<&str> {
+    let mut rows: Vec<&str> = Vec::new();
+    for (name, _) in columns.iter().flat_map(|c| &c.figures) {
+        if !rows.contains(&name.as_str()) {
+            rows.push(name);
+        }
+    }
+    rows
 }
 
 fn find(columns: &[Column], host: Host, setting: Setting) -> Option<&Figures> {
@@ -155,7 +161,7 @@ fn find(columns: &[Column], host: Host, setting: Setting) -> Option<&Figures> {
 
 /// Whether this row of ours takes more than Xen's.
 fn is_slower(columns: &[Column], setting: Setting, row: &str) -> bool {
-    let of = |host| find(columns, host, setting)?.get(row);
+    let of = |host| store::find(find(columns, host, setting)?, row);
     of(Host::Ours)
         .zip(of(Host::Xen))
         .is_some_and(|(ours, xen)| ours > xen)
@@ -177,7 +183,14 @@ fn show(common: &Common, columns: &[Column]) {
     if common.json {
         let all: Vec<_> = columns
             .iter()
-            .map(|c| json!({ "host": c.host.name(), "setting": c.setting.name(), "ticks": c.figures }))
+            .map(|c| {
+                let ticks: serde_json::Map<_, _> = c
+                    .figures
+                    .iter()
+                    .map(|(name, ticks)| (name.clone(), json!(ticks)))
+                    .collect();
+                json!({ "host": c.host.name(), "setting": c.setting.name(), "ticks": ticks })
+            })
             .collect();
         println!("{}", json!({ "bench": "micro", "columns": all }));
         return;
@@ -200,11 +213,11 @@ fn table(columns: &[Column], setting: Setting) -> Table {
     ];
     let mut table = Table::new(heads.map(str::to_owned).to_vec());
     for row in rows(columns) {
-        let of = |host| find(columns, host, setting)?.get(row).copied();
+        let of = |host| store::find(find(columns, host, setting)?, row);
         let (bare, xen, ours) = (of(Host::Bare), of(Host::Xen), of(Host::Ours));
         let shown = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
         table.row(vec![
-            row.clone(),
+            row.to_owned(),
             shown(bare),
             shown(xen),
             ratio(xen, bare),
@@ -230,9 +243,9 @@ mod tests {
         let console = "x\r\nMICRO start 12\r\nMICRO pipe-ping-pong 345\r\nMICRO end\r\n\
                        GUEST COST null_hypercall 250\r\n";
         let micro = parse("MICRO", console);
-        assert_eq!(micro.len(), 1);
-        assert_eq!(micro["pipe ping pong"], 345);
-        assert_eq!(parse("COST", console)["guest: null hypercall"], 250);
+        assert_eq!(micro, [("pipe ping pong".to_owned(), 345)]);
+        let guest = parse("COST", console);
+        assert_eq!(store::find(&guest, "guest: null hypercall"), Some(250));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Figures of earlier runs, kept under `target/cache/bench` by everything they depend on: a run with the same inputs
 //! would give the same figures (M2), so it need not be made again.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -10,8 +9,15 @@ use crate::bench::machines::Subject;
 use crate::shell;
 use crate::tree::Tree;
 
-/// Counts by name.
-pub type Figures = BTreeMap<String, u64>;
+/// Counts by name, in the order in which they were told.
+pub type Figures = Vec<(String, u64)>;
+
+/// The count of a name.
+pub fn find(figures: &Figures, name: &str) -> Option<u64> {
+    let mut all = figures.iter();
+    all.find(|(other, _)| other == name)
+        .map(|(_, count)| *count)
+}
 
 /// What one kind of run found on one machine; `make` is called when there is nothing kept or `fresh` asks for it.
 ///
