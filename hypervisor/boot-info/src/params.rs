@@ -16,6 +16,7 @@
 //! | `loglvl=` | `none`, `error`, `warning`, `info`, `debug`, `all` | `info` |
 //! | `isolate=`, `smap=` | `auto`, `yes`, `no` | `auto` |
 //! | `exit_port=` | I/O port of QEMU's isa-debug-exit device | none |
+//! | `irq_ratelimit=` | interrupts of one device in 10 ms before it is held back, at least 1 | 2000 |
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
 //! | `crash_test=` | `panic`, `fault`, `stack`, `nested`: for tests, ring 0 crashes just before the first guest runs; `early`: on the boot stack | none |
 
@@ -175,6 +176,8 @@ pub struct Params {
     pub smap: Choice,
     /// I/O port by which a halt may leave QEMU.
     pub exit_port: Option<u16>,
+    /// Interrupts of one source in ten milliseconds before it is held back.
+    pub irq_ratelimit: u32,
     /// Whether the time-stamp counter can be trusted.
     pub tsc: Tsc,
     /// Crash on purpose before the first guest runs.
@@ -195,6 +198,8 @@ impl Default for Params {
             isolate: Choice::Auto,
             smap: Choice::Auto,
             exit_port: None,
+            // 200,000 a second: several times what a fast disk or network card needs, a fraction of what a CPU can take.
+            irq_ratelimit: 2000,
             tsc: Tsc::Auto,
             crash_test: None,
         }
@@ -279,6 +284,13 @@ impl Params {
                 &mut self.exit_port,
                 io_port(text).map(Some),
                 "`exit_port=0xf4`",
+            )?,
+            "irq_ratelimit" => set(
+                &mut self.irq_ratelimit,
+                parse_number(text)
+                    .and_then(|n| u32::try_from(n).ok())
+                    .filter(|n| *n != 0),
+                "`irq_ratelimit=2000`, at least 1",
             )?,
             "tsc" => set(&mut self.tsc, tsc(text), "`tsc=auto|stable|unstable`")?,
             "crash_test" => set(

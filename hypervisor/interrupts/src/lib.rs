@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - N1: a vector is taken by one source at a time, and never one of those kept back.
-//! - N2: in one window of [`WINDOW_NS`] a source interrupts at most [`LIMIT`] times before it is to be masked.
+//! - N2: in one window of [`WINDOW_NS`] a source interrupts at most as often as the limit says before it is to be masked.
 //! - N3: whatever configuration space answers, a walk over it ends and no arithmetic fails.
 //! - N4: a message names a vector from 16 up and one CPU, fixed delivery, by edge: nothing a function may be told to
 //!   send is an NMI, a reset or an exception.
@@ -19,6 +19,6 @@ mod pci;
 mod vectors;
 
 pub use message::{Message, Msi, Msix, NoMessages};
-pub use meter::{LIMIT, Meter, Verdict, WINDOW_NS};
+pub use meter::{Meter, Verdict, WINDOW_NS};
 pub use pci::{Config, Function, MSI_CAPABILITY, MSIX_CAPABILITY};
 pub use vectors::Vectors;

@@ -2,10 +2,6 @@
 
 /// The window in which interrupts are counted.
 pub const WINDOW_NS: u64 = 10_000_000;
-/// Interrupts of one source in a window that are still believed: 200,000 a second, several times what a fast disk or
-/// network card needs and a fraction of what a CPU can take.
-pub const LIMIT: u32 = 2_000;
-
 /// What is to be done about an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -32,8 +28,8 @@ impl Meter {
         count: 0,
     };
 
-    /// An interrupt arrived.
-    pub fn arrived(&mut self, now_ns: u64) -> Verdict {
+    /// An interrupt arrived; in one window `limit` are believed.
+    pub fn arrived(&mut self, now_ns: u64, limit: u32) -> Verdict {
         let end = self.since_ns.saturating_add(WINDOW_NS);
         // A clock that goes back starts a window as well.
         if now_ns >= end || now_ns < self.since_ns {
@@ -41,13 +37,14 @@ impl Meter {
                 since_ns: now_ns,
                 count: 1,
             };
-            return Verdict::Deliver;
+        } else {
+            self.count = self.count.saturating_add(1);
         }
-        self.count = self.count.saturating_add(1);
-        if self.count < LIMIT {
+        if self.count < limit {
             Verdict::Deliver
         } else {
-            Verdict::Storm { until_ns: end }
+            let until_ns = self.since_ns.saturating_add(WINDOW_NS);
+            Verdict::Storm { until_ns }
         }
     }
 }

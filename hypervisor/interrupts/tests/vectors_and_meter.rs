@@ -1,6 +1,8 @@
 //! Vectors are one source's at a time, and no source storms for long.
 
-use interrupts::{LIMIT, Meter, Vectors, Verdict, WINDOW_NS};
+use interrupts::{Meter, Vectors, Verdict, WINDOW_NS};
+
+const LIMIT: u32 = 2000;
 
 #[test]
 fn every_vector_of_the_range_is_handed_out_once_but_those_kept_back() {
@@ -49,7 +51,11 @@ fn a_source_within_the_limit_is_never_held_back() {
     // A little slower than the limit, for a second.
     let step = WINDOW_NS / u64::from(LIMIT - 2);
     for n in 0..200_000 {
-        assert_eq!(meter.arrived(1 + n * step), Verdict::Deliver, "number {n}");
+        assert_eq!(
+            meter.arrived(1 + n * step, LIMIT),
+            Verdict::Deliver,
+            "number {n}"
+        );
     }
 }
 
@@ -58,16 +64,22 @@ fn a_source_that_storms_is_held_back_until_its_window_ends() {
     let mut meter = Meter::NEW;
     let start = 5 * WINDOW_NS;
     for n in 1..LIMIT {
-        assert_eq!(meter.arrived(start + u64::from(n) - 1), Verdict::Deliver);
+        assert_eq!(
+            meter.arrived(start + u64::from(n) - 1, LIMIT),
+            Verdict::Deliver
+        );
     }
     let until_ns = start + WINDOW_NS;
     assert_eq!(
-        meter.arrived(start + u64::from(LIMIT)),
+        meter.arrived(start + u64::from(LIMIT), LIMIT),
         Verdict::Storm { until_ns }
     );
     // What is still on its way when it is masked says the same.
-    assert_eq!(meter.arrived(until_ns - 1), Verdict::Storm { until_ns });
-    assert_eq!(meter.arrived(until_ns), Verdict::Deliver);
+    assert_eq!(
+        meter.arrived(until_ns - 1, LIMIT),
+        Verdict::Storm { until_ns }
+    );
+    assert_eq!(meter.arrived(until_ns, LIMIT), Verdict::Deliver);
 }
 
 #[test]
@@ -79,7 +91,7 @@ fn in_no_window_are_there_more_than_the_limit_before_a_source_is_held_back() {
         let until = loop {
             count += 1;
             now += 1000;
-            if let Verdict::Storm { until_ns } = meter.arrived(now) {
+            if let Verdict::Storm { until_ns } = meter.arrived(now, LIMIT) {
                 break until_ns;
             }
         };
@@ -89,9 +101,23 @@ fn in_no_window_are_there_more_than_the_limit_before_a_source_is_held_back() {
 }
 
 #[test]
+fn with_a_limit_of_one_every_interrupt_is_the_last_of_its_window() {
+    let mut meter = Meter::NEW;
+    let start = 3 * WINDOW_NS;
+    let until_ns = start + WINDOW_NS;
+    assert_eq!(meter.arrived(start, 1), Verdict::Storm { until_ns });
+    assert_eq!(meter.arrived(start + 1, 1), Verdict::Storm { until_ns });
+    let next = until_ns + WINDOW_NS;
+    assert_eq!(
+        meter.arrived(until_ns, 1),
+        Verdict::Storm { until_ns: next }
+    );
+}
+
+#[test]
 fn clocks_at_their_ends_or_going_back_fail_nothing() {
     let mut meter = Meter::NEW;
-    assert_eq!(meter.arrived(u64::MAX), Verdict::Deliver);
-    assert_eq!(meter.arrived(u64::MAX), Verdict::Deliver);
-    assert_eq!(meter.arrived(0), Verdict::Deliver);
+    assert_eq!(meter.arrived(u64::MAX, LIMIT), Verdict::Deliver);
+    assert_eq!(meter.arrived(u64::MAX, LIMIT), Verdict::Deliver);
+    assert_eq!(meter.arrived(0, LIMIT), Verdict::Deliver);
 }

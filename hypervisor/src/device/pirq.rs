@@ -14,6 +14,7 @@
 //! Lock: `ALL`, then the controllers' ([`ioapic`], [`msi`], `pci`); nothing is told to the guest while it is held.
 
 use crate::arch::{apic, trap};
+use crate::boot;
 use crate::device::msi::{self, Source};
 use crate::device::{ioapic, timer};
 use crate::domain;
@@ -373,6 +374,7 @@ pub fn interrupt(vector: u8) {
 
 /// Whose the interrupt is, and until when the source is held back if it storms (R2).
 fn arrived(vector: u8) -> Option<(u16, Option<u64>)> {
+    let limit = boot::params().irq_ratelimit;
     let mut all = ALL.lock();
     let number = all.owners[usize::from(vector)]?;
     let pirq = u32::from(number);
@@ -382,7 +384,7 @@ fn arrived(vector: u8) -> Option<(u16, Option<u64>)> {
         all.mask(pirq, true);
         return Some((number, None));
     }
-    let Verdict::Storm { until_ns } = p.meter.arrived(timer::now_ns()) else {
+    let Verdict::Storm { until_ns } = p.meter.arrived(timer::now_ns(), limit) else {
         return Some((number, None));
     };
     let told = p.state.contains(State::TOLD);
