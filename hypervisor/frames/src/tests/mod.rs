@@ -9,8 +9,9 @@ mod naive;
 mod random;
 mod recount;
 mod refusals;
-pub(crate) mod schedule;
 mod tables;
+
+use interleave as schedule;
 
 use crate::{DomId, Entry, Mfn};
 use machine::Toy;

@@ -1,23 +1,33 @@
-//! Runs two or three threads step by step in every order with at most a few switches away from a thread that could
-//! have gone on. A step is one atomic operation on a frame word, a stamp, an entry or the clock.
+//! For the host tests of crates whose data several CPUs change at once: runs two or three threads step by step in every
+//! order with at most a few switches away from a thread that could have gone on. A step is one operation on one of the
+//! atomics here, which stand for those of `core` in such tests.
 //!
 //! Threads are real, but only the one whose turn it is runs; orders are enumerated depth first. Memory is sequentially
-//! consistent here, which x86 is for the locked operations that all changes of these words are.
+//! consistent here, which x86 is for locked operations: where plain loads and stores matter, the code under test must
+//! argue for itself.
+
+#![forbid(unsafe_code)]
+
+mod atomic;
+
+pub use atomic::{AtomicU32, AtomicU64};
 
 use std::cell::RefCell;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::vec::Vec;
 
 /// Switches away from a thread that could have gone on: races known to kernels need one or two.
 const PREEMPTIONS_OF_TWO: usize = 3;
 const PREEMPTIONS_OF_MORE: usize = 2;
+/// Turns after which threads that wait for one another are taken to wait for ever.
+const FOR_EVER: usize = 10_000;
 
 std::thread_local! {
     static ME: RefCell<Option<(Arc<Baton>, usize)>> = const { RefCell::new(None) };
 }
 
 /// Called before each step; a thread that is in no schedule goes on at once.
-pub(crate) fn before_step() {
+pub fn before_step() {
     ME.with_borrow(|me| {
         if let Some((baton, id)) = me {
             baton.pass(*id, false);
@@ -25,8 +35,20 @@ pub(crate) fn before_step() {
     });
 }
 
+/// Called where a thread can do nothing but wait for the others: the next one goes on.
+///
+/// # Panics
+/// When all have waited for so long that they will wait for ever.
+pub fn wait() {
+    ME.with_borrow(|me| {
+        if let Some((baton, id)) = me {
+            baton.wait(*id);
+        }
+    });
+}
+
 /// Does something as part of the step before: no other thread runs meanwhile.
-pub(crate) fn in_one_step<T>(act: impl FnOnce() -> T) -> T {
+pub fn in_one_step<T>(act: impl FnOnce() -> T) -> T {
     let me = ME.take();
     let outcome = act();
     ME.set(me);
@@ -37,6 +59,8 @@ struct Turns {
     turn: usize,
     done: Vec<bool>,
     preemptions: usize,
+    /// How often a thread had to wait.
+    waits: usize,
     /// Choices taken, and how many there were.
     path: Vec<(usize, usize)>,
     /// Choices to repeat.
@@ -86,21 +110,50 @@ impl Baton {
         if next != me {
             self.moved.notify_all();
             if !done {
-                drop(
-                    self.moved
-                        .wait_while(turns, |turns| turns.turn != me)
-                        .unwrap(),
-                );
+                self.until_turn_of(me, turns);
             }
         }
+    }
+
+    fn until_turn_of(&self, me: usize, turns: MutexGuard<'_, Turns>) {
+        drop(
+            self.moved
+                .wait_while(turns, |turns| turns.turn != me)
+                .unwrap(),
+        );
+    }
+
+    /// Gives the turn to the next thread that is not done. No choice and no preemption: it would only lengthen the wait.
+    fn wait(&self, me: usize) {
+        let mut turns = self.turns.lock().unwrap();
+        turns.waits += 1;
+        let waits = turns.waits;
+        let count = turns.done.len();
+        let next = (1..count)
+            .map(|step| (me + step) % count)
+            .find(|&id| !turns.done[id]);
+        if let Some(next) = next.filter(|_| waits < FOR_EVER) {
+            turns.turn = next;
+            self.moved.notify_all();
+            self.until_turn_of(me, turns);
+            return;
+        }
+        drop(turns);
+        assert!(
+            waits < FOR_EVER,
+            "the threads wait for one another for ever"
+        );
     }
 }
 
 /// What one thread does to the shared state.
-pub(crate) type Act<'a, S> = &'a (dyn Fn(&S) + Sync);
+pub type Act<'a, S> = &'a (dyn Fn(&S) + Sync);
 
 /// Runs `acts` on a fresh state in every order, and `check` after each. Returns how many orders there were.
-pub(crate) fn every_order<S: Sync>(
+///
+/// # Panics
+/// When one of them does, or `check`.
+pub fn every_order<S: Sync>(
     fresh: impl Fn() -> S,
     acts: &[Act<'_, S>],
     check: impl Fn(&S),
@@ -126,6 +179,7 @@ fn one_order<S: Sync>(state: &S, acts: &[Act<'_, S>], prefix: Vec<usize>) -> Vec
         turn: 0,
         done: all.iter().map(|_| false).collect(),
         preemptions: 0,
+        waits: 0,
         path: Vec::new(),
         prefix,
     };

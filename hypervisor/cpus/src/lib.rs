@@ -1,0 +1,43 @@
+//! Many CPUs: which are started and how, which are left out and why, and how they make one another forget translations.
+//!
+//! Pure logic: no hardware, no `unsafe`. Ring 0 binds it to APICs, tables and stacks.
+//!
+//! - [`set`] - sets of CPUs, plain and shared.
+//! - [`flush`] - the flush clock, and the handshake by which one CPU has others flush.
+//! - [`start`] - from the firmware's list to the CPUs to start; where their first code may lie.
+//! - [`features`] - whether a CPU can do all that the first one can.
+//! - [`skew`] - how far two CPUs' time-stamp counters are apart.
+//!
+//! # Invariants
+//! - H1: when [`flush::Flushes::since`] returns, every CPU that may hold a translation made before the stamp has flushed,
+//!   or holds none any more.
+//! - H2: CPUs that ask one another at the same time all get what they asked for: who waits also serves.
+//! - H3: a CPU that is asked flushes after it took the request off, so that a request is never taken for one that was
+//!   served before.
+//! - H4: no holder's last flush lies so far back that the clock's wrap hides it.
+//! - N1: no CPU is started twice, nor the one that starts the others, nor more than were asked for.
+//! - N2: the first code of CPUs lies in a page that is memory, free, below 640 KiB, and not the first.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod features;
+pub mod flush;
+pub mod set;
+pub mod skew;
+pub mod start;
+#[cfg(test)]
+mod tests;
+
+mod atomic {
+    //! The atomics of `core`, and in tests ones that let a test choose who moves next.
+    #[cfg(not(test))]
+    pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
+    #[cfg(test)]
+    pub(crate) use interleave::{AtomicU32, AtomicU64};
+}
+
+/// Most CPUs a machine may have.
+pub const MAX_CPUS: usize = 256;
