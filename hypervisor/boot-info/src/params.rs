@@ -18,7 +18,10 @@
 //! | `exit_port=` | I/O port of QEMU's isa-debug-exit device | none |
 //! | `irq_ratelimit=` | interrupts of one device in 10 ms before it is held back, at least 1 | 2000 |
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
-//! | `crash_test=` | `panic`, `fault`, `stack`, `nested`: for tests, ring 0 crashes just before the first guest runs; `early`: on the boot stack | none |
+//! | `maxcpus=` | how many CPUs run at most, from 1 | all |
+//! | `nosmp` | (also `nosmp=yes`/`no`) only the CPU that boots runs | `no` |
+//! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`: for tests, ring 0 crashes just before the first guest runs; `early`: on the boot stack | none |
+//! | `smp_test=` | `flush`, `absent`: for tests, CPUs have one another flush; the last CPU is not started | none |
 
 use crate::size::{parse_number, parse_size};
 use core::fmt;
@@ -138,6 +141,19 @@ pub enum CrashTest {
     Nested,
     /// The boot stack runs into its guard page, before ring 0 has its own tables.
     Early,
+    /// A panic on another CPU than the one that runs guests.
+    Other,
+    /// A panic while another CPU answers nobody.
+    Deaf,
+}
+
+/// Something to try with several CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmpTest {
+    /// All CPUs have one another flush, at the same time.
+    Flush,
+    /// The last CPU gets no start-up interrupt.
+    Absent,
 }
 
 /// The initial domain's memory in bytes; what is not given is left to the builder.
@@ -180,8 +196,14 @@ pub struct Params {
     pub irq_ratelimit: u32,
     /// Whether the time-stamp counter can be trusted.
     pub tsc: Tsc,
+    /// How many CPUs run at most.
+    pub max_cpus: Option<u32>,
+    /// Only the CPU that boots runs.
+    pub nosmp: bool,
     /// Crash on purpose before the first guest runs.
     pub crash_test: Option<CrashTest>,
+    /// Try something with several CPUs once they run.
+    pub smp_test: Option<SmpTest>,
 }
 
 impl Default for Params {
@@ -201,7 +223,10 @@ impl Default for Params {
             // 200,000 a second: several times what a fast disk or network card needs, a fraction of what a CPU can take.
             irq_ratelimit: 2000,
             tsc: Tsc::Auto,
+            max_cpus: None,
+            nosmp: false,
             crash_test: None,
+            smp_test: None,
         }
     }
 }
@@ -296,7 +321,18 @@ impl Params {
             "crash_test" => set(
                 &mut self.crash_test,
                 crash_test(text).map(Some),
-                "`crash_test=panic|fault|stack|nested|early`",
+                "`crash_test=panic|fault|stack|nested|early|other|deaf`",
+            )?,
+            "maxcpus" => set(&mut self.max_cpus, count(text).map(Some), "`maxcpus=4`")?,
+            "nosmp" => set(
+                &mut self.nosmp,
+                value.map_or(Some(true), boolean),
+                "`nosmp`",
+            )?,
+            "smp_test" => set(
+                &mut self.smp_test,
+                smp_test(text).map(Some),
+                "`smp_test=flush|absent`",
             )?,
             _ => return Err(Wrong::Unknown),
         }
@@ -382,15 +418,30 @@ fn crash_test(text: &str) -> Option<CrashTest> {
         "stack" => Some(CrashTest::Stack),
         "nested" => Some(CrashTest::Nested),
         "early" => Some(CrashTest::Early),
+        "other" => Some(CrashTest::Other),
+        "deaf" => Some(CrashTest::Deaf),
         _ => None,
     }
 }
 
 /// vCPUs of one domain.
 fn vcpus(text: &str) -> Option<u32> {
+    count(text).filter(|count| *count <= Params::MAX_VCPUS)
+}
+
+fn smp_test(text: &str) -> Option<SmpTest> {
+    match text {
+        "flush" => Some(SmpTest::Flush),
+        "absent" => Some(SmpTest::Absent),
+        _ => None,
+    }
+}
+
+/// How many of something, one at least.
+fn count(text: &str) -> Option<u32> {
     parse_number(text)
-        .and_then(|count| u32::try_from(count).ok())
-        .filter(|count| (1..=Params::MAX_VCPUS).contains(count))
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number != 0)
 }
 
 /// An I/O port; 0 is the DMA controller's and nobody means it.

@@ -4,18 +4,39 @@
 //! intervals since the last exit are handed to the CPU's ledger in order, so that every cycle from start-up on is in
 //! exactly one account.
 
-use crate::arch::{cpu, percpu};
+use crate::arch::smp::call::{self, Call};
+use crate::arch::{cpu, percpu, smp};
 use crate::domain::{Guest, Vcpu};
-use crate::{info, schedule};
-use ::sched::{Account, Cause, Ledger, Mode, VcpuHandle};
-use alloc::boxed::Box;
-use alloc::vec;
+use crate::layout::PAGE;
+use crate::memory::{alloc, phys};
+use crate::{error, info, schedule};
+use ::sched::{Cause, Ledger, Mode, VcpuHandle};
 use core::cell::Cell;
+use core::sync::atomic::Ordering;
+use frames::DomId;
+
+pub use ::sched::Account;
 
 /// Opens this CPU's books. What came before is nobody's.
 pub fn open() {
-    let accounts = Box::leak(vec![Account::ZERO; schedule::MAX_VCPUS].into_boxed_slice());
-    *percpu::current().ledger.borrow_mut() = Some(Ledger::new(accounts, cpu::rdtsc()));
+    open_with(new_accounts());
+}
+
+/// As [`open`], with room for accounts that was made before. Without any, vCPUs' time counts as the machine's own.
+pub fn open_with(accounts: Option<&'static mut [Account]>) {
+    let ledger = Ledger::new(accounts.unwrap_or_default(), cpu::rdtsc());
+    *percpu::current().ledger.borrow_mut() = Some(ledger);
+}
+
+/// Room for an account of each vCPU there can be: frames of ring 0's own.
+pub fn new_accounts() -> Option<&'static mut [Account]> {
+    let bytes = schedule::MAX_VCPUS * size_of::<Account>();
+    let order = bytes.div_ceil(PAGE as usize).next_power_of_two().ilog2();
+    let first = alloc::take(DomId::RING0, order, 64)?;
+    let place = phys::at(first.0 * PAGE, bytes as u64).cast::<Account>();
+    // SAFETY: fresh, zeroed frames of ring 0's own, which nobody else refers to and nobody gives back; `Account` is
+    // plain integers, aligned to less than a page.
+    Some(unsafe { core::slice::from_raw_parts_mut(place, schedule::MAX_VCPUS) })
 }
 
 fn switch(now: u64, to: Cause) {
@@ -97,7 +118,30 @@ pub fn of(vcpu: VcpuHandle) -> Account {
         .unwrap_or(Account::ZERO)
 }
 
-/// Logs the books, and whether they add up.
+/// Brings this CPU's books up to date and shows them to the others ([`smp::Remote::books`]).
+pub fn show_books() {
+    let this = percpu::current();
+    let mut ledger = this.ledger.borrow_mut();
+    let Some(ledger) = ledger.as_mut() else {
+        return;
+    };
+    settle(ledger, &this.slip);
+    let now = cpu::rdtsc();
+    ledger.settle(now);
+    this.slip.last.set(now);
+    let (first, last) = ledger.boundaries();
+    let books = &smp::remote(this.id).books;
+    books.idle.store(ledger.idle(), Ordering::Relaxed);
+    books.machine.store(ledger.machine(), Ordering::Relaxed);
+    books.all.store(last.wrapping_sub(first), Ordering::Relaxed);
+    let balanced = ledger.is_balanced() && ledger.backwards() == 0;
+    books.balanced.store(balanced, Ordering::Release);
+}
+
+/// How long the other CPUs have to show their books.
+const BOOKS_MS: u64 = 2000;
+
+/// Logs the books of all CPUs, and whether they add up.
 pub fn report(vcpus: impl Iterator<Item = &'static Vcpu>) {
     works();
     for vcpu in vcpus {
@@ -107,16 +151,22 @@ pub fn report(vcpus: impl Iterator<Item = &'static Vcpu>) {
             vcpu.domain.id.0, vcpu.id, a.user, a.kernel, a.hypervisor
         );
     }
-    let this = percpu::current();
-    if let Some(ledger) = this.ledger.borrow().as_ref() {
-        let (first, last) = ledger.boundaries();
+    let cpus = smp::online();
+    let missing = call::ask(cpus.without(percpu::current().id), Call::Books, BOOKS_MS);
+    show_books();
+    for cpu in cpus.iter() {
+        if missing.contains(cpu) {
+            error!("CPU {cpu} did not show its books");
+            continue;
+        }
+        let books = &smp::remote(cpu).books;
+        let balanced = books.balanced.load(Ordering::Acquire);
         info!(
-            "CPU {}: {} cycles idle, {} the machine's own, {} in all; the books {}",
-            this.id,
-            ledger.idle(),
-            ledger.machine(),
-            last.wrapping_sub(first),
-            if ledger.is_balanced() && ledger.backwards() == 0 {
+            "CPU {cpu}: {} cycles idle, {} the machine's own, {} in all; the books {}",
+            books.idle.load(Ordering::Relaxed),
+            books.machine.load(Ordering::Relaxed),
+            books.all.load(Ordering::Relaxed),
+            if balanced {
                 "balance"
             } else {
                 "DO NOT BALANCE"

@@ -22,6 +22,8 @@ pub const TIMER: u8 = 0xf0;
 pub const IPI_FLUSH: u8 = 0xf1;
 /// Another CPU asks for a scheduling decision.
 pub const IPI_RESCHEDULE: u8 = 0xf2;
+/// Another CPU asks for something rare (`smp::call`).
+pub const IPI_CALL: u8 = 0xf3;
 /// The APIC met an error.
 pub const ERROR: u8 = 0xfe;
 /// An interrupt went away before it was delivered. Wants no acknowledgement.
@@ -133,13 +135,18 @@ pub fn init_bsp(platform: &Platform) {
 
 /// Sets up the APIC of the CPU this runs on.
 pub fn init_this_cpu(platform: &Platform) {
-    let mut base = cpu::rdmsr(msr::APIC_BASE) | BASE_ENABLED;
-    if access().is_none() {
-        // Both bits at once is not a legal step from "off", but firmware leaves the APIC on.
-        base |= BASE_X2APIC;
+    let base = cpu::rdmsr(msr::APIC_BASE);
+    // From "off" to x2APIC mode the way leads through xAPIC mode, and from there none leads back.
+    let steps = [
+        BASE_ENABLED,
+        BASE_ENABLED | if is_x2apic() { BASE_X2APIC } else { 0 },
+    ];
+    for step in steps.map(|bits| base | bits) {
+        if cpu::rdmsr(msr::APIC_BASE) != step {
+            // SAFETY: turns the APIC on where it is; interrupts are off and every source is masked below.
+            unsafe { cpu::wrmsr(msr::APIC_BASE, step) };
+        }
     }
-    // SAFETY: turns the APIC on where it is; interrupts are off and every source is masked below.
-    unsafe { cpu::wrmsr(msr::APIC_BASE, base) };
     let highest_lvt = read(register::VERSION) >> 16 & 0xff;
     for (needed, lvt) in [
         (0, register::LVT_TIMER),
@@ -220,6 +227,11 @@ pub fn eoi() {
     write(register::EOI, 0);
 }
 
+/// Whether the registers are reached in x2APIC mode: ids have 32 bits then.
+pub fn is_x2apic() -> bool {
+    access().is_none()
+}
+
 /// This CPU's APIC id.
 pub fn id() -> u32 {
     match access() {
@@ -277,13 +289,18 @@ pub fn stop_counting() {
 }
 
 /// Interrupts another CPU.
-#[expect(dead_code, reason = "first used when other CPUs are started")]
 pub fn send_ipi(apic_id: u32, vector: u8) {
     command(apic_id, ASSERT | u32::from(vector));
 }
 
+/// Interrupts another CPU whatever it does. Before APICs are set up there is none to interrupt.
+pub fn send_nmi(apic_id: u32) {
+    if ACCESS.is_completed() {
+        command(apic_id, DELIVER_NMI | ASSERT);
+    }
+}
+
 /// Resets another CPU. To be followed, 10 ms later, by [`send_startup`].
-#[expect(dead_code, reason = "first used when other CPUs are started")]
 pub fn send_init(apic_id: u32) {
     command(apic_id, DELIVER_INIT | LEVEL | ASSERT);
     if access().is_some() {
@@ -293,7 +310,6 @@ pub fn send_init(apic_id: u32) {
 }
 
 /// Starts a CPU that was reset, in real mode at page `page` (below 0xa0) of memory.
-#[expect(dead_code, reason = "first used when other CPUs are started")]
 pub fn send_startup(apic_id: u32, page: u8) {
     command(apic_id, DELIVER_STARTUP | ASSERT | u32::from(page));
 }

@@ -76,7 +76,15 @@ fn find_mxcsr_bits() {
     }
 }
 
-/// Finds out what there is. Once per CPU.
+/// Gets a CPU other than the first ready; it has all that [`init`] found.
+pub fn init_this_cpu() {
+    cpu::set_task_switched(false);
+    if offered() != 0 {
+        set_xcr0(1);
+    }
+}
+
+/// Finds out what there is, on CPU 0.
 pub fn init() {
     cpu::set_task_switched(false);
     find_mxcsr_bits();

@@ -131,6 +131,19 @@ pub fn map_range(
     Ok(())
 }
 
+/// The entry of 4 KiB that maps `va`; `None` where there is none.
+pub fn leaf_slot(root: Mfn, va: u64) -> Option<&'static AtomicU64> {
+    let mut table = root;
+    for level in (2..=4).rev() {
+        let entry = phys::word(table, index(va, level)).load(Ordering::Acquire);
+        if entry & bits::PRESENT == 0 || entry & bits::LARGE != 0 {
+            return None;
+        }
+        table = Mfn((entry & bits::ADDRESS) / PAGE);
+    }
+    Some(phys::word(table, index(va, 1)))
+}
+
 /// Physical address and leaf entry behind `va` in the tables of `root`, or `None`.
 pub fn walk(root: Mfn, va: u64) -> Option<u64> {
     let mut table = root;

@@ -1,7 +1,7 @@
 //! Where exits from guests and exceptions in ring 0 arrive, and where they are sent.
 
 use crate::arch::regs::{Regs, VEC_SYSCALL, VEC_SYSCALL32, VEC_SYSENTER};
-use crate::arch::{apic, cpu, debug, exposed, percpu};
+use crate::arch::{apic, cpu, debug, exposed, percpu, smp};
 use crate::debug::crash as ring0_crash;
 use crate::device::{self, pic, pirq};
 use crate::domain::inject::{self, pf, vector};
@@ -87,7 +87,7 @@ fn handle(g: &mut Guest<'_>) {
             _ => single_step(g),
         },
         1 => debug_exception(g),
-        2 => non_maskable(),
+        2 => non_maskable(g.regs),
         7 => {
             g.local.task_switched = false;
             cpu::set_task_switched(false);
@@ -183,14 +183,16 @@ fn debug_exception(g: &mut Guest<'_>) {
     inject::exception(g, vector::DEBUG, 0);
 }
 
-/// NMI: nobody asks for one yet. It may come while any lock is held, so it is only counted here and told later.
-fn non_maskable() {
+/// NMI: another CPU's word to stop, or else unexpected. It may come while any lock is held, so it is only counted here
+/// and told later.
+fn non_maskable(regs: &Regs) {
+    smp::stop::on_nmi(regs);
     let nmis = &percpu::current().nmis;
     nmis.set(nmis.get().saturating_add(1));
 }
 
 /// Tells of what could not be told when it happened.
-fn tell_nmis() {
+pub fn tell_nmis() {
     let this = percpu::current();
     match this.nmis.take() {
         0 => {}
@@ -216,7 +218,16 @@ fn interrupt(number: u8) {
             apic::eoi();
             info!("local APIC error {status:#x}");
         }
-        apic::IPI_FLUSH | apic::IPI_RESCHEDULE => apic::eoi(),
+        // On the way in from a guest or idle: no walk's result is live, no lock is held.
+        apic::IPI_FLUSH => {
+            apic::eoi();
+            smp::flush::serve();
+        }
+        apic::IPI_CALL => {
+            apic::eoi();
+            smp::call::serve();
+        }
+        apic::IPI_RESCHEDULE => apic::eoi(),
         v if apic::DEVICE_VECTORS.contains(&v) => pirq::interrupt(v),
         // The old controllers, masked, may still raise a spurious one.
         v if pic::VECTORS.contains(&v) => {}
@@ -247,7 +258,7 @@ extern "C" fn trap_from_ring0(regs: &mut Regs) -> u64 {
         return 0;
     }
     if regs.vector == 2 {
-        non_maskable();
+        non_maskable(regs);
         return 0;
     }
     if regs.vector == 1 {

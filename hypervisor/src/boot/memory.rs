@@ -1,6 +1,7 @@
 //! Ring 0's address space, built once from the loader's map: the tables of `layout`.
 
-use crate::arch::paging::{self, NoFrame, bits};
+use crate::account::Account;
+use crate::arch::paging::{self, NoFrame, TableSource, bits};
 use crate::arch::{cpu, exposed, percpu};
 use crate::info;
 use crate::layout::{
@@ -10,6 +11,7 @@ use crate::layout::{
 use crate::memory::boot_alloc::{BootAlloc, TooLittle};
 use crate::memory::usage::{self, Use};
 use crate::memory::{alloc, frame_table, heap, m2p, phys};
+use ::cpus::start;
 use boot_info::{BootInfo, RegionKind};
 use core::arch::asm;
 use frames::{Class, DomId, Mfn};
@@ -132,7 +134,7 @@ pub fn build(info: &BootInfo) -> Result<Plan, TooLittle> {
     })?;
     map_tables(info, root)?;
     let before = BOOT_ALLOC.lock().taken;
-    map_cpu(0)?;
+    map_cpu(0, &mut early_table)?;
     usage::add(Use::Cpus, BOOT_ALLOC.lock().taken - before);
     Ok(Plan { root, limit })
 }
@@ -222,24 +224,40 @@ fn map_m2p_for_guests(root: Mfn, va: u64, memory: u64) -> Result<(), TooLittle> 
 }
 
 /// A CPU's private area and exposed block.
-fn map_cpu(id: u32) -> Result<(), TooLittle> {
+pub fn map_cpu(id: u32, source: &mut dyn TableSource) -> Result<(), NoFrame> {
     let root = paging::root();
     for (start, end) in percpu::MAPPED {
         for offset in (start..end).step_by(PAGE as usize) {
-            let frame = early_table().ok_or(NoFrame)?;
+            let frame = source.table().ok_or(NoFrame)?;
             let leaf = (frame.0 * PAGE) | bits::RW;
-            paging::map_below(
-                root,
-                4,
-                percpu::area(id) + offset,
-                leaf,
-                bits::TABLE,
-                &mut early_table,
-            )?;
+            let va = percpu::area(id) + offset;
+            paging::map_below(root, 4, va, leaf, bits::TABLE, source)?;
         }
     }
-    exposed::build_block(id, &mut early_table)?;
-    Ok(())
+    exposed::build_block(id, source)
+}
+
+/// Puts a CPU's structure in its area, before anything runs there.
+pub fn place_cpu(id: u32, accounts: Option<&'static mut [Account]>) {
+    let place = (percpu::area(id) + percpu::CPU_OFFSET) as *mut percpu::Cpu;
+    let root = paging::root().0 * PAGE;
+    let new = percpu::Cpu::new(id, exposed::block(id), root, accounts);
+    // SAFETY: mapped by `map_cpu`, whose last page of the area is the structure's alone; the CPU does not run yet.
+    unsafe { place.write(new) };
+}
+
+/// The page below 1 MiB where CPUs begin; `None` if there is none. It is ring 0's for good.
+pub fn first_code_page() -> Option<u8> {
+    let info = super::boot_info();
+    let taken = |page: u64| {
+        let (start, end) = (page * PAGE, (page + 1) * PAGE);
+        let mut modules = info.modules.iter();
+        modules.any(|module| module.start < end && module.end() > start)
+    };
+    let page = start::first_code_page(info.memory.usable_frames(), taken)?;
+    let start = u64::from(page) * PAGE;
+    keep(start, start + PAGE);
+    Some(page)
 }
 
 /// Leaves the boot tables and the boot stack for good.
@@ -250,8 +268,7 @@ pub fn enter(plan: Plan) -> ! {
         cpu::write_cr3(plan.root.0 * PAGE);
         phys::set_limit(plan.limit);
         let area = percpu::area(0);
-        let place = (area + percpu::CPU_OFFSET) as *mut percpu::Cpu;
-        place.write(percpu::Cpu::new(0, exposed::block(0), plan.root.0 * PAGE));
+        place_cpu(0, None);
         asm!(
             "mov rsp, {stack}",
             "xor ebp, ebp",

@@ -7,7 +7,7 @@
 pub mod memory;
 
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, exposed, fpu, smap, trap};
+use crate::arch::{cpu, exposed, features, fpu, smap, smp, trap};
 use crate::debug::{console, crash, crash_test, log, symbols};
 use crate::device;
 use crate::domain;
@@ -142,6 +142,9 @@ extern "C" fn on_cpu0() -> ! {
     device::init();
     trap::init();
     fpu::init();
+    if let Some(platform) = device::acpi::platform() {
+        smp::start::all(platform);
+    }
     let vcpu = match domain::initial::build(info, params()) {
         Ok(vcpu) => vcpu,
         Err(why) => give_up(format_args!("{why}")),
@@ -154,40 +157,12 @@ extern "C" fn on_cpu0() -> ! {
 /// Turns on what this CPU has and ring 0 wants.
 fn cpu_features() {
     use cpu::cr4;
-    let leaf1 = cpu::cpuid(1, 0);
-    let leaf7 = if cpu::cpuid(0, 0).eax >= 7 {
-        cpu::cpuid(7, 0)
-    } else {
-        cpu::CpuidResult {
-            eax: 0,
-            ebx: 0,
-            ecx: 0,
-            edx: 0,
-        }
-    };
-    let mut value = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::MCE;
-    if leaf1.ecx >> 26 & 1 == 1 {
-        value |= cr4::OSXSAVE;
-    }
-    if leaf7.ebx >> 7 & 1 == 1 {
-        value |= cr4::SMEP;
-    }
-    value |= smap::cr4_bit();
-    // SAFETY: PAE stays on; the others only add protection or make instructions available. Ring 0 executes no user
-    // page (SMEP): guests' pages are never executed at privilege level 0. Its few accesses to them are told to the CPU
-    // (SMAP, M1).
-    unsafe { cpu::write_cr4(value) };
+    let value = features::turn_on();
+    let name = |bit: u64, name: &'static str| if value & bit != 0 { name } else { "" };
     info!(
         "CPU features: {}{}{}",
-        if value & cr4::SMEP != 0 { "SMEP " } else { "" },
-        if value & cr4::SMAP != 0 { "SMAP " } else { "" },
-        if value & cr4::OSXSAVE != 0 {
-            "XSAVE"
-        } else {
-            ""
-        },
+        name(cr4::SMEP, "SMEP "),
+        name(cr4::SMAP, "SMAP "),
+        name(cr4::OSXSAVE, "XSAVE"),
     );
-    // x87 errors as exceptions, and FPU instructions for all: guests find them so on any machine.
-    // SAFETY: paging, protection and write protection stay on; EM and TS only concern the FPU.
-    unsafe { cpu::write_cr0(cpu::read_cr0() & !cpu::cr0::EM | cpu::cr0::NE | cpu::cr0::MP) };
 }

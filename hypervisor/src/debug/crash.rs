@@ -1,14 +1,14 @@
 //! The crash report: registers, backtrace, whom we served, the log's tail; once, and then the machine ends.
 //!
 //! # Invariants
-//! - R1: one report for the machine. A fault inside the report ends it; a crash on another CPU stops that CPU.
+//! - R1: one report for the machine. The reporter stops the other CPUs first and says where each was; a fault inside
+//!   the report ends it; a crash on another CPU stops that CPU.
 //! - R2: the report reads no address that might not be mapped: saved frames only inside [`stack_contains`], code
 //!   addresses are only named, never read.
 //! - R3: the report takes no lock (`console` S2, `log` L2) and allocates nothing.
 
-use crate::arch::cpu;
-use crate::arch::percpu;
 use crate::arch::regs::Regs;
+use crate::arch::{cpu, percpu, smp};
 use crate::debug::{log, symbols};
 use crate::device::power;
 use crate::layout::CPU_AREAS;
@@ -17,28 +17,23 @@ use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// [`SERVING`] when ring 0 works for no domain.
-pub const NOBODY: u64 = u64::MAX;
-
-/// The domain and vCPU being served: `domid << 32 | vcpu`, or [`NOBODY`]. Only ever read by a report.
-pub static SERVING: AtomicU64 = AtomicU64::new(NOBODY);
-
-/// Notes whom ring 0 works for from now on.
+/// Notes whom this CPU works for from now on.
 #[inline]
 pub fn set_serving(domid: u16, vcpu: u32) {
-    SERVING.store(u64::from(domid) << 32 | u64::from(vcpu), Ordering::Relaxed);
+    smp::remote(percpu::current().id).serves(Some((domid, vcpu)));
 }
 
-/// Notes that ring 0 works for nobody.
+/// Notes that this CPU works for nobody.
 #[inline]
 pub fn set_serving_nobody() {
-    SERVING.store(NOBODY, Ordering::Relaxed);
+    smp::remote(percpu::current().id).serves(None);
 }
 
 /// Set from a report's first line to the end of the machine.
 static REPORTING: AtomicBool = AtomicBool::new(false);
-/// Which CPU reports (its initial APIC id).
-static REPORTER: AtomicU32 = AtomicU32::new(u32::MAX);
+/// Which CPU reports, [`NO_CPU`] for none yet.
+static REPORTER: AtomicU32 = AtomicU32::new(NO_CPU);
+const NO_CPU: u32 = u32::MAX;
 /// Where the log ended when the report began.
 static LOG_END: AtomicU64 = AtomicU64::new(0);
 /// How often the reporter came here.
@@ -59,16 +54,20 @@ macro_rules! say {
     ($($arg:tt)*) => { log::write_report(format_args!($($arg)*)) };
 }
 
-/// Makes this CPU the one that reports, or does not return (R1).
-fn begin() {
-    let this = cpu::cpuid(1, 0).ebx >> 24;
-    let claimed = REPORTER.compare_exchange(u32::MAX, this, Ordering::AcqRel, Ordering::Acquire);
+/// Makes this CPU the one that reports, or does not return (R1). `rip` is where it was, if that is known.
+fn begin(rip: u64) {
+    // While booting, on the boot stack, there is only CPU 0.
+    let this = percpu::number().unwrap_or(0);
+    let claimed = REPORTER.compare_exchange(NO_CPU, this, Ordering::AcqRel, Ordering::Acquire);
     if claimed.is_err_and(|reporter| reporter != this) {
-        cpu::halt_for_ever();
+        smp::stop::crashed_too(rip);
     }
     REPORTING.store(true, Ordering::Release);
     match ENTRIES.fetch_add(1, Ordering::AcqRel) {
-        0 => LOG_END.store(log::end_of_ring(), Ordering::Relaxed),
+        0 => {
+            smp::stop::others_at_once();
+            LOG_END.store(log::end_of_ring(), Ordering::Relaxed);
+        }
         1 => {
             say!("\n(xeno) another fault while the first was reported; the report ends here\n");
             power::halt(true)
@@ -79,7 +78,7 @@ fn begin() {
 
 /// Reports an exception taken in ring 0 that nothing can fix, and ends the machine.
 pub fn fatal_exception(regs: &Regs, cr2: u64) -> ! {
-    begin();
+    begin(regs.rip);
     say!(
         "\n(xeno) ring 0 crashed: {} (vector {:#x}), error code {:#x}\n",
         exception_name(regs.vector),
@@ -95,7 +94,7 @@ pub fn fatal_exception(regs: &Regs, cr2: u64) -> ! {
 #[cfg_attr(target_os = "none", panic_handler)]
 #[cfg_attr(not(target_os = "none"), allow(dead_code))]
 fn panic(what: &PanicInfo<'_>) -> ! {
-    begin();
+    begin(0);
     say!("\n(xeno) ring 0 crashed: {}", what.message());
     if let Some(place) = what.location() {
         say!(" ({place})");
@@ -116,9 +115,14 @@ fn panic(what: &PanicInfo<'_>) -> ! {
 }
 
 fn finish() -> ! {
-    match SERVING.load(Ordering::Relaxed) {
-        NOBODY => say!("serving no domain\n"),
-        who => say!("serving domain {}, vCPU {}\n", who >> 32, who as u32),
+    let this = percpu::number().unwrap_or(0);
+    say!("on CPU {this}\n");
+    match smp::remote(this).served() {
+        None => say!("serving no domain\n"),
+        Some((domain, vcpu)) => say!("serving domain {domain}, vCPU {vcpu}\n"),
+    }
+    for other in smp::stop::whereabouts() {
+        say!("{other}\n");
     }
     log::show_hidden_tail(TAIL, LOG_END.load(Ordering::Relaxed));
     say!("(xeno) end of report\n");

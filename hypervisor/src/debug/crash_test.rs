@@ -3,7 +3,11 @@
 //!
 //! Each function does one thing that ring 0 must never do; its name is what a test looks for in the backtrace.
 
+use crate::arch::smp::call::{self, Call};
+use crate::arch::{percpu, smp};
+use crate::device::timer;
 use crate::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, PAGE};
+use ::cpus::set::CpuSet;
 use boot_info::params::CrashTest;
 use core::arch::asm;
 use core::fmt;
@@ -11,6 +15,9 @@ use core::fmt;
 /// What [`touch_unmapped`] has in a register when it faults, so that a test can tell the report's registers from
 /// any others.
 const MARK: u64 = 0x5eed_0fca_5cad_e001;
+
+/// How long a crash elsewhere may take to come here.
+const PATIENCE_MS: u64 = 10_000;
 
 /// Crashes as the command line asks.
 pub fn crash(how: CrashTest) -> ! {
@@ -21,6 +28,14 @@ pub fn crash(how: CrashTest) -> ! {
             overflow_stack(0);
         }
         CrashTest::Nested => panic_in_panic(),
+        CrashTest::Other => crash_another(),
+        CrashTest::Deaf => {
+            smp::online()
+                .iter()
+                .last()
+                .inspect(|&cpu| smp::test::deafen(cpu));
+            panic_on_purpose();
+        }
     }
     unreachable!("crash_test={how:?} did not crash");
 }
@@ -28,6 +43,23 @@ pub fn crash(how: CrashTest) -> ! {
 #[inline(never)]
 fn panic_on_purpose() {
     panic!("crash_test=panic");
+}
+
+/// Has the last CPU panic, and waits for what comes of it.
+#[inline(never)]
+fn crash_another() -> ! {
+    let others = smp::online().without(percpu::current().id);
+    if let Some(last) = others.iter().last() {
+        call::ask(CpuSet::EMPTY.with(last), Call::Crash, PATIENCE_MS);
+        timer::stall_ms(PATIENCE_MS);
+    }
+    panic!("crash_test=other: no other CPU crashed");
+}
+
+/// On a CPU that [`crash_another`] asked.
+#[inline(never)]
+pub fn panic_as_asked() -> ! {
+    panic!("crash_test=other");
 }
 
 #[inline(never)]

@@ -1,13 +1,15 @@
 //! How the machine ends: off, restarted, or stopped after a failure.
 //!
 //! # Invariants
-//! - E1: every function here works at any time, from any state, without locks: the crash report ends in it. What
-//!   needs preparing (mappings) is prepared by [`prepare`] while all is well.
+//! - E1: every function here works at any time, from any state: the crash report ends in it. What needs preparing
+//!   (mappings) is prepared by [`prepare`] while all is well. The other CPUs are stopped first (a report has done so),
+//!   and the console's lock is taken only where no crash is being reported.
 //! - E2: each wait is bounded, and each way that fails leads to the next; the last is to halt.
 //! - E3: a failure never ends like a success: the status QEMU exits with is [`FAILURE_STATUS`], and without an exit
 //!   port the machine stays halted or restarts.
 
 use crate::arch::cpu;
+use crate::arch::smp::stop;
 use crate::debug::{console, log};
 use crate::device::{Registers, acpi, timer};
 use boot_info::Params;
@@ -72,6 +74,7 @@ fn say(text: &str) {
 
 /// Turns the machine off.
 pub fn power_off() -> ! {
+    stop::others();
     console::flush();
     if let Some(platform) = acpi::platform()
         && let Some(sleep) = platform.power.s5
@@ -170,7 +173,7 @@ impl fmt::Display for SleepRefused {
 }
 
 /// Puts the machine to sleep with the register values the control domain's own ACPI interpreter found. Does not
-/// return if that works. `before` runs when nothing is left to be refused.
+/// return if that works; if not, this CPU goes on alone. `before` runs when nothing is left to be refused.
 pub fn enter_sleep(
     pm1a_value: u16,
     pm1b_value: u16,
@@ -187,6 +190,7 @@ pub fn enter_sleep(
     }
     let platform = acpi::platform().ok_or(SleepRefused::Unable)?;
     before();
+    stop::others();
     console::flush();
     write_sleep(platform, pm1a_value, pm1b_value);
     Err(SleepRefused::Unable)
@@ -194,6 +198,7 @@ pub fn enter_sleep(
 
 /// Restarts the machine.
 pub fn reboot() -> ! {
+    stop::others();
     console::flush();
     let reset = acpi::platform().and_then(|platform| platform.power.reset);
     if let Some((register, value)) = reset {
@@ -257,6 +262,7 @@ fn leave_emulator() {
 /// gives the port; otherwise, and on a real machine, it stays halted if the command line says `noreboot`, else it
 /// restarts in five seconds. Without a failure it stays halted.
 pub fn halt(failing: bool) -> ! {
+    stop::others();
     console::flush();
     if !failing {
         cpu::halt_for_ever();

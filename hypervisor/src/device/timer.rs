@@ -348,3 +348,22 @@ pub fn stall_ms(ms: u64) {
         }
     }
 }
+
+/// Waits until `done`, for about so many milliseconds at most; says whether it came to that.
+pub fn wait_ms(ms: u64, mut done: impl FnMut() -> bool) -> bool {
+    let start = cpu::rdtsc();
+    // Before the clock goes, as if the counter had 1 GHz.
+    let ticks = TIMING
+        .get()
+        .map_or(TscScale::NANOSECONDS, |timing| timing.clock.scale)
+        .ticks_from_ns(ms.saturating_mul(1_000_000));
+    loop {
+        if done() {
+            return true;
+        }
+        if cpu::rdtsc().wrapping_sub(start) >= ticks {
+            return false;
+        }
+        core::hint::spin_loop();
+    }
+}

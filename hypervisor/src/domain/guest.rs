@@ -4,6 +4,7 @@ use crate::arch::cpu;
 use crate::arch::guest_memory::GuestMemory;
 use crate::arch::percpu;
 use crate::arch::regs::Regs;
+use crate::arch::smp;
 use crate::domain::{Domain, Local, Vcpu};
 use crate::layout::PAGE;
 use frames::Mfn;
@@ -87,6 +88,12 @@ impl<'a> Guest<'a> {
             percpu::current().root.set(root);
             percpu::flush_here();
         }
+    }
+
+    /// Drops every CPU's translations of the guest's addresses.
+    pub fn flush_everywhere(&self) {
+        self.flush_local();
+        smp::flush::flush_others_of(self.dom.id);
     }
 
     /// Drops this CPU's translations of the guest's addresses.

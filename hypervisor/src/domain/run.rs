@@ -3,7 +3,7 @@
 use crate::account;
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, exposed, fpu, paging, percpu};
+use crate::arch::{cpu, exposed, fpu, paging, percpu, smp};
 use crate::debug::{crash, crash_test};
 use crate::domain::{Guest, Vcpu, exposed_area, inject};
 use crate::hypercall::descriptor;
@@ -138,9 +138,7 @@ fn take_up(g: &mut Guest<'_>) {
     exposed::set_tss(g.vcpu.own_descriptors, this.block);
     // SAFETY: either ring 0's own root for this domain, which has all of ring 0's slots, or a validated root of a
     // domain that shares roots, whose reserved slots were filled by `init_root`.
-    unsafe { cpu::write_cr3(root.0 * PAGE) };
-    this.root.set(root.0 * PAGE);
-    percpu::flush_here();
+    unsafe { smp::flush::load_guest_root(root.0 * PAGE, g.dom.id) };
     let hv_root = if isolated {
         g.dom.ring0_root.0 * PAGE
     } else {

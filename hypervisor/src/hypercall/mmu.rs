@@ -242,8 +242,12 @@ pub fn update_va_mapping(g: &mut Guest<'_>, args: Args) -> Outcome {
     t.put_table(table, Level::L1);
     outcome.map_err(errno)?;
     if flush & UVMF_FLUSH_MASK != 0 {
-        // One CPU runs the domain: local and all are the same.
-        g.flush_local();
+        // Beside the kind of flush: nothing for this vCPU's, "all", or the address of a set.
+        if flush & !UVMF_FLUSH_MASK == 0 {
+            g.flush_local();
+        } else {
+            g.flush_everywhere();
+        }
     }
     Ok(0)
 }
@@ -284,10 +288,14 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
         MmuextCommand::NewUserBaseptr => new_user_root(g, mfn),
         MmuextCommand::TlbFlushMulti => {
             vcpu_set(g, op.arg2)?;
-            g.flush_local();
+            g.flush_everywhere();
             Ok(())
         }
-        MmuextCommand::TlbFlushLocal | MmuextCommand::TlbFlushAll => {
+        MmuextCommand::TlbFlushAll => {
+            g.flush_everywhere();
+            Ok(())
+        }
+        MmuextCommand::TlbFlushLocal => {
             g.flush_local();
             Ok(())
         }
@@ -297,17 +305,25 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
             if command == MmuextCommand::InvlpgMulti {
                 vcpu_set(g, op.arg2)?;
             }
-            if !g.dom.isolated && guest_address_ok(op.arg1) {
-                crate::arch::cpu::invlpg(op.arg1);
+            if guest_address_ok(op.arg1) {
+                if !g.dom.isolated {
+                    crate::arch::cpu::invlpg(op.arg1);
+                }
+                if command != MmuextCommand::InvlpgLocal {
+                    crate::arch::smp::flush::flush_others_of(g.dom.id);
+                }
             }
             Ok(())
         }
         MmuextCommand::SetLdt => descriptor::set_ldt(g, op.arg1, op.arg2 as u32),
-        MmuextCommand::FlushCache | MmuextCommand::FlushCacheGlobal => {
+        command @ (MmuextCommand::FlushCache | MmuextCommand::FlushCacheGlobal) => {
             if !g.dom.privileged {
                 return Err(Errno::Access);
             }
             crate::arch::cpu::write_back_caches();
+            if command == MmuextCommand::FlushCacheGlobal {
+                crate::arch::smp::call::write_back_other_caches();
+            }
             Ok(())
         }
         MmuextCommand::ClearPage => whole_page(g, mfn, None),
@@ -316,7 +332,7 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
     }
 }
 
-/// A set of the domain's vCPUs, a bit each. Whoever is in it, one CPU runs the domain so far.
+/// A set of the domain's vCPUs, a bit each. Whoever is in it, all CPUs that run the domain flush.
 fn vcpu_set(g: &Guest<'_>, at: u64) -> Result<u64, Errno> {
     let mut bytes = [0u8; 8];
     let len = (g.dom.max_vcpus as usize).div_ceil(8).min(8);

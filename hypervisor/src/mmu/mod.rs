@@ -109,7 +109,8 @@ impl Machine for Ring0 {
             // Before the old table can go: what was cached of the way to it is void.
             domain.generation.fetch_add(1, Ordering::AcqRel);
         }
-        percpu::flush_here();
+        // This CPU's own too: what follows the clock's reading is newer than it.
+        percpu::flush_since(percpu::flush_clock());
     }
 
     fn release(&self, mfn: Mfn) {

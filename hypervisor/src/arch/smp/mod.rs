@@ -1,0 +1,106 @@
+//! Many CPUs: starting them, asking something of them, stopping them.
+//!
+//! ```text
+//!  start      CPU 0: INIT, start-up ─▶ trampoline.s ─▶ on_other_cpu ─▶ idle ◀─┐
+//!  flush      "forget translations"            IPI_FLUSH ─▶ served in idle, on the way in from a guest, while waiting
+//!  call       "do this for me" (rare things)   IPI_CALL  ─▶ the same, one at a time for the whole machine
+//!  stop       "halt where you are"             NMI       ─▶ noted where it was, halted for ever
+//! ```
+//! Domains run on CPU 0 so far; the others wait in [`start`]'s idle loop and answer.
+//!
+//! # Invariants
+//! - O1: a CPU is in [`ONLINE`] from when it answers interrupts of others until it is stopped.
+//! - O2: [`CPUS`] is what CPUs may know of each other: atomics only; what is not here is the CPU's own (percpu C2).
+//!
+//! # Locks
+//! Nobody waits for another CPU (a flush, a call, a stop) with a lock held. A CPU that spins for a lock does so with
+//! interrupts off, and answers nobody: it must be sure to get the lock from someone who does not wait for it. The one
+//! exception is the lock of [`call`], whose waiters serve while they wait.
+
+pub mod call;
+pub mod flush;
+pub mod start;
+pub mod stop;
+pub mod test;
+
+use crate::arch::{apic, percpu};
+use ::cpus::MAX_CPUS;
+use ::cpus::set::AtomicCpuSet;
+pub use ::cpus::set::CpuSet;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What others may know of a CPU, and leave for it.
+pub struct Remote {
+    /// Its local APIC's id.
+    pub apic_id: AtomicU32,
+    /// How far it has come ([`start`]).
+    pub stage: AtomicU32,
+    /// The domain and vCPU it serves (`domid << 32 | vcpu`) plus one, or 0 for nobody. For crash reports.
+    serving: AtomicU64,
+    /// What it is asked to do ([`call`]).
+    call: AtomicU32,
+    /// Where it was stopped ([`stop`]).
+    stopped: stop::Place,
+    /// Its books, when it was last asked for them.
+    pub books: call::Books,
+}
+
+impl Remote {
+    const fn new() -> Remote {
+        Remote {
+            apic_id: AtomicU32::new(0),
+            stage: AtomicU32::new(0),
+            serving: AtomicU64::new(0),
+            call: AtomicU32::new(0),
+            stopped: stop::Place::new(),
+            books: call::Books::new(),
+        }
+    }
+}
+
+impl Remote {
+    /// Notes whom the CPU serves: a domain's vCPU or nobody. By the CPU itself.
+    #[inline]
+    pub fn serves(&self, whom: Option<(u16, u32)>) {
+        let word = whom.map_or(0, |(domain, vcpu)| {
+            (u64::from(domain) << 32 | u64::from(vcpu)) + 1
+        });
+        self.serving.store(word, Ordering::Relaxed);
+    }
+
+    /// Whom it serves: domain and vCPU.
+    pub fn served(&self) -> Option<(u16, u32)> {
+        let word = self.serving.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(((word >> 32) as u16, word as u32))
+    }
+}
+
+static CPUS: [Remote; MAX_CPUS] = [const { Remote::new() }; MAX_CPUS];
+
+/// What may be known of a CPU.
+pub fn remote(cpu: u32) -> &'static Remote {
+    &CPUS[cpu as usize % MAX_CPUS]
+}
+
+static ONLINE: AtomicCpuSet = AtomicCpuSet::new();
+
+/// The CPUs that run.
+pub fn online() -> CpuSet {
+    ONLINE.collect()
+}
+
+/// CPU 0 runs, and has a local APIC.
+pub fn init() {
+    remote(0).apic_id.store(apic::id(), Ordering::Relaxed);
+    ONLINE.insert(0);
+}
+
+/// The CPUs that run, but for this one.
+fn others() -> CpuSet {
+    online().without(percpu::current().id)
+}
+
+/// Sends an interrupt of ours to a CPU.
+fn interrupt(cpu: u32, vector: u8) {
+    apic::send_ipi(remote(cpu).apic_id.load(Ordering::Relaxed), vector);
+}
