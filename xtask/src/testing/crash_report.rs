@@ -18,6 +18,8 @@ struct Crash {
     name: &'static str,
     /// Words for the hypervisor.
     arguments: &'static str,
+    /// Processors of the machine.
+    smp: u32,
     /// Lines of the report, in this order.
     wanted: &'static [&'static str],
 }
@@ -30,6 +32,7 @@ const CASES: &[Crash] = &[
     Crash {
         name: "a panic",
         arguments: "crash_test=panic",
+        smp: 1,
         wanted: &[
             r"ring 0 crashed: crash_test=panic \(.*crash_test\.rs:\d+:\d+\)$",
             r"^cr2 [0-9a-f]{16}  cr3 [0-9a-f]{16}  cr4 [0-9a-f]{8}  rsp ffff[0-9a-f]{12}",
@@ -43,6 +46,7 @@ const CASES: &[Crash] = &[
     Crash {
         name: "an access to nothing",
         arguments: "crash_test=fault",
+        smp: 1,
         wanted: &[
             r"ring 0 crashed: page fault \(vector 0xe\), error code 0x0$",
             r"^at 0xffff[0-9a-f]{12}  .*touch_unmapped\+0x",
@@ -59,6 +63,7 @@ const CASES: &[Crash] = &[
     Crash {
         name: "a stack that runs over",
         arguments: "crash_test=stack",
+        smp: 1,
         wanted: &[
             r"ring 0 crashed: double fault \(vector 0x8\), error code 0x0$",
             r"^at 0xffff[0-9a-f]{12}  .*overflow_stack\+0x",
@@ -72,6 +77,7 @@ const CASES: &[Crash] = &[
     Crash {
         name: "the boot stack runs over",
         arguments: "crash_test=early",
+        smp: 1,
         wanted: &[
             // The fault is told of on another stack; what cannot be pushed is a page fault or, pushed by the CPU, a
             // double fault. Symbols come with a module that is not read yet.
@@ -87,6 +93,7 @@ const CASES: &[Crash] = &[
     Crash {
         name: "a panic in a panic",
         arguments: "crash_test=nested",
+        smp: 1,
         wanted: &[
             r"ring 0 crashed: crash_test=nested ",
             r"another fault while the first was reported; the report ends here$",
@@ -95,12 +102,56 @@ const CASES: &[Crash] = &[
     Crash {
         name: "a panic of a quiet hypervisor",
         arguments: "crash_test=panic loglvl=error",
+        smp: 1,
         wanted: &[
             r"ring 0 crashed: crash_test=panic ",
             SERVING,
             // What the level kept from the console comes with the report.
             r"xenoserver hypervisor \d",
             r"domain 0: ",
+            END,
+        ],
+    },
+    Crash {
+        name: "a panic among four processors",
+        arguments: "crash_test=panic",
+        smp: 4,
+        wanted: &[
+            r"ring 0 crashed: crash_test=panic ",
+            r"^on CPU 0$",
+            SERVING,
+            r"^CPU 1: idle, at 0xffff[0-9a-f]{12}  .*idle\+0x",
+            r"^CPU 2: idle, at 0xffff[0-9a-f]{12}  .*idle\+0x",
+            r"^CPU 3: idle, at 0xffff[0-9a-f]{12}  .*idle\+0x",
+            END,
+        ],
+    },
+    Crash {
+        name: "a panic on another processor",
+        arguments: "crash_test=other",
+        smp: 4,
+        wanted: &[
+            r"ring 0 crashed: crash_test=other \(",
+            r"^called from:$",
+            r"^  0xffff[0-9a-f]{12}  .*panic_as_asked\+0x",
+            r"^on CPU 3$",
+            r"^serving no domain$",
+            r"^CPU 0: serving domain 0, vCPU 0, at 0xffff[0-9a-f]{12}  ",
+            r"^CPU 1: idle, at 0xffff[0-9a-f]{12}  .*idle\+0x",
+            r"^CPU 2: idle, at 0xffff[0-9a-f]{12}  .*idle\+0x",
+            END,
+        ],
+    },
+    Crash {
+        name: "a panic while a processor hears nobody",
+        arguments: "crash_test=deaf",
+        smp: 3,
+        wanted: &[
+            r"ring 0 crashed: crash_test=panic ",
+            r"^on CPU 0$",
+            SERVING,
+            r"^CPU 1: idle, at 0xffff[0-9a-f]{12}  .*idle\+0x",
+            r"^CPU 2 does not answer$",
             END,
         ],
     },
@@ -138,6 +189,7 @@ impl Crash {
         };
         let machine = Machine {
             memory: "256M".to_owned(),
+            smp: self.smp,
             ..Machine::new(Boot::Direct(run::direct(tree, &contents, None)))
         };
         let log = format!("crash report {} isolate={isolate}", self.name);
@@ -186,6 +238,7 @@ mod tests {
     const CRASH: Crash = Crash {
         name: "x",
         arguments: "",
+        smp: 1,
         wanted: &[r"crashed: x$", END],
     };
 

@@ -1,13 +1,14 @@
 //! `cargo xtask test`: what is tried, in tiers.
 //!
-//! Four kinds of cases: checks and tests on the host (`checks`), test guests (`guests`), the stock kernels or what
-//! should have been one (`stories`, `kernels`, `stress`, `boot_log`, `bad_input`), and ring 0's own end
-//! (`crash_report`). Each is a table or is read from the tree, so that a new case is one row and cannot be forgotten.
+//! Kinds of cases: checks and tests on the host (`checks`, `size`), test guests (`guests`), the stock kernels or what
+//! should have been one (`stories`, `kernels`, `stress`, `boot_log`, `bad_input`), machines (`cpus`, `devices`,
+//! `firmware`), and ring 0's own end (`crash_report`). Each is a table or is read from the tree, so that a new case is one row and cannot be forgotten.
 
 mod bad_input;
 mod boot_log;
 mod checks;
 mod console_shell;
+mod cpus;
 mod crash_report;
 mod devices;
 mod firmware;
@@ -39,10 +40,40 @@ const EXIT_BY_PORT_AT_LEAST: i32 = 3;
 /// What the hypervisor says when the fault is its own, which no test may see.
 const RING0_CRASHED: &str = "ring 0 crashed";
 
+/// How many processors our hypervisor said that it started. Another one says it in other words.
+fn cpus_started(console: &str) -> Option<u32> {
+    console.lines().find_map(|line| {
+        let said = line.trim_end().strip_prefix("(xeno) ")?;
+        let count = said
+            .strip_suffix(" CPUs run")
+            .or(said.strip_suffix(" CPU runs"))?;
+        count.parse().ok()
+    })
+}
+
+/// All processors run, if the hypervisor is ours.
+fn check_cpus_started(console: &str, wanted: u32) -> Result<(), String> {
+    let ours = console.contains("(xeno) ");
+    match cpus_started(console) {
+        Some(count) if count == wanted => Ok(()),
+        None if !ours => Ok(()),
+        Some(count) => Err(format!("{count} processors were started of {wanted}")),
+        None => Err("the hypervisor did not say how many processors run".to_owned()),
+    }
+}
+
 /// What our hypervisor says when it ends well: every cycle is in one account, and a recount of every frame's
 /// references from the page tables finds what its records say. Another hypervisor says neither.
 fn check_last_words(console: &str) -> Result<(), String> {
     let ours = console.contains("(xeno) ");
+    // Each processor that runs has books.
+    let balanced = console.matches("the books balance").count();
+    let started = cpus_started(console).unwrap_or(1) as usize;
+    if ours && balanced != 0 && balanced != started {
+        return Err(format!(
+            "the time accounts of {balanced} processors balance, where {started} run"
+        ));
+    }
     for (good, what) in [
         (
             "the books balance",
@@ -206,6 +237,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(size::cases());
     cases.extend(bad_input::cases());
     cases.extend(crash_report::cases());
+    cases.extend(cpus::cases());
     cases.extend(stories::cases());
     cases.extend(stress::cases());
     cases.extend(boot_log::cases());

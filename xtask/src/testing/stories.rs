@@ -12,7 +12,7 @@ use crate::qemu::{Boot, CPU, Machine, Module, merge_words};
 use crate::testing::console_shell::{Shell, Try, a_try};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
-use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, check_last_words};
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, check_cpus_started, check_last_words};
 use crate::{iso, provision, run};
 
 /// The form in which the kernel is handed over.
@@ -57,6 +57,7 @@ struct Story {
     dom0_memory: &'static str,
     model: &'static str,
     cpu: &'static str,
+    smp: u32,
     script: Script,
 }
 
@@ -76,6 +77,7 @@ const fn story(
         dom0_memory: "512M",
         model: "pc",
         cpu: CPU,
+        smp: 1,
         script,
     }
 }
@@ -157,6 +159,31 @@ const STORIES: &[Story] = &[
     Story {
         model: "q35",
         ..story(Tier::Full, Way::Direct, Kernel::Elf, "yes", Script::Glance)
+    },
+    // Several processors: all of them start, though one runs the domain.
+    Story {
+        smp: 4,
+        ..story(Tier::Normal, Way::Direct, Kernel::Elf, "yes", Script::Tour)
+    },
+    Story {
+        smp: 4,
+        model: "q35",
+        ..story(Tier::Normal, Way::Direct, Kernel::Elf, "no", Script::Glance)
+    },
+    Story {
+        smp: 4,
+        ..story(Tier::Full, Way::Iso, Kernel::BzImage, "no", Script::Reboot)
+    },
+    Story {
+        smp: 4,
+        model: "q35",
+        ..story(
+            Tier::Full,
+            Way::Uefi,
+            Kernel::BzImage,
+            "yes",
+            Script::Glance,
+        )
     },
     // With SMAP, which is used or left alone as the emulator's version demands.
     Story {
@@ -288,7 +315,11 @@ impl Story {
             true => String::new(),
             false => format!(", {word}"),
         };
-        let model = unusual(self.model, "pc") + &unusual(self.cpu, CPU);
+        let smp = match self.smp {
+            1 => String::new(),
+            smp => format!(", {smp} processors"),
+        };
+        let model = unusual(self.model, "pc") + &unusual(self.cpu, CPU) + &smp;
         format!(
             "story {script} ({way}, {kernel}, {}{model}, isolate={})",
             self.memory, self.isolate
@@ -371,6 +402,7 @@ impl Story {
             memory: self.memory.to_owned(),
             model: self.model.to_owned(),
             cpu: self.cpu.to_owned(),
+            smp: self.smp,
             // A machine that resets where nobody asked for it ends, and is found out by how it ended.
             no_reboot: self.script != Script::Reboot,
             ..Machine::new(boot)
@@ -390,6 +422,7 @@ impl Story {
             shell.try_all(PROCESSORS)?;
         }
         shell.kernel_has_no_complaint()?;
+        check_cpus_started(&session.text(), self.smp).map_err(anyhow::Error::msg)?;
         match self.script {
             Script::Reboot => reboot(session)?,
             Script::Tour | Script::Glance | Script::Processors => power_off(session)?,
