@@ -21,7 +21,7 @@
 //! | `maxcpus=` | how many CPUs run at most, from 1 | all |
 //! | `nosmp` | (also `nosmp=yes`/`no`) only the CPU that boots runs | `no` |
 //! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`: for tests, ring 0 crashes just before the first guest runs; `early`: on the boot stack | none |
-//! | `smp_test=` | `flush`, `absent`: for tests, CPUs have one another flush; the last CPU is not started | none |
+//! | `smp_test=` | `flush`, `absent`, `storm`: for tests, CPUs have one another flush; the last CPU is not started; it has the others flush all the time | none |
 
 use crate::size::{parse_number, parse_size};
 use core::fmt;
@@ -154,6 +154,8 @@ pub enum SmpTest {
     Flush,
     /// The last CPU gets no start-up interrupt.
     Absent,
+    /// The last CPU has the others flush without end, while guests run.
+    Storm,
 }
 
 /// The initial domain's memory in bytes; what is not given is left to the builder.
@@ -332,7 +334,7 @@ impl Params {
             "smp_test" => set(
                 &mut self.smp_test,
                 smp_test(text).map(Some),
-                "`smp_test=flush|absent`",
+                "`smp_test=flush|absent|storm`",
             )?,
             _ => return Err(Wrong::Unknown),
         }
@@ -433,6 +435,7 @@ fn smp_test(text: &str) -> Option<SmpTest> {
     match text {
         "flush" => Some(SmpTest::Flush),
         "absent" => Some(SmpTest::Absent),
+        "storm" => Some(SmpTest::Storm),
         _ => None,
     }
 }

@@ -151,6 +151,7 @@ pub fn report(vcpus: impl Iterator<Item = &'static Vcpu>) {
             vcpu.domain.id.0, vcpu.id, a.user, a.kernel, a.hypervisor
         );
     }
+    smp::test::report();
     let cpus = smp::online();
     let missing = call::ask(cpus.without(percpu::current().id), Call::Books, BOOKS_MS);
     show_books();

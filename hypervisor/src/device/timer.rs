@@ -349,6 +349,14 @@ pub fn stall_ms(ms: u64) {
     }
 }
 
+/// Does nothing for about so many microseconds.
+pub fn wait_us(us: u64) {
+    let until = now_ns().saturating_add(us.saturating_mul(1000));
+    while now_ns() < until {
+        core::hint::spin_loop();
+    }
+}
+
 /// Waits until `done`, for about so many milliseconds at most; says whether it came to that.
 pub fn wait_ms(ms: u64, mut done: impl FnMut() -> bool) -> bool {
     let start = cpu::rdtsc();

@@ -24,6 +24,8 @@ struct Row {
     arguments: &'static str,
     /// How many must run.
     started: u32,
+    /// The guest that runs.
+    guest: &'static str,
     /// Lines of the log, in this order.
     wanted: &'static [&'static str],
 }
@@ -36,6 +38,7 @@ const fn row(name: &'static str, smp: u32, arguments: &'static str, started: u32
         smp,
         arguments,
         started,
+        guest: "hello",
         wanted: &[],
     }
 }
@@ -53,6 +56,13 @@ macro_rules! runs {
     };
 }
 
+const STORM: Row = Row {
+    wanted: &[
+        r"^\(xeno\) smp_test=storm: [1-9]\d* times all CPUs flushed for one that runs no guest$",
+    ],
+    ..row("one makes the others flush all the time", 2, "", 2)
+};
+
 const CASES: &[Row] = &[
     Row {
         wanted: &[runs!(1), runs!(2), runs!(3)],
@@ -66,9 +76,26 @@ const CASES: &[Row] = &[
     },
     Row {
         wanted: &[
-            r"^\(xeno\) smp_test=flush: 4 CPUs asked all others 251 times each, by [1-9]\d* interrupts; no stale translation was used$",
+            r"^\(xeno\) smp_test=flush: 4 CPUs asked all others 101 times each, by [1-9]\d* interrupts; no stale translation was used$",
         ],
         ..row("four make one another flush", 4, "smp_test=flush", 4)
+    },
+    Row {
+        guest: "pagetables",
+        arguments: "smp_test=storm isolate=yes",
+        ..STORM
+    },
+    Row {
+        tier: Tier::Normal,
+        guest: "traps",
+        arguments: "smp_test=storm isolate=no",
+        ..STORM
+    },
+    Row {
+        tier: Tier::Normal,
+        guest: "pagetables",
+        arguments: "smp_test=storm isolate=no",
+        ..STORM
     },
     Row {
         wanted: &[
@@ -95,7 +122,7 @@ pub fn cases() -> Vec<Case> {
     CASES
         .iter()
         .map(|row| Case {
-            name: format!("processors: {}", row.name),
+            name: format!("processors: {} ({})", row.name, row.guest_and_words()),
             tier: row.tier,
             stage: Stage::Machine,
             needs: Needs::Guests,
@@ -105,20 +132,26 @@ pub fn cases() -> Vec<Case> {
 }
 
 impl Row {
+    fn guest_and_words(&self) -> String {
+        format!("{} {}", self.guest, self.arguments)
+            .trim()
+            .to_owned()
+    }
+
     fn run(&self, context: &Context) -> Outcome {
         let tree = &context.tree;
         let contents = iso::Contents {
-            hypervisor_arguments: merge_words(&run::hypervisor_arguments("64M"), self.arguments),
-            kernel: Module::new(tree.guests().join("hello"), ""),
+            hypervisor_arguments: merge_words(&run::hypervisor_arguments("128M"), self.arguments),
+            kernel: Module::new(tree.guests().join(self.guest), ""),
             initrd: None,
         };
         let machine = Machine {
-            memory: "256M".to_owned(),
+            memory: "512M".to_owned(),
             smp: self.smp,
             model: self.model.to_owned(),
             ..Machine::new(Boot::Direct(run::direct(tree, &contents, None)))
         };
-        let log = format!("processors {}", self.name);
+        let log = format!("processors {} {}", self.name, self.guest_and_words());
         let mut session = match Session::start(tree, &machine, &log) {
             Ok(session) => session,
             Err(error) => return Outcome::failed("not started", format!("{error:#}")),
@@ -144,7 +177,7 @@ impl Row {
         }
         check_cpus_started(console, self.started).map_err(anyhow::Error::msg)?;
         ensure!(
-            console.contains("GUEST PASS hello"),
+            console.contains(&format!("GUEST PASS {}", self.guest)),
             "the guest did not pass (status {status})"
         );
         ensure!(status == 0, "the emulator ended with status {status}");

@@ -26,6 +26,8 @@ pub enum Call {
     FlushTest = 4,
     /// For tests: crash.
     Crash = 5,
+    /// For tests: have the others flush without end.
+    Storm = 6,
 }
 
 impl Call {
@@ -36,6 +38,7 @@ impl Call {
             Call::Stop,
             Call::FlushTest,
             Call::Crash,
+            Call::Storm,
         ]
         .into_iter()
         .find(|call| *call as u32 == word)
@@ -83,6 +86,11 @@ pub struct Out {
 /// may be held.
 pub fn ask(cpus: CpuSet, call: Call, patience_ms: u64) -> CpuSet {
     begin(cpus, call).finish(patience_ms)
+}
+
+/// Asks one CPU, and does not wait at all.
+pub fn leave(cpu: u32, call: Call) {
+    drop(begin(CpuSet::EMPTY.with(cpu), call));
 }
 
 /// Asks, and does not wait yet.
@@ -144,6 +152,7 @@ pub fn serve() {
         Some(Call::Books) => account::show_books(),
         Some(Call::WriteBackCaches) => cpu::write_back_caches(),
         Some(Call::FlushTest) => smp::test::take_part(),
+        Some(Call::Storm) => smp::test::begin_storm(),
         Some(Call::Stop) => {
             let _ = done();
             smp::stop::here();

@@ -14,7 +14,7 @@
 //! A CPU that is left out costs one sentence, and is reset once more, so that it does not come late.
 
 use crate::account;
-use crate::arch::{apic, cpu, exposed, features, fpu, paging, percpu, smp};
+use crate::arch::{apic, cpu, exposed, features, fpu, paging, percpu, smp, trap};
 use crate::boot::{self, memory};
 use crate::device::timer;
 use crate::layout::{FIRST_SLOT, IMAGE, PAGE, PRIVATE_SLOTS};
@@ -135,8 +135,10 @@ pub fn all(platform: &Platform) {
         1 => info!("1 CPU runs"),
         n => info!("{n} CPUs run"),
     }
-    if params.smp_test == Some(SmpTest::Flush) {
-        smp::test::flush();
+    match params.smp_test {
+        Some(SmpTest::Flush) => smp::test::flush(),
+        Some(SmpTest::Storm) => smp::test::order_storm(),
+        _ => {}
     }
 }
 
@@ -416,7 +418,8 @@ fn idle() -> ! {
         account::idles();
         cpu::wait_for_interrupt();
         account::works();
-        crate::arch::trap::tell_nmis();
+        trap::tell_nmis();
+        smp::test::storm();
     }
 }
 

@@ -139,7 +139,8 @@ impl fmt::Display for Whereabouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let remote = smp::remote(self.0);
         write!(f, "CPU {}", self.0)?;
-        let doing = match remote.stopped.state.load(Ordering::Acquire) {
+        let stopped = remote.stopped.state.load(Ordering::Acquire);
+        let doing = match stopped {
             state::RUNS => return f.write_str(" does not answer"),
             state::IN_GUEST => "in the guest, at",
             state::CRASHED => "crashed too, at",
@@ -154,9 +155,12 @@ impl fmt::Display for Whereabouts {
             return f.write_str(", crashed too");
         }
         write!(f, ", {doing} {rip:#018x}")?;
+        // Names are ring 0's; a guest's address means nothing among them.
         match symbols::lookup(exposed::linked(rip)) {
-            Some((name, offset)) => write!(f, "  {name}+{offset:#x}"),
-            None => Ok(()),
+            Some((name, offset)) if stopped != state::IN_GUEST => {
+                write!(f, "  {name}+{offset:#x}")
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Tests that need other CPUs, asked for on the command line (`smp_test=`, `crash_test=`).
 //!
+//! `smp_test=storm`: a CPU without a guest has all others flush without end, while a guest runs its own tests.
+//!
 //! `smp_test=flush`: every CPU has a page of its own, which all CPUs read. Again and again its owner maps another frame
 //! there, has all CPUs flush, and only then marks the old frame as dead. All do so at the same time, so that they also
 //! wait for one another. A CPU that reads a dead frame used a translation that it should have forgotten. It reads before
@@ -8,6 +10,7 @@
 use crate::arch::paging::{self, bits};
 use crate::arch::{apic, cpu, percpu, smp};
 use crate::boot;
+use crate::device::timer;
 use crate::info;
 use crate::layout::PAGE;
 use crate::memory::{alloc, phys};
@@ -18,7 +21,7 @@ use frames::Mfn;
 use super::call::{self, Call};
 
 /// How often each CPU asks all others. An odd number, so that what a page named first is dead in the end.
-const ROUNDS: u64 = 251;
+const ROUNDS: u64 = 101;
 /// How long all of it may take.
 const LIMIT_MS: u64 = 60_000;
 
@@ -121,6 +124,47 @@ pub fn take_part() {
     smp::flush::pretend_to_hold(false);
 }
 
+/// The CPU that storms.
+static STORMS: AtomicU32 = AtomicU32::new(u32::MAX);
+/// Flushes that it asked for and that were done.
+static STORM: AtomicU64 = AtomicU64::new(0);
+/// Time between two of them.
+const STORM_PAUSE_US: u64 = 200;
+
+/// Has the last CPU storm: ask all others to flush again and again, whatever they do.
+pub fn order_storm() {
+    if let Some(last) = smp::online().without(percpu::current().id).iter().last() {
+        call::leave(last, Call::Storm);
+    }
+}
+
+/// This CPU storms from now on, as soon as it is back in its idle loop.
+pub fn begin_storm() {
+    STORMS.store(percpu::current().id, Ordering::Release);
+    // So that the idle loop does not wait for an interrupt that nobody sends.
+    smp::interrupt(percpu::current().id, apic::IPI_CALL);
+}
+
+/// One more gust, if this is the CPU; another follows at once.
+pub fn storm() {
+    let me = percpu::current().id;
+    if STORMS.load(Ordering::Relaxed) != me {
+        return;
+    }
+    percpu::flush_since(percpu::flush_clock());
+    STORM.fetch_add(1, Ordering::Relaxed);
+    timer::wait_us(STORM_PAUSE_US);
+    smp::interrupt(me, apic::IPI_CALL);
+}
+
+/// What came of [`order_storm`], when the machine ends.
+pub fn report() {
+    match STORM.load(Ordering::Relaxed) {
+        0 => {}
+        n => info!("smp_test=storm: {n} times all CPUs flushed for one that runs no guest"),
+    }
+}
+
 /// The CPU that takes no NMI any more.
 static DEAF: AtomicU32 = AtomicU32::new(u32::MAX);
 /// That it has come to that.
@@ -130,7 +174,7 @@ static IS_DEAF: AtomicU32 = AtomicU32::new(0);
 pub fn deafen(cpu: u32) {
     DEAF.store(cpu, Ordering::Release);
     apic::send_nmi(smp::remote(cpu).apic_id.load(Ordering::Relaxed));
-    crate::device::timer::wait_ms(1000, || IS_DEAF.load(Ordering::Acquire) != 0);
+    timer::wait_ms(1000, || IS_DEAF.load(Ordering::Acquire) != 0);
 }
 
 /// In an NMI's handler: does not return on the CPU that is to be deaf.
