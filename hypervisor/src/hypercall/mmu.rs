@@ -287,7 +287,7 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
         MmuextCommand::NewBaseptr => new_kernel_root(g, mfn),
         MmuextCommand::NewUserBaseptr => new_user_root(g, mfn),
         MmuextCommand::TlbFlushMulti => {
-            vcpu_set(g, op.arg2)?;
+            vcpu_set(g, op.arg2).map_err(|_| Errno::Inval)?;
             g.flush_everywhere();
             Ok(())
         }
@@ -303,7 +303,7 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
         | MmuextCommand::InvlpgMulti
         | MmuextCommand::InvlpgAll) => {
             if command == MmuextCommand::InvlpgMulti {
-                vcpu_set(g, op.arg2)?;
+                vcpu_set(g, op.arg2).map_err(|_| Errno::Inval)?;
             }
             if guest_address_ok(op.arg1) {
                 if !g.dom.isolated {

@@ -28,11 +28,13 @@ pub const WORKERS: [u64; 3] = [1, 2, 34];
 fn main() {
     user::enable();
     calls::before();
+    start::COMPARES_BASE.set(calls::has_audit());
     start::all();
     spinning::all();
     calls::while_they_run();
     commands::all();
     failsafe::all();
     spinning::all();
+    calls::recount("at the end");
     start::stop_all();
 }

@@ -33,6 +33,9 @@ static STACKS: Global<[[Stack; 2]; WORKERS.len()]> =
 /// The pages of each worker's descriptor table and local table.
 static TABLES: Global<[[Option<Page>; 2]; WORKERS.len()]> = Global::new([[None; 2]; WORKERS.len()]);
 
+/// Whether the base that a first FS selector brings is checked.
+pub static COMPARES_BASE: Global<bool> = Global::new(true);
+
 /// What VCPUOP_initialise was last given.
 pub static CONTEXT: Global<VcpuGuestContext> = Global::new(VcpuGuestContext::ZERO);
 
@@ -55,10 +58,20 @@ pub fn data_index(worker: usize) -> u64 {
     2 + worker as u64
 }
 
-/// DS, ES, FS and GS: of its table, of its local table, of its table with a base, null.
+/// Whether a worker's FS base comes with a selector; the others are given one without.
+pub fn has_fs_selector(worker: usize) -> bool {
+    worker == 1
+}
+
+/// DS, ES, FS and GS: of its table, of its local table, of its table with a base or null, null.
 pub fn selectors(worker: usize) -> [u16; 4] {
     let index = data_index(worker) as u16;
-    [index << 3 | 3, index << 3 | 7, (index + 8) << 3 | 3, 0]
+    let fs = if has_fs_selector(worker) {
+        (index + 8) << 3 | 3
+    } else {
+        0
+    };
+    [index << 3 | 3, index << 3 | 7, fs, 0]
 }
 
 /// Whether a worker has the I/O privilege, which is part of its flags.
@@ -136,6 +149,9 @@ pub fn context(worker: usize) -> VcpuGuestContext {
     c.event_callback_eip = code::event();
     c.failsafe_callback_eip = code::failsafe();
     c.syscall_callback_eip = code::syscall();
+    if !has_fs_selector(worker) {
+        c.fs_base = block::in_user(worker).address();
+    }
     c.gs_base_kernel = block::kernel(worker).address();
     c.gs_base_user = block::in_user(worker).address();
     // One with vector state, one with nonsense for it, one with none.

@@ -74,6 +74,7 @@ fn pattern(id: u64, round: u64, place: u64) -> u64 {
 pub extern "C" fn run(worker: usize) -> ! {
     let (kernel, user) = (block::kernel(worker), block::in_user(worker));
     first_vectors(worker, kernel);
+    first_base(worker, kernel);
     if get(&kernel.flags) & HAS_AVX != 0 {
         // SAFETY: x87, SSE and AVX, which the processor has; emulated.
         unsafe { asm!("xsetbv", in("ecx") 0, in("eax") 7, in("edx") 0) };
@@ -117,6 +118,21 @@ fn first_vectors(worker: usize, kernel: &Block) {
         asm!("movq {}, xmm3", out(reg) low);
     }
     kernel.note_unless(WRONG_FIRST_FPU, start::first_vector(worker), low);
+}
+
+/// The selector in FS came with its descriptor's base. Xen 4.17 leaves it at zero; there the selector is loaded again.
+fn first_base(worker: usize, kernel: &Block) {
+    const FS_BASE: u32 = 0xc000_0100;
+    if !start::has_fs_selector(worker) {
+        return;
+    }
+    if start::COMPARES_BASE.get() {
+        let wanted = block::in_user(worker).address();
+        kernel.note_unless(11, wanted, instructions::rdmsr(FS_BASE));
+    }
+    let fs = u32::from(start::selectors(worker)[2]);
+    // SAFETY: compiled code does not use FS; the descriptor is there.
+    unsafe { asm!("mov fs, {:e}", in(reg) fs) };
 }
 
 struct Expected {
