@@ -13,7 +13,7 @@ use crate::start::plain;
 use crate::worker::command;
 use crate::{WORKERS, worker::command::ANSWER};
 
-const TIMES: u64 = 5;
+const TIMES: u64 = 3;
 
 pub fn all() {
     for (worker, &id) in WORKERS.iter().enumerate() {

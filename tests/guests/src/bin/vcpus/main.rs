@@ -4,7 +4,7 @@
 //! nothing is lost, and that a vCPU that is wrongly described does not come to be.
 //!
 //! xtask: hv=dom0_max_vcpus=36
-//! xtask: seconds=150
+//! xtask: seconds=240
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod block;

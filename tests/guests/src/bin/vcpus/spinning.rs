@@ -14,7 +14,7 @@ use crate::worker::{WRONG, WRONG_CALL, WRONG_DR6, WRONG_FIRST_FPU};
 
 const MILLISECOND: u64 = 1_000_000;
 /// How often each is to be found to have been away, and rounds each is to make meanwhile.
-const AWAY: u64 = 60;
+const AWAY: u64 = 45;
 const ROUNDS: u64 = 100;
 
 static QUIET_PORT: Global<u32> = Global::new(0);
