@@ -172,7 +172,9 @@ impl Pirqs {
 pub enum Refused {
     /// No such number, or nothing is mapped to it.
     NoSuch,
-    /// Ring 0 has it, or it is in use.
+    /// Ring 0 has it, or the domain was not given it.
+    NotYours,
+    /// It is in use.
     InUse,
     /// All numbers or vectors are taken.
     Full,
@@ -201,14 +203,14 @@ pub fn set_up(gsi: u32, level: bool, low: bool) -> bool {
 
 /// Whether a number can be bound to an event channel.
 pub fn may_bind(pirq: u32) -> Result<(), Refused> {
-    if is_ring0s(pirq) {
-        return Err(Refused::InUse);
+    if pirq >= MAX {
+        return Err(Refused::NoSuch);
     }
     let mapped = |pirq| ALL.lock().get(pirq).is_some_and(|p| p.source.is_some());
-    if is_line(pirq) || mapped(pirq) {
+    if !is_ring0s(pirq) && (is_line(pirq) || mapped(pirq)) {
         Ok(())
     } else {
-        Err(Refused::NoSuch)
+        Err(Refused::NotYours)
     }
 }
 
@@ -266,6 +268,12 @@ pub fn end_of_interrupt(pirq: u32) {
 pub fn free_message() -> Option<u32> {
     let mut all = ALL.lock();
     (LINES..MAX).find(|&n| all.get(n).is_some_and(|p| p.source.is_none()))
+}
+
+/// A number above the old bus's for a line that nobody uses.
+pub fn free_line() -> Option<u32> {
+    let mut all = ALL.lock();
+    (16..LINES).find(|&n| is_line(n) && all.get(n).is_some_and(|p| p.state.is_empty()))
 }
 
 /// Gives a function's message a number: `wanted`, or any. It stays held back until the number is bound.

@@ -139,7 +139,7 @@ fn bind_pirq(g: &mut Guest<'_>, arg: u64) -> Outcome {
     }
     match crate::device::pirq::may_bind(b.pirq) {
         Ok(()) => {}
-        Err(Refused::InUse) => return Err(Errno::Busy.into()),
+        Err(Refused::NotYours) => return Err(Errno::Perm.into()),
         Err(_) => return Err(Errno::Inval.into()),
     }
     g.memory().check_writable(arg, BindPirq::SIZE)?;

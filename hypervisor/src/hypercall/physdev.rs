@@ -68,10 +68,8 @@ pub fn physdev_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             Ok(0)
         }
         PhysdevOp::AllocIrqVector => {
+            // Vectors are ring 0's; kernels only want to hear that there is one.
             let mut i: Irq = g.memory().value(arg)?;
-            if !pirq::is_line(i.irq) {
-                return Err(Errno::Inval.into());
-            }
             i.vector = i.irq;
             g.memory().put(arg, &i)?;
             Ok(0)
@@ -88,10 +86,16 @@ pub fn physdev_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         PhysdevOp::GetFreePirq => {
             let mut f: GetFreePirq = g.memory().value(arg)?;
-            if message_type(f.kind).is_none() {
+            let line = u32::try_from(f.kind) == Ok(MapPirqType::Gsi.number());
+            if !line && message_type(f.kind).is_none() {
                 return Err(Errno::Inval.into());
             }
-            f.pirq = pirq::free_message().ok_or(Errno::NoSpc)?;
+            let free = if line {
+                pirq::free_line()
+            } else {
+                pirq::free_message()
+            };
+            f.pirq = free.ok_or(Errno::NoSpc)?;
             g.memory().put(arg, &f)?;
             Ok(0)
         }
@@ -160,6 +164,7 @@ impl From<Refused> for Stop {
     fn from(refused: Refused) -> Stop {
         let errno = match refused {
             Refused::NoSuch | Refused::Messages(NoMessages::NoEntry) => Errno::Inval,
+            Refused::NotYours => Errno::Perm,
             Refused::InUse => Errno::Exist,
             Refused::Full => Errno::NoSpc,
             Refused::Messages(NoMessages::NoDevice) => Errno::NoDev,
@@ -212,7 +217,8 @@ fn map_message(m: &MapPirq) -> Result<u32, Stop> {
     const MOST_IN_A_ROW: i32 = 32;
     let kind = message_type(m.kind).ok_or(Errno::Inval)?;
     if m.index != -1 {
-        return Err(Errno::Inval.into());
+        // An interrupt of the hypervisor's own that already is: none is a domain's to choose.
+        return Err(Errno::Perm.into());
     }
     if kind == MapPirqType::MultiMsi {
         if m.entry_nr <= 0 || m.entry_nr > MOST_IN_A_ROW {

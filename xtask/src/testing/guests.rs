@@ -5,7 +5,8 @@
 //! exit device, after the hypervisor said which domain it was. `GUEST SKIP name: reason` is a skip.
 //!
 //! A guest says what it needs in comments of its source file, one word a line:
-//! `//! xtask: memory=1G`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`, `clock=host`.
+//! `//! xtask: memory=1G`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`, `clock=host`,
+//! `device=WORDS` (as the emulator's `-device` takes it; may come again).
 //!
 //! Unless a guest asks for the host's clock or for several CPUs, its machine's clock counts instructions: a run then
 //! repeats exactly, and a busy host cannot make a timer late.
@@ -35,6 +36,7 @@ struct Wants {
     append: String,
     hypervisor: String,
     counted_clock: bool,
+    devices: Vec<String>,
 }
 
 impl Default for Wants {
@@ -47,6 +49,7 @@ impl Default for Wants {
             append: String::new(),
             hypervisor: String::new(),
             counted_clock: true,
+            devices: Vec::new(),
         }
     }
 }
@@ -107,6 +110,7 @@ fn parse_wants(text: &str) -> Result<Wants> {
             }
             "append" => wants.append = text(),
             "hv" => wants.hypervisor = text(),
+            "device" => wants.devices.push(text()),
             "clock" => match value {
                 "host" => wants.counted_clock = false,
                 _ => bail!("`clock` is `host` or not given"),
@@ -133,6 +137,11 @@ fn one(context: &Context, name: &str, isolate: &str, wants: &Wants) -> Outcome {
         memory: wants.memory.clone(),
         smp: wants.smp,
         icount: wants.counted_clock && wants.smp == 1,
+        extra: wants
+            .devices
+            .iter()
+            .flat_map(|device| ["-device".to_owned(), device.clone()])
+            .collect(),
         ..Machine::new(Boot::Direct(modules))
     };
     let log = format!("guest {name} isolate={isolate}");

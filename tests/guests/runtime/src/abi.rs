@@ -13,6 +13,7 @@ pub use guest_abi::hardware;
 pub use guest_abi::hypercall::MulticallEntry;
 pub use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
+pub use guest_abi::physdev;
 pub use guest_abi::sched::ShutdownReason;
 pub use guest_abi::segment::{
     HYPERVISOR_VIRT_END as HOLE_END, HYPERVISOR_VIRT_START as HOLE_START,
@@ -103,10 +104,13 @@ numbers! {
         EACCES Access,
         EFAULT Fault,
         EEXIST Exist,
+        ENODEV NoDev,
         EINVAL Inval,
         ENOMEM NoMem,
         ENOSPC NoSpc,
+        EDOM Dom,
         ENOSYS NoSys,
+        EOPNOTSUPP OpNotSupp,
     }
 }
 
@@ -145,6 +149,7 @@ numbers! {
     evtchn: u64 = guest_abi::event::EventChannelOp {
         BIND_INTERDOMAIN BindInterdomain,
         BIND_VIRQ BindVirq,
+        BIND_PIRQ BindPirq,
         CLOSE Close,
         SEND Send,
         STATUS Status,
