@@ -24,6 +24,8 @@ struct Row {
     arguments: &'static str,
     /// How many must run.
     started: u32,
+    /// More words for the emulator.
+    extra: &'static [&'static str],
     /// The guest that runs.
     guest: &'static str,
     /// Lines of the log, in this order.
@@ -38,6 +40,7 @@ const fn row(name: &'static str, smp: u32, arguments: &'static str, started: u32
         smp,
         arguments,
         started,
+        extra: &[],
         guest: "hello",
         wanted: &[],
     }
@@ -105,6 +108,21 @@ const CASES: &[Row] = &[
         ..row("one that never answers", 3, "smp_test=absent", 2)
     },
     Row {
+        extra: &[
+            "-smp",
+            "1,maxcpus=3,sockets=3,cores=1,threads=1",
+            "-device",
+            "Haswell-noTSX-x86_64-cpu,socket-id=1,core-id=0,thread-id=0,smep=off",
+            "-device",
+            "Haswell-noTSX-x86_64-cpu,socket-id=2,core-id=0,thread-id=0,nx=off",
+        ],
+        wanted: &[
+            r"^\(xeno\) warning: the CPU with APIC id 1 lacks SMEP, which CPU 0 has; it is left out$",
+            r"^\(xeno\) warning: the CPU with APIC id 2 has no 64-bit mode or no NX; it is left out$",
+        ],
+        ..row("two that lack what the first has", 1, "", 1)
+    },
+    Row {
         wanted: &[r"^\(xeno\) 2 CPUs are left out, as `maxcpus=`"],
         ..row("no more than asked for", 4, "maxcpus=2", 2)
     },
@@ -149,6 +167,7 @@ impl Row {
             memory: "512M".to_owned(),
             smp: self.smp,
             model: self.model.to_owned(),
+            extra: self.extra.iter().map(|&word| word.to_owned()).collect(),
             ..Machine::new(Boot::Direct(run::direct(tree, &contents, None)))
         };
         let log = format!("processors {} {}", self.name, self.guest_and_words());

@@ -19,9 +19,11 @@
 
 pub mod call;
 pub mod flush;
+mod skew;
 pub mod start;
 pub mod stop;
 pub mod test;
+mod trampoline;
 
 use crate::arch::{apic, percpu};
 use ::cpus::MAX_CPUS;

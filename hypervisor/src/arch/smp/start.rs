@@ -13,60 +13,22 @@
 //! ```
 //! A CPU that is left out costs one sentence, and is reset once more, so that it does not come late.
 
+use super::skew;
+use super::trampoline::Trampoline;
 use crate::account;
-use crate::arch::{apic, cpu, exposed, features, fpu, paging, percpu, smp, trap};
+use crate::arch::{apic, cpu, exposed, features, fpu, percpu, smp, trap};
 use crate::boot::{self, memory};
 use crate::device::timer;
-use crate::layout::{FIRST_SLOT, IMAGE, PAGE, PRIVATE_SLOTS};
-use crate::memory::{alloc as frames_of, phys};
+use crate::memory::alloc;
 use crate::{info, warn};
 use ::cpus::features::{Features, Lack};
-use ::cpus::skew::{Exchange, Skew};
+use ::cpus::skew::Skew;
 use ::cpus::start::Plan;
-use arrayvec::ArrayVec;
 use boot_info::params::SmpTest;
-use core::arch::global_asm;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use firmware::Platform;
-use frames::{DomId, Mfn};
 use spin::Once;
 use spin::mutex::SpinMutex;
-
-global_asm!(include_str!("trampoline.s"));
-
-unsafe extern "C" {
-    static trampoline_start: u8;
-    static trampoline32: u8;
-    static trampoline64: u8;
-    static trampoline_end: u8;
-}
-
-/// Offsets in the trampoline's page, as `trampoline.s` has them.
-mod at {
-    pub const WANTED: u64 = 0xf00;
-    pub const APIC_ID: u64 = 0xf04;
-    pub const STATUS: u64 = 0xf08;
-    pub const CR3: u64 = 0xf0c;
-    pub const STACK: u64 = 0xf10;
-    pub const ENTRY: u64 = 0xf18;
-    pub const GDTR: u64 = 0xf20;
-    pub const FAR32: u64 = 0xf28;
-    pub const FAR64: u64 = 0xf30;
-    pub const GDT: u64 = 0xf40;
-}
-
-/// Flat segments: 32-bit code, data, 64-bit code.
-const GDT: [u64; 4] = [
-    0,
-    0x00cf_9b00_0000_ffff,
-    0x00cf_9300_0000_ffff,
-    0x00af_9b00_0000_ffff,
-];
-const CODE32: u64 = 0x08;
-const CODE64: u64 = 0x18;
-
-/// What the trampoline says of its CPU.
-const UNFIT: u32 = 2;
 
 /// How far a CPU has come, in [`smp::Remote::stage`].
 mod stage {
@@ -83,10 +45,6 @@ const AGAIN_MS: u64 = 1;
 /// How long a CPU may take to show itself, and how long for the rest.
 const FIRST_SIGN_MS: u64 = 1000;
 const SET_UP_MS: u64 = 5000;
-/// Exchanges to compare time-stamp counters, and how long they may take.
-const EXCHANGES: u64 = 32;
-const EXCHANGES_MS: u64 = 50;
-
 /// What CPU 0 can do, and how it has memory types set up.
 struct Model {
     features: Features,
@@ -123,7 +81,7 @@ pub fn all(platform: &Platform) {
             features: features::of_this_cpu(),
             pat: cpu::rdmsr(cpu::msr::PAT),
         });
-        match Trampoline::new() {
+        match Trampoline::new(on_other_cpu) {
             Some(trampoline) => start(&plan.start, &trampoline),
             None => warn!(
                 "no page below 640 KiB is free for the first code of CPUs; {} CPUs are left out",
@@ -236,7 +194,7 @@ impl Slot {
     /// Maps the area and block of the number, and puts the structure there.
     fn prepare(&mut self) -> Option<()> {
         if !self.prepared {
-            memory::map_cpu(self.number, &mut frames_of::take_ring0).ok()?;
+            memory::map_cpu(self.number, &mut alloc::take_ring0).ok()?;
             let accounts = account::new_accounts()?;
             memory::place_cpu(self.number, Some(accounts));
             self.prepared = true;
@@ -271,109 +229,23 @@ fn start_one(
         return Err(Failed::Silent);
     }
     timer::wait_ms(SET_UP_MS, || {
-        remote.stage.load(Ordering::Acquire) != stage::OFF || trampoline.status() == UNFIT
+        remote.stage.load(Ordering::Acquire) != stage::OFF || trampoline.says_unfit()
     });
     match remote.stage.load(Ordering::Acquire) {
         stage::READY => {}
         stage::UNFIT => return Err(Failed::Unfit(LACK.lock().take())),
-        _ if trampoline.status() == UNFIT => return Err(Failed::Unfit(None)),
+        _ if trampoline.says_unfit() => return Err(Failed::Unfit(None)),
         _ => {
             // It may still be on the slot's stack, whatever its reset does.
             *slot = Slot::new(number + 1);
             return Err(Failed::Stuck);
         }
     }
-    let skew = measure_skew();
+    let skew = skew::measure();
     smp::ONLINE.insert(number);
     remote.stage.store(stage::RUNS, Ordering::Release);
     *slot = Slot::new(number + 1);
     Ok(skew)
-}
-
-/// The page below 1 MiB with the first code, and the tables it runs on.
-struct Trampoline {
-    page: u8,
-    /// Root, and the three tables that map the page at its own address. Given back at the end.
-    tables: ArrayVec<Mfn, 4>,
-}
-
-impl Trampoline {
-    fn new() -> Option<Trampoline> {
-        let page = memory::first_code_page()?;
-        let base = u64::from(page) * PAGE;
-        let mut tables = ArrayVec::new();
-        for _ in 0..tables.capacity() {
-            // Real mode loads 32 bits of CR3.
-            tables.push(frames_of::take(DomId::RING0, 0, 32)?);
-        }
-        let [root, l3, l2, l1] = tables[..] else {
-            return None;
-        };
-        let put = |table: Mfn, index: usize, entry: u64| {
-            phys::word(table, index).store(entry, Ordering::Release);
-        };
-        for slot in FIRST_SLOT..PRIVATE_SLOTS.end {
-            let entry = phys::word(paging::root(), slot).load(Ordering::Acquire);
-            put(root, slot, entry);
-        }
-        put(root, 0, (l3.0 * PAGE) | paging::bits::TABLE);
-        put(l3, 0, (l2.0 * PAGE) | paging::bits::TABLE);
-        put(l2, 0, (l1.0 * PAGE) | paging::bits::TABLE);
-        put(l1, usize::from(page), base | paging::bits::RX);
-        let start = &raw const trampoline_start as u64;
-        let offset = |symbol: *const u8| symbol as u64 - start;
-        let len = offset(&raw const trampoline_end);
-        assert!(len <= at::WANTED, "the trampoline runs into its own data");
-        phys::copy_phys(base, start - IMAGE, len);
-        for (i, descriptor) in GDT.iter().enumerate() {
-            phys::write_u64(base + at::GDT + 8 * i as u64, *descriptor);
-        }
-        let limit = size_of_val(&GDT) as u64 - 1;
-        phys::write_u64(base + at::GDTR, limit | (base + at::GDT) << 16);
-        let far = |symbol, selector: u64| (base + offset(symbol)) | selector << 32;
-        phys::write_u64(base + at::FAR32, far(&raw const trampoline32, CODE32));
-        phys::write_u64(base + at::FAR64, far(&raw const trampoline64, CODE64));
-        phys::write_u64(base + at::ENTRY, on_other_cpu as *const () as u64);
-        let trampoline = Trampoline { page, tables };
-        trampoline.word(at::WANTED).store(0, Ordering::Release);
-        let cr3 = (root.0 * PAGE) as u32;
-        trampoline.word(at::CR3).store(cr3, Ordering::Release);
-        Some(trampoline)
-    }
-
-    /// A word of 32 bits in the page.
-    fn word(&self, offset: u64) -> &AtomicU32 {
-        phys::half(phys::page(Mfn(u64::from(self.page))), offset as usize / 4)
-    }
-
-    /// Says who is wanted, and which stack is his.
-    fn want(&self, apic_id: u32, stack: u64) {
-        self.word(at::APIC_ID).store(apic_id, Ordering::Relaxed);
-        self.word(at::STATUS).store(0, Ordering::Relaxed);
-        phys::write_u64(u64::from(self.page) * PAGE + at::STACK, stack);
-        self.word(at::WANTED).store(1, Ordering::SeqCst);
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.word(at::WANTED).load(Ordering::Acquire) != 0
-    }
-
-    /// Wants nobody any more. True if nobody had come.
-    fn withdraw(&self) -> bool {
-        self.word(at::WANTED).swap(0, Ordering::AcqRel) != 0
-    }
-
-    fn status(&self) -> u32 {
-        self.word(at::STATUS).load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Trampoline {
-    fn drop(&mut self) {
-        for &table in &self.tables {
-            frames_of::give_ring0(table);
-        }
-    }
 }
 
 /// Where the trampoline leads: the new CPU's own stack, the trampoline's tables.
@@ -406,7 +278,7 @@ extern "C" fn on_other_cpu() -> ! {
     account::open_with(this.accounts.take());
     remote.stage.store(stage::READY, Ordering::Release);
     while remote.stage.load(Ordering::Acquire) != stage::RUNS {
-        answer_skew();
+        skew::answer();
         core::hint::spin_loop();
     }
     idle()
@@ -420,44 +292,5 @@ fn idle() -> ! {
         account::works();
         trap::tell_nmis();
         smp::test::storm();
-    }
-}
-
-/// Question (odd) and answer (even) numbers of [`measure_skew`].
-static TURN: AtomicU64 = AtomicU64::new(0);
-/// The other CPU's counter, before its turn is over.
-static THEIRS: AtomicU64 = AtomicU64::new(0);
-
-/// Compares this CPU's time-stamp counter with that of the CPU that is being started. `None` if that does not answer.
-fn measure_skew() -> Option<Skew> {
-    let mut best: Option<Skew> = None;
-    let mut left = EXCHANGES;
-    timer::wait_ms(EXCHANGES_MS, || {
-        let question = TURN.load(Ordering::Relaxed) + 1;
-        let before = cpu::rdtsc();
-        TURN.store(question, Ordering::SeqCst);
-        if !timer::wait_ms(EXCHANGES_MS, || TURN.load(Ordering::SeqCst) != question) {
-            return true;
-        }
-        let exchange = Exchange {
-            before,
-            theirs: THEIRS.load(Ordering::Relaxed),
-            after: cpu::rdtsc(),
-        };
-        best = Some(best.map_or(exchange.skew(), |b| b.better(exchange.skew())));
-        left -= 1;
-        left == 0
-    });
-    // The other CPU is not to answer a question that nobody asks any more.
-    TURN.fetch_and(!1, Ordering::SeqCst);
-    best
-}
-
-/// Answers one question, if there is one.
-fn answer_skew() {
-    let turn = TURN.load(Ordering::SeqCst);
-    if turn % 2 == 1 {
-        THEIRS.store(cpu::rdtsc(), Ordering::Relaxed);
-        let _ = TURN.compare_exchange(turn, turn + 1, Ordering::SeqCst, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 # The first code of CPUs other than 0: from real mode to ring 0's Rust, in one page below 1 MiB.
 #
 # It is copied there and runs where it lies; EBP is the page's address throughout. What it needs is in the page's last
-# quarter, where CPU 0 puts it (arch/smp/start.rs has the same offsets). It runs on tables that map, besides ring 0, this
+# quarter, where CPU 0 puts it (arch/smp/trampoline.rs has the same offsets). It runs on tables that map, besides ring 0, this
 # page alone at its own address, read-only.
 #
 # One CPU at a time is wanted, and named. A CPU that comes late, after CPU 0 has given it up, finds another one named or
