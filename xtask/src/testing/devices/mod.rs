@@ -4,19 +4,19 @@
 //! A row is a machine, an address-space form and an amount to copy. The story goes over three boots: two in one emulator
 //! and one in a new one.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod disks;
+mod storm;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use regex_lite::Regex;
 
 use crate::extras::{self, Extra};
-use crate::qemu::{Boot, Bus, Disk, Machine, Module, Network, Serial, merge_words};
+use crate::qemu::{Boot, Disk, Machine, Module, Network, Serial, merge_words};
 use crate::run;
-use crate::shell;
 use crate::testing::console_shell::Shell;
+use crate::testing::devices::disks::Disks;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::{Context, check_last_words};
@@ -105,7 +105,9 @@ pub fn cases() -> Vec<Case> {
         cases.push(case(
             name.clone(),
             tier,
-            Box::new(move |context| outcome(context, &name, |s| storm(context, s, model, &name))),
+            Box::new(move |context| {
+                outcome(context, &name, |s| storm::play(context, s, model, &name))
+            }),
         ));
     }
     cases
@@ -362,54 +364,6 @@ fn nothing_lost(shell: &mut Shell<'_>) -> Result<()> {
     shell.kernel_has_no_complaint()
 }
 
-/// A device asserts its line and nobody tells it to stop. The kernel gives the line up; everything else works on.
-fn storm(context: &Context, slot: &mut Option<Session>, model: &str, name: &str) -> Result<String> {
-    let disks = Disks::make(&context.tree.out().join("disks"), name, 16)?;
-    let mut machine = machine(context, model, "isolate=yes", disks.list())?;
-    // The same line for both: the card's driver has the line open, the other device asserts it.
-    machine.network = None;
-    machine.extra = [
-        "-netdev",
-        "user,id=net0,restrict=on",
-        "-device",
-        "e1000,netdev=net0,addr=0x10",
-        "-device",
-        "edu,addr=0x14",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    let session = slot.insert(Session::start(&context.tree, &machine, name)?);
-    {
-        let mut shell = Shell::at_prompt(session, BOOT_LIMIT)?;
-        network_up(&mut shell)?;
-        // Its registers: the device is asked to interrupt, and never told that it has.
-        let said = shell.output_of(
-            "echo 1 > /sys/bus/pci/devices/0000:00:14.0/enable; \
-             set -- $(cat /sys/bus/pci/devices/0000:00:14.0/resource); \
-             devmem $(($1 + 0x60)) 32 1; echo asked",
-            STALLED,
-        )?;
-        ensure!(said.ends_with("asked"), "the device: `{said}`");
-        let mut given_up = String::new();
-        for _ in 0..60 {
-            given_up = shell.output_of("dmesg | grep 'nobody cared'; sleep 1", STALLED)?;
-            if !given_up.is_empty() {
-                break;
-            }
-        }
-        ensure!(
-            given_up.contains("nobody cared"),
-            "the kernel never gave the line up"
-        );
-        let read = shell.output_of("dd if=/dev/vdb of=/dev/null bs=64k 2>&1", STALLED)?;
-        ensure!(read.contains("records out"), "dd said `{read}`");
-    }
-    session.send("poweroff\n")?;
-    ends_well(session)?;
-    disks.remove();
-    Ok("the kernel gave the line up".to_owned())
-}
-
 /// A machine with the disks and a network card.
 fn machine(context: &Context, model: &str, words: &str, disks: Vec<Disk>) -> Result<Machine> {
     let system = context
@@ -438,90 +392,6 @@ fn machine(context: &Context, model: &str, words: &str, disks: Vec<Disk>) -> Res
         }),
         ..Machine::new(Boot::Direct(modules))
     })
-}
-
-/// The three disks of a story: a file system, a source, and what it is copied to.
-struct Disks {
-    files: [PathBuf; 3],
-}
-
-impl Disks {
-    fn make(dir: &Path, name: &str, mebibytes: u64) -> Result<Self> {
-        std::fs::create_dir_all(dir)
-            .with_context(|| format!("{} cannot be made", dir.display()))?;
-        let stem: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        let files = ["ext4", "source", "copy"].map(|part| dir.join(format!("{stem}-{part}.img")));
-        let [ext4, source, copy] = &files;
-        for (file, size) in [(ext4, 64), (source, mebibytes), (copy, mebibytes)] {
-            // Empty but for holes: it costs no disk until it is written.
-            let _ = std::fs::remove_file(file);
-            std::fs::File::create(file)?.set_len(size << 20)?;
-        }
-        let mke2fs = shell::which("mke2fs").context("there is no mke2fs: install e2fsprogs")?;
-        shell::read(
-            Command::new(mke2fs)
-                .args(["-q", "-t", "ext4", "-F"])
-                .arg(ext4),
-        )?;
-        fill(source, mebibytes)?;
-        Ok(Self { files })
-    }
-
-    fn list(&self) -> Vec<Disk> {
-        let [ext4, source, copy] = &self.files;
-        [
-            (Bus::Virtio, ext4),
-            (Bus::Virtio, source),
-            (Bus::Ahci, copy),
-        ]
-        .map(|(bus, file)| Disk {
-            bus,
-            file: file.clone(),
-        })
-        .to_vec()
-    }
-
-    /// The copy is the source, byte for byte, as the host sees them.
-    fn compare(&self) -> Result<()> {
-        let [_, source, copy] = &self.files;
-        let (mut a, mut b) = (std::fs::File::open(source)?, std::fs::File::open(copy)?);
-        let mut buffers = (vec![0_u8; 1 << 20], vec![0_u8; 1 << 20]);
-        loop {
-            let (n, m) = (a.read(&mut buffers.0)?, b.read(&mut buffers.1)?);
-            ensure!(
-                n == m && buffers.0[..n] == buffers.1[..m],
-                "the copied disk's file differs from its source's"
-            );
-            if n == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn remove(&self) {
-        for file in &self.files {
-            let _ = std::fs::remove_file(file);
-        }
-    }
-}
-
-/// Fills a file with numbers that do not repeat and do not compress.
-fn fill(file: &Path, mebibytes: u64) -> Result<()> {
-    use std::io::Write;
-    let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut block = vec![0_u8; 1 << 20];
-    for _ in 0..mebibytes {
-        for word in block.chunks_exact_mut(8) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            word.copy_from_slice(&state.to_le_bytes());
-        }
-        out.write_all(&block)?;
-    }
-    out.flush()?;
-    Ok(())
 }
 
 #[cfg(test)]
