@@ -12,7 +12,7 @@ mod table;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
 use crate::bench::machines::{Files, Host, Setting};
@@ -98,6 +98,13 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
 
 /// Builds ours, and finds or fetches what is compared with it.
 fn prepare(tree: &Tree, common: &Common) -> Result<Files> {
+    ensure!(
+        !common.check
+            || [Host::Xen, Host::Ours]
+                .iter()
+                .all(|h| common.hosts().contains(h)),
+        "`--check` compares ours with Xen: it takes both machines"
+    );
     provision::ensure(&[Need::BareMetal, Need::Qemu, Need::Xz, Need::Busybox])?;
     let bare = BareMetal::find(tree)?;
     if common.hosts().contains(&Host::Ours) {

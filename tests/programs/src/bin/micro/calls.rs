@@ -44,7 +44,7 @@ pub fn plain(number: usize) {
     unsafe { sys::raw(number, [0; 6]) };
 }
 
-/// The longest names fit.
+/// Turns the machine off; comes back only where that is not ours to do.
 pub fn power_off() {
     const MAGIC: [usize; 2] = [0xfee1_dead, 672_274_793];
     const POWER_OFF: usize = 0x4321_fedc;
