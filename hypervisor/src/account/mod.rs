@@ -39,73 +39,71 @@ pub fn new_accounts() -> Option<&'static mut [Account]> {
     Some(unsafe { core::slice::from_raw_parts_mut(place, schedule::MAX_VCPUS) })
 }
 
-fn switch(now: u64, to: Cause) {
+fn switch(now: u64, of: Option<&'static Vcpu>, to: Cause) {
     let this = percpu::current();
     if let Some(ledger) = this.ledger.borrow_mut().as_mut() {
         settle(ledger, &this.slip);
         ledger.switch(now, to);
-        this.slip.open.set(matches!(to, Cause::Vcpu(..)));
+        this.slip.of.set(of);
         this.slip.last.set(now);
     }
 }
 
 /// Cycles of the vCPU in hand that are not in the books yet: exits are many, and the books need not be opened for
-/// each. What is here is entered before anything else is (`settle`).
+/// each. What is here is entered before anything else is (`settle`). Cycles in user mode, which are among the guest's,
+/// are added up in the vCPU's transit page.
 #[derive(Default)]
 pub struct Slip {
-    user: Cell<u64>,
     guest: Cell<u64>,
     hypervisor: Cell<u64>,
     /// The last boundary.
     last: Cell<u64>,
-    /// Whether a vCPU is in hand at all.
-    open: Cell<bool>,
+    /// The vCPU in hand, if any.
+    of: Cell<Option<&'static Vcpu>>,
 }
 
 /// An exit from a guest: its time since the last one ends here.
 #[inline]
 pub fn guest_left(g: &Guest<'_>) {
-    let this = percpu::current();
-    let (mut user, stamp) = g.vcpu.transit.take_cycles();
+    let slip = &percpu::current().slip;
+    let transit = g.vcpu.transit;
     let entry = g.regs.entry_tsc;
-    let left = this.last_exit.get();
-    if g.is_user() {
-        user = user.wrapping_add(entry.wrapping_sub(stamp));
+    let left = transit.left();
+    if transit.is_user() {
+        transit.close_user(entry);
     }
-    let slip = &this.slip;
     let add = |to: &Cell<u64>, cycles: u64| to.set(to.get().wrapping_add(cycles));
     add(&slip.hypervisor, left.wrapping_sub(slip.last.get()));
     add(&slip.guest, entry.wrapping_sub(left));
-    add(&slip.user, user);
     slip.last.set(entry);
 }
 
 /// Enters the slip in the books.
 fn settle(ledger: &mut Ledger<'_>, slip: &Slip) {
-    if let (true, Cause::Vcpu(who, _)) = (slip.open.get(), ledger.cause()) {
+    if let (Some(vcpu), Cause::Vcpu(who, _)) = (slip.of.get(), ledger.cause()) {
         let worked = ledger.boundaries().1.wrapping_add(slip.hypervisor.take());
-        ledger.guest_ran(
-            who,
-            worked,
-            slip.user.take(),
-            worked.wrapping_add(slip.guest.take()),
-        );
+        let back = worked.wrapping_add(slip.guest.take());
+        ledger.guest_ran(who, worked, vcpu.transit.take_user_cycles(), back);
     }
 }
 
 /// This CPU works for a vCPU from now on.
-pub fn works_for(vcpu: &Vcpu) {
-    switch(cpu::rdtsc(), Cause::Vcpu(vcpu.handle, Mode::Hypervisor));
+pub fn works_for(vcpu: &'static Vcpu) {
+    switch(
+        cpu::rdtsc(),
+        Some(vcpu),
+        Cause::Vcpu(vcpu.handle, Mode::Hypervisor),
+    );
 }
 
 /// This CPU waits.
 pub fn idles() {
-    switch(cpu::rdtsc(), Cause::Idle);
+    switch(cpu::rdtsc(), None, Cause::Idle);
 }
 
 /// This CPU works for nobody in particular.
 pub fn works() {
-    switch(cpu::rdtsc(), Cause::Machine);
+    switch(cpu::rdtsc(), None, Cause::Machine);
 }
 
 /// A vCPU's account on this CPU.

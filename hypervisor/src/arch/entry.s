@@ -21,14 +21,11 @@
     .set D_MC_TOP, 0x30
     .set D_DF_TOP, 0x38
     .set D_DB_TOP, 0x40
-    .set D_CPU, 0x48            # the private per-CPU structure
     .set D_S_RAX, 0x50
     .set D_S_RDX, 0x58
     .set D_S_RCX, 0x60
     .set D_S_R11, 0x68
     .set D_HOLE_END, 0x70       # first address above the hypervisor's
-
-    .set C_LAST_EXIT, 0x00      # in the per-CPU structure: time stamp of the last exit
 
     .set ENTRY_TOP, 0x6000      # end of the entry stack, relative to the data page
     .set BLOCK_BYTES, 0x40000
@@ -45,8 +42,9 @@
     .set T_KERNEL_SP, 0x18
     .set T_SYSCALL, 0x20
     .set T_VCPU_INFO, 0x28      # address of the vcpu_info in the exposed area
-    .set T_STAMP, 0x30
+    .set T_STAMP, 0x30          # the last boundary between user and kernel, or exit
     .set T_CYCLES_USER, 0x38
+    .set T_LEFT, 0x40           # the last exit to the guest
 
 # The first word of the transit page when the fast transitions may be taken: user mode or not, no reason to go slow,
 # the system-call callback masks events, the kernel's stack is one a frame may be written below.
@@ -72,6 +70,43 @@
     .section .exposed.text, "ax"
     .balign 4096
 
+# The rest of the register frame, RAX being on it, and the call. Leaves RSP at the frame.
+    .macro CALL_RUST function
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    push rax                            # time stamp of the entry
+    push 0                              # root to load on exit
+    xor ebp, ebp
+    mov rdi, rsp
+    movabs rax, offset \function
+    call rax
+    .endm
+
+# Time stamps of an exit. Clobbers RAX, RCX, RDX.
+    .macro STAMP_EXIT
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    mov rcx, [rip + exposed_data + D_TRANSIT]
+    mov [rcx + T_STAMP], rax
+    mov [rcx + T_LEFT], rax
+    .endm
+
 # ---- from a guest -------------------------------------------------------------------------------------------
 # Stack: vector, error code, rip, cs, rflags, rsp, ss.
 guest_entry:
@@ -92,41 +127,13 @@ guest_entry:
     push [rax + 8]
     push [rax]
     mov qword ptr [rax], 0              # X2
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
-    rdtsc
-    shl rdx, 32
-    or rax, rdx
-    push rax                            # time stamp of the entry
-    push 0                              # root to load on exit
     cld
-    xor ebp, ebp
-    mov rdi, rsp
-    movabs rax, offset trap_from_guest
-    call rax
+    CALL_RUST trap_from_guest
 
 # ---- to a guest: RSP at the register frame --------------------------------------------------------------------
     .global exit_to_guest
 exit_to_guest:
-    rdtsc
-    shl rdx, 32
-    or rax, rdx
-    mov rcx, [rip + exposed_data + D_CPU]
-    mov [rcx + C_LAST_EXIT], rax
-    mov rcx, [rip + exposed_data + D_TRANSIT]
-    mov [rcx + T_STAMP], rax
+    STAMP_EXIT
     lea rdi, [rip + exposed_data + ENTRY_TOP - 56]
     mov rax, [rsp + 152]
     mov [rdi + 16], rax
@@ -181,23 +188,25 @@ guest_iretq:
     .popsection
     .endm
 
+# RSP is a scratch register at first: nothing that could fault is done meanwhile, and what else may come (NMI, machine
+# check, a watchpoint) has stacks of its own.
     .global syscall_entry
 syscall_entry:
     mov [rip + exposed_data + D_S_RSP], rsp
-    lea rsp, [rip + exposed_data + ENTRY_TOP]
-    mov [rip + exposed_data + D_S_RAX], rax
-    mov [rip + exposed_data + D_S_RDX], rdx
-    mov rdx, [rip + exposed_data + D_TRANSIT]
-    cmp dword ptr [rdx + T_USER], FAST_USER
+    mov rsp, [rip + exposed_data + D_TRANSIT]
+    cmp dword ptr [rsp + T_USER], FAST_USER
     jne .Lnot_fast_user
 
     # A system call of user mode. Seven words go to the kernel's stack, which was checked to be the guest's to name.
-    mov rax, [rdx + T_VCPU_INFO]
+    mov [rip + exposed_data + D_S_RAX], rax
+    mov [rip + exposed_data + D_S_RDX], rdx
+    mov rax, [rsp + T_VCPU_INFO]
     cmp byte ptr [rax + 1], 0           # user mode with events masked is nobody's habit
     jne .Lslow
-    mov rax, [rdx + T_KERNEL_CR3]
+    mov rax, [rsp + T_KERNEL_CR3]
     mov cr3, rax
-    mov rax, [rdx + T_KERNEL_SP]
+    mov rax, [rsp + T_KERNEL_SP]
+    lea rsp, [rip + exposed_data + ENTRY_TOP]
     STAC
     MAY_FAULT
     mov qword ptr [rax - 8], 0xe02b     # ss
@@ -238,13 +247,16 @@ syscall_entry:
     sysretq
 
 .Lnot_fast_user:
-    cmp dword ptr [rdx + T_USER], FAST_KERNEL
-    jne .Lslow
+    cmp dword ptr [rsp + T_USER], FAST_KERNEL
+    jne .Lslow_call
     cmp rax, HYPERCALL_IRET
-    jne .Lslow
+    jne .Lhypercall
 
     # iret: nine words at the guest's stack pointer: rax, r11, rcx, (flags), rip, cs, rflags, rsp, ss. Fast only to
     # user code in the lower half with events unmasked, or to kernel code in the upper; and with no event pending.
+    mov [rip + exposed_data + D_S_RDX], rdx
+    mov rdx, rsp
+    lea rsp, [rip + exposed_data + ENTRY_TOP]
     mov [rip + exposed_data + D_S_RCX], rcx
     mov [rip + exposed_data + D_S_R11], r11
     mov rax, [rip + exposed_data + D_S_RSP]
@@ -306,7 +318,6 @@ syscall_entry:
 .Liret_tail:
     mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RDX], 0
-    mov qword ptr [rip + exposed_data + D_S_RAX], 0
     mov qword ptr [rip + exposed_data + D_S_RSP], 0
     mov qword ptr [rip + exposed_data + D_S_RCX], 0
     mov qword ptr [rip + exposed_data + D_S_R11], 0
@@ -362,11 +373,14 @@ guest_iretq_fast:
     mov r11, [rip + exposed_data + D_S_R11]
     mov qword ptr [rip + exposed_data + D_S_RCX], 0
     mov qword ptr [rip + exposed_data + D_S_R11], 0
+    mov eax, HYPERCALL_IRET
+    jmp 1f
 .Lslow:
     mov rax, [rip + exposed_data + D_S_RAX]
-    mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RAX], 0
+1:  mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RDX], 0
+.Lslow_call:
     lea rsp, [rip + exposed_data + ENTRY_TOP]
     push 0xe02b
     push [rip + exposed_data + D_S_RSP]
@@ -377,6 +391,54 @@ guest_iretq_fast:
     push 0
     push VEC_SYSCALL
     jmp guest_entry
+
+# ---- hypercall ------------------------------------------------------------------------------------------------
+# The guest's kernel calls: the frame is built on the private stack at once.
+.Lhypercall:
+    mov rsp, [rip + exposed_data + D_HV_CR3]
+    test rsp, rsp
+    jz 1f
+    mov cr3, rsp
+1:  mov rsp, [rip + exposed_data + D_PRIV_TOP]
+    push 0xe02b
+    push [rip + exposed_data + D_S_RSP]
+    mov qword ptr [rip + exposed_data + D_S_RSP], 0
+    push r11
+    push 0xe033
+    push rcx
+    push 0
+    push VEC_SYSCALL
+    push rax
+    CALL_RUST hypercall_from_guest
+    test al, al
+    jz exit_to_guest
+
+# Back behind the call, as `sysretq` does it: the frame has RCX = RIP and R11 = RFLAGS, and flat selectors.
+    STAMP_EXIT
+    mov rax, [rsp + 176]
+    mov [rip + exposed_data + D_S_RSP], rax
+    mov r15, [rsp + 16]
+    mov r14, [rsp + 24]
+    mov r13, [rsp + 32]
+    mov r12, [rsp + 40]
+    mov rbp, [rsp + 48]
+    mov rbx, [rsp + 56]
+    mov r11, [rsp + 64]
+    mov r10, [rsp + 72]
+    mov r9, [rsp + 80]
+    mov r8, [rsp + 88]
+    mov rdi, [rsp + 96]
+    mov rsi, [rsp + 104]
+    mov rdx, [rsp + 112]
+    mov rcx, [rsp + 120]
+    mov rax, [rsp + 128]
+    mov rsp, [rsp]
+    test rsp, rsp
+    jz 1f
+    mov cr3, rsp
+1:  mov rsp, [rip + exposed_data + D_S_RSP]
+    mov qword ptr [rip + exposed_data + D_S_RSP], 0
+    sysretq
 
 # 32-bit system call instructions: told apart by vector.
     .global sysenter_entry

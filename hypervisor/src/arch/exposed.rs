@@ -60,7 +60,6 @@ mod data {
     pub const MC_TOP: u64 = 0x30;
     pub const DF_TOP: u64 = 0x38;
     pub const DB_TOP: u64 = 0x40;
-    pub const CPU: u64 = 0x48;
     pub const HOLE_END: u64 = 0x70;
 }
 
@@ -164,7 +163,6 @@ fn fill_data(id: u32, frame: Mfn) {
     put(data::MC_TOP, area + percpu::MC_TOP);
     put(data::DF_TOP, area + percpu::DF_TOP);
     put(data::DB_TOP, area + percpu::DB_TOP);
-    put(data::CPU, area + percpu::CPU_OFFSET);
     put(data::HOLE_END, HOLE.end);
 }
 

@@ -43,8 +43,6 @@ pub const CPU_OFFSET: u64 = 0x3f000;
 /// What one CPU knows.
 #[repr(C)]
 pub struct Cpu {
-    /// Time stamp of the last exit to a guest, written by `exit_to_guest`.
-    pub last_exit: Cell<u64>,
     /// Our number for it, from 0.
     pub id: u32,
     /// First address of its exposed block.
@@ -73,7 +71,6 @@ impl Cpu {
     /// The structure of CPU `id`, running on ring 0's root.
     pub fn new(id: u32, block: u64, root: u64, accounts: Option<&'static mut [Account]>) -> Cpu {
         Cpu {
-            last_exit: Cell::new(0),
             id,
             block,
             current: Cell::new(None),

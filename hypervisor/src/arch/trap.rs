@@ -41,6 +41,21 @@ extern "C" fn trap_from_guest(regs: &mut Regs) {
     run::leave(&mut g);
 }
 
+/// A hypercall of a guest's kernel. Says whether the guest goes on as `sysretq` does it.
+#[unsafe(no_mangle)]
+extern "C" fn hypercall_from_guest(regs: &mut Regs) -> bool {
+    // SAFETY: as in `trap_from_guest`.
+    let Some(mut g) = (unsafe { Guest::here(regs) }) else {
+        ring0_crash::fatal_exception(regs, cpu::read_cr2());
+    };
+    run::enter(&mut g);
+    // It executed the call.
+    g.local.failed_returns = 0;
+    hypercall::dispatch(&mut g);
+    run::leave(&mut g);
+    run::is_sysret_frame(g.regs)
+}
+
 /// Returns that fault one after another before the guest executes anything: a page of the local descriptor table for
 /// each of two selectors, the fault itself, and the same for its handler.
 const MAX_FAILED_RETURNS: u8 = 8;

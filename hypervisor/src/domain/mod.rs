@@ -184,6 +184,7 @@ impl Transit {
     const VCPU_INFO: u64 = 0x28;
     const STAMP: u64 = 0x30;
     const CYCLES_USER: u64 = 0x38;
+    const LEFT: u64 = 0x40;
     const FLAG_USER: u64 = 1 << 0;
     const FLAG_MASK_EVENTS: u64 = 1 << 16;
     const FLAG_BAD_STACK: u64 = 1 << 24;
@@ -210,14 +211,31 @@ impl Transit {
         }
     }
 
-    /// Takes what the fast transitions added up since the last exit: cycles in user mode, and the time stamp of the
-    /// last boundary. Kernel cycles are the rest.
+    /// Takes the cycles that closed stretches of user mode added up. Kernel cycles are the rest.
+    pub fn take_user_cycles(self) -> u64 {
+        self.word(Self::CYCLES_USER).swap(0, Ordering::Relaxed)
+    }
+
+    /// Time stamp of the last exit to the guest.
     #[inline]
-    pub fn take_cycles(self) -> (u64, u64) {
+    pub fn left(self) -> u64 {
+        self.word(Self::LEFT).load(Ordering::Relaxed)
+    }
+
+    /// The guest was in user mode from the last boundary until now.
+    #[inline]
+    pub fn close_user(self, now: u64) {
         let user = self.word(Self::CYCLES_USER);
-        let cycles = user.load(Ordering::Relaxed);
-        user.store(0, Ordering::Relaxed);
-        (cycles, self.word(Self::STAMP).load(Ordering::Relaxed))
+        let begun = self.word(Self::STAMP).load(Ordering::Relaxed);
+        let closed = user.load(Ordering::Relaxed);
+        let more = now.wrapping_sub(begun);
+        user.store(closed.wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Physical address of the kernel's root.
+    #[inline]
+    pub fn kernel_root(self) -> u64 {
+        self.word(Self::KERNEL_CR3).load(Ordering::Relaxed)
     }
 
     /// Whether the guest is in its user mode (D3).

@@ -13,6 +13,7 @@ use crate::memory::usage;
 use crate::schedule;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
+use guest_abi::segment::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 /// First work of an exit.
 #[inline]
@@ -20,31 +21,39 @@ pub fn enter(g: &mut Guest<'_>) {
     account::guest_left(g);
     if !g.dom.isolated {
         // The fast transitions change roots on their own: what is in force follows from the mode (D2, D3).
-        percpu::current().root.set(g.root().0 * PAGE);
+        percpu::current().root.set(root(g));
+    }
+}
+
+/// Physical address of the root the guest will go on with.
+#[inline]
+fn root(g: &Guest<'_>) -> u64 {
+    if g.is_user() {
+        g.root().0 * PAGE
+    } else {
+        g.vcpu.transit.kernel_root()
     }
 }
 
 /// Last work before a guest goes on: on the same CPU perhaps another than came in.
+#[inline]
 pub fn leave(g: &mut Guest<'_>) {
     let this = percpu::current();
     // What ring 0 touched for this vCPU is reported to it, not to whoever runs next.
-    g.local.debug[6] |= this.watched.take();
+    let watched = this.watched.get();
+    if watched != 0 {
+        this.watched.set(0);
+        g.local.debug[6] |= watched;
+    }
     if this.reschedule.get() || g.dom.stopped.load(Ordering::Acquire) {
         reschedule(g);
     }
     g.vcpu.kicked.store(false, Ordering::Relaxed);
-    if g.vcpu.nmi_pending.load(Ordering::Acquire) && !g.local.nmi_masked {
-        inject::nmi(g);
-    }
-    if g.vcpu.event_pending() && !g.vcpu.events_masked() {
-        inject::event(g);
-    }
-    while g.dom.stopped.load(Ordering::Acquire) {
-        // A frame that could not be delivered.
-        reschedule(g);
+    if g.vcpu.event_waits() || g.vcpu.nmi_pending.load(Ordering::Acquire) {
+        deliver(g);
     }
     sanitize(g.regs);
-    let root = g.root().0 * PAGE;
+    let root = root(g);
     g.regs.exit_cr3 = if g.dom.isolated {
         root
     } else if this.root.get() != root {
@@ -53,6 +62,35 @@ pub fn leave(g: &mut Guest<'_>) {
     } else {
         0
     };
+}
+
+/// Calls the guest's handlers of what waits for it.
+#[inline(never)]
+fn deliver(g: &mut Guest<'_>) {
+    if g.vcpu.nmi_pending.load(Ordering::Acquire) && !g.local.nmi_masked {
+        inject::nmi(g);
+    }
+    if g.vcpu.event_waits() {
+        inject::event(g);
+    }
+    while g.dom.stopped.load(Ordering::Acquire) {
+        // A frame that could not be delivered.
+        reschedule(g);
+    }
+}
+
+/// Whether `sysretq` gives the guest the frame that [`leave`] has made fit to be given: what it takes from RCX and R11
+/// is what is to be in RIP and RFLAGS, and the selectors are the flat ones.
+#[inline]
+pub fn is_sysret_frame(regs: &Regs) -> bool {
+    use crate::arch::regs::flags;
+    // It cannot restore RF, and with TF would trap before the guest's next instruction rather than after it.
+    const NOT_BY_SYSRET: u64 = flags::RF | flags::TF;
+    regs.rip == regs.rcx
+        && regs.rflags == regs.r11
+        && regs.rflags & NOT_BY_SYSRET == 0
+        && regs.cs == u64::from(FLAT_RING3_CS64)
+        && regs.ss == u64::from(FLAT_RING3_SS64)
 }
 
 /// Nothing in the frame may let the guest out of privilege level 3 or hold interrupts off, and the return itself must
@@ -70,6 +108,7 @@ fn sanitize(regs: &mut Regs) {
 }
 
 /// Decides anew and, if another vCPU is to run, puts it in place of the one in hand.
+#[inline(never)]
 fn reschedule(g: &mut Guest<'_>) {
     let this = percpu::current();
     loop {

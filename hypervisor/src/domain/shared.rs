@@ -53,6 +53,13 @@ impl Vcpu {
         self.info_word(UPCALL_WORD).load(Ordering::Acquire) & UPCALL_PENDING != 0
     }
 
+    /// Whether an event is to be delivered: one waits, and none is masked.
+    #[inline]
+    pub fn event_waits(&self) -> bool {
+        let word = self.info_word(UPCALL_WORD).load(Ordering::Acquire);
+        word & UPCALL_PENDING != 0 && word & UPCALL_MASK == 0
+    }
+
     /// Masks or unmasks event delivery.
     #[inline]
     pub fn mask_events(&self, mask: bool) {
