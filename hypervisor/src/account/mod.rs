@@ -62,6 +62,12 @@ pub struct Slip {
     of: Cell<Option<&'static Vcpu>>,
 }
 
+/// An exit from a guest's user mode, before [`guest_left`].
+#[inline]
+pub fn user_left(g: &Guest<'_>) {
+    g.vcpu.transit.close_user(g.regs.entry_tsc);
+}
+
 /// An exit from a guest: its time since the last one ends here.
 #[inline]
 pub fn guest_left(g: &Guest<'_>) {
@@ -69,9 +75,6 @@ pub fn guest_left(g: &Guest<'_>) {
     let transit = g.vcpu.transit;
     let entry = g.regs.entry_tsc;
     let left = transit.left();
-    if transit.is_user() {
-        transit.close_user(entry);
-    }
     let add = |to: &Cell<u64>, cycles: u64| to.set(to.get().wrapping_add(cycles));
     add(&slip.hypervisor, left.wrapping_sub(slip.last.get()));
     add(&slip.guest, entry.wrapping_sub(left));

@@ -96,7 +96,8 @@ pub const fn area(id: u32) -> u64 {
 pub fn current() -> &'static Cpu {
     let sp: u64;
     // SAFETY: reads a register.
-    unsafe { asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    // Pure: whatever stack it is, it is one of this CPU's (C1), and so the result is the same everywhere.
+    unsafe { asm!("mov {}, rsp", out(reg) sp, options(pure, nomem, nostack, preserves_flags)) };
     let place = (sp & !(AREA - 1)) + CPU_OFFSET;
     // SAFETY: C1; the structure is initialised before the first stack of the area is used and lives for ever.
     // The reference does not leave the CPU: interrupts are off and nothing migrates.

@@ -48,12 +48,11 @@ extern "C" fn hypercall_from_guest(regs: &mut Regs) -> bool {
     let Some(mut g) = (unsafe { Guest::here(regs) }) else {
         ring0_crash::fatal_exception(regs, cpu::read_cr2());
     };
-    run::enter(&mut g);
+    run::enter_from_kernel(&mut g);
     // It executed the call.
     g.local.failed_returns = 0;
     hypercall::dispatch(&mut g);
-    run::leave(&mut g);
-    run::is_sysret_frame(g.regs)
+    run::leave_call(&mut g)
 }
 
 /// Returns that fault one after another before the guest executes anything: a page of the local descriptor table for

@@ -18,10 +18,22 @@ use guest_abi::segment::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 /// First work of an exit.
 #[inline]
 pub fn enter(g: &mut Guest<'_>) {
+    if g.is_user() {
+        account::user_left(g);
+    }
     account::guest_left(g);
     if !g.dom.isolated {
         // The fast transitions change roots on their own: what is in force follows from the mode (D2, D3).
         percpu::current().root.set(root(g));
+    }
+}
+
+/// First work of an exit that the entry code knows to be from the guest's kernel (D3).
+#[inline]
+pub fn enter_from_kernel(g: &mut Guest<'_>) {
+    account::guest_left(g);
+    if !g.dom.isolated {
+        percpu::current().root.set(g.vcpu.transit.kernel_root());
     }
 }
 
@@ -36,8 +48,24 @@ fn root(g: &Guest<'_>) -> u64 {
 }
 
 /// Last work before a guest goes on: on the same CPU perhaps another than came in.
-#[inline]
 pub fn leave(g: &mut Guest<'_>) {
+    prepare(g);
+    sanitize(g.regs);
+}
+
+/// As [`leave`], after a hypercall. Says whether `sysretq` gives the guest its frame.
+#[inline]
+pub fn leave_call(g: &mut Guest<'_>) -> bool {
+    prepare(g);
+    let by_sysret = is_sysret_frame(g.regs);
+    if !by_sysret {
+        sanitize(g.regs);
+    }
+    by_sysret
+}
+
+#[inline(always)]
+fn prepare(g: &mut Guest<'_>) {
     let this = percpu::current();
     // What ring 0 touched for this vCPU is reported to it, not to whoever runs next.
     let watched = this.watched.get();
@@ -52,7 +80,6 @@ pub fn leave(g: &mut Guest<'_>) {
     if g.vcpu.event_waits() || g.vcpu.nmi_pending.load(Ordering::Acquire) {
         deliver(g);
     }
-    sanitize(g.regs);
     let root = root(g);
     g.regs.exit_cr3 = if g.dom.isolated {
         root
@@ -79,16 +106,19 @@ fn deliver(g: &mut Guest<'_>) {
     }
 }
 
-/// Whether `sysretq` gives the guest the frame that [`leave`] has made fit to be given: what it takes from RCX and R11
-/// is what is to be in RIP and RFLAGS, and the selectors are the flat ones.
+/// Whether `sysretq` gives the guest the frame, and the frame is fit to be given as it is (`sanitize`): what is taken
+/// from RCX and R11 is what is to be in RIP and RFLAGS, and the selectors are the flat ones.
 #[inline]
-pub fn is_sysret_frame(regs: &Regs) -> bool {
+fn is_sysret_frame(regs: &Regs) -> bool {
     use crate::arch::regs::flags;
     // It cannot restore RF, and with TF would trap before the guest's next instruction rather than after it.
     const NOT_BY_SYSRET: u64 = flags::RF | flags::TF;
+    const NEVER: u64 = flags::IOPL | flags::VM | flags::VIF_VIP;
+    const ALWAYS: u64 = flags::IF | flags::ALWAYS;
     regs.rip == regs.rcx
+        && is_canonical(regs.rip)
         && regs.rflags == regs.r11
-        && regs.rflags & NOT_BY_SYSRET == 0
+        && regs.rflags & (NOT_BY_SYSRET | NEVER | ALWAYS) == ALWAYS
         && regs.cs == u64::from(FLAT_RING3_CS64)
         && regs.ss == u64::from(FLAT_RING3_SS64)
 }

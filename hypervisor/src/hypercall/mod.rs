@@ -104,6 +104,7 @@ pub fn call(g: &mut Guest<'_>, number: u64, args: Args) -> Outcome {
 }
 
 /// A guest's hypercall: arguments from registers, result to RAX.
+#[inline]
 pub fn dispatch(g: &mut Guest<'_>) {
     let r = &*g.regs;
     let number = r.rax;
