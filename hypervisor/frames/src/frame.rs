@@ -206,6 +206,22 @@ impl Frame {
     /// mapping exists, and may then call [`Self::settle`].
     #[inline]
     pub fn get_writable(&self, who: Option<DomId>) -> Result<Taken, Denied> {
+        let old = self.word.load(Relaxed);
+        let new = old.wrapping_add(TYPES_ONE);
+        if let Some(who) = who
+            && word::joins_writable(old, who)
+            && self
+                .word
+                .compare_exchange(old, new, AcqRel, Relaxed)
+                .is_ok()
+        {
+            return Ok(Taken::Shared);
+        }
+        self.get_writable_anew(who)
+    }
+
+    #[inline(never)]
+    fn get_writable_anew(&self, who: Option<DomId>) -> Result<Taken, Denied> {
         let old = self.change(|old| word::with_type(old, who, FrameType::Writable))?;
         Ok(self.taken(old, FrameType::Writable))
     }

@@ -1,6 +1,6 @@
 //! What the rules need from the machine beneath, and how they refuse.
 
-use crate::entry::Entry;
+use crate::entry::{ENTRIES_PER_TABLE, Entry};
 use crate::frame::{Denied, DomId, Frame, Mfn};
 
 /// What stands behind a frame number.
@@ -26,6 +26,22 @@ pub trait Machine {
     }
     /// Reads an entry of a table. `index` is below [`ENTRIES_PER_TABLE`](crate::ENTRIES_PER_TABLE).
     fn read_entry(&self, table: Mfn, index: usize) -> Entry;
+    /// Calls `act` with each entry of a table that is not zero, in order of index, until it fails. The caller alone
+    /// changes entries of the table meanwhile, or none but accessed and dirty bits of present ones change.
+    #[inline]
+    fn each_entry<E>(
+        &self,
+        table: Mfn,
+        mut act: impl FnMut(usize, Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for index in 0..ENTRIES_PER_TABLE {
+            let entry = self.read_entry(table, index);
+            if entry != Entry::default() {
+                act(index, entry)?;
+            }
+        }
+        Ok(())
+    }
     /// Writes an entry of a table that no CPU uses yet.
     fn write_entry(&self, table: Mfn, index: usize, entry: Entry);
     /// Exchanges a live entry and returns the old one.

@@ -112,25 +112,22 @@ impl<'m, M: Machine> Tables<'m, M> {
     }
 
     fn validate(&self, table: Mfn, level: Level) -> Result<(), Refused> {
-        for index in 0..ENTRIES_PER_TABLE {
-            if level == Level::L4 && L4_RESERVED.contains(&index) {
-                continue;
-            }
-            let entry = self.machine.read_entry(table, index);
-            if entry == Entry::default() {
-                continue;
-            }
-            let stored = self.validate_entry(entry, level);
-            match stored {
-                Ok(stored) if stored != entry => {
-                    self.machine.write_entry(table, index, stored);
+        let outcome = match level.below() {
+            None => self.machine.each_entry(table, |index, entry| {
+                let stored = self.take_leaf(entry.stored_leaf(), self.dom);
+                self.keep(table, index, entry, stored)
+            }),
+            Some(below) => self.machine.each_entry(table, |index, entry| {
+                if level == Level::L4 && L4_RESERVED.contains(&index) {
+                    return Ok(());
                 }
-                Ok(_) => {}
-                Err(refused) => {
-                    self.drop_entries(table, level, index);
-                    return Err(refused);
-                }
-            }
+                let stored = self.take_upper(entry, level, below);
+                self.keep(table, index, entry, stored)
+            }),
+        };
+        if let Err((index, refused)) = outcome {
+            self.drop_entries(table, level, index);
+            return Err(refused);
         }
         if level == Level::L4 {
             self.machine.init_root(self.dom, table);
@@ -138,35 +135,50 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(())
     }
 
+    /// Brings an entry of a table under validation to its stored form, or says which entry was refused.
     #[inline]
-    fn validate_entry(&self, entry: Entry, level: Level) -> Result<Entry, Refused> {
-        match level.below() {
-            None => self.take_leaf(entry.stored_leaf(), self.dom),
-            Some(below) => {
-                let stored = entry.stored_table(level).ok_or(Refused::Invalid)?;
-                if stored.is_present() {
-                    self.get_table(stored.mfn(), below)?;
-                } else {
-                    self.check_nonpresent(stored)?;
-                }
-                Ok(stored)
-            }
+    fn keep(
+        &self,
+        table: Mfn,
+        index: usize,
+        entry: Entry,
+        stored: Result<Entry, Refused>,
+    ) -> Result<(), (usize, Refused)> {
+        let stored = stored.map_err(|refused| (index, refused))?;
+        if stored != entry {
+            self.machine.write_entry(table, index, stored);
         }
+        Ok(())
+    }
+
+    fn take_upper(&self, entry: Entry, level: Level, below: Level) -> Result<Entry, Refused> {
+        let stored = entry.stored_table(level).ok_or(Refused::Invalid)?;
+        if stored.is_present() {
+            self.get_table(stored.mfn(), below)?;
+        } else {
+            self.check_nonpresent(stored)?;
+        }
+        Ok(stored)
     }
 
     /// Drops what the first `count` entries of a table hold.
     fn drop_entries(&self, table: Mfn, level: Level, count: usize) {
-        for index in 0..count {
-            if level == Level::L4 && L4_RESERVED.contains(&index) {
-                continue;
-            }
-            let entry = self.machine.read_entry(table, index);
-            match level.below() {
-                None => self.drop_leaf(entry),
-                Some(below) if entry.is_present() => self.put_table(entry.mfn(), below),
-                Some(_) => {}
-            }
-        }
+        // "Fails" where the entries that count end.
+        let _ = match level.below() {
+            None => self.machine.each_entry(table, |index, entry| {
+                let counts = (index < count).then_some(()).ok_or(());
+                counts.map(|()| self.drop_leaf(entry))
+            }),
+            Some(below) => self.machine.each_entry(table, |index, entry| {
+                if index >= count {
+                    return Err(());
+                }
+                if entry.is_present() && (level != Level::L4 || !L4_RESERVED.contains(&index)) {
+                    self.put_table(entry.mfn(), below);
+                }
+                Ok(())
+            }),
+        };
     }
 
     /// Takes what a leaf that is about to be stored holds. What is to be stored is the answer: the entry itself, or

@@ -53,6 +53,31 @@ impl Machine for Ring0 {
     }
 
     #[inline]
+    fn each_entry<E>(
+        &self,
+        table: Mfn,
+        mut act: impl FnMut(usize, Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // Tables of processes are sparse: eight empty entries are passed in one step.
+        const STEP: usize = 8;
+        for (step, words) in phys::page(table).chunks_exact(STEP).enumerate() {
+            let all = words
+                .iter()
+                .fold(0, |all, word| all | word.load(Ordering::Relaxed));
+            if all == 0 {
+                continue;
+            }
+            for (index, word) in words.iter().enumerate() {
+                let entry = Entry(word.load(Ordering::Acquire));
+                if entry != Entry::default() {
+                    act(step * STEP + index, entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
     fn write_entry(&self, table: Mfn, index: usize, entry: Entry) {
         phys::word(table, index).store(entry.0, Ordering::Release);
     }

@@ -298,3 +298,35 @@ fn demotions_never_overflow_the_general_count() {
     assert_eq!(refused, 2);
     assert!(frame.snapshot().general_count() + 4096 <= GENERAL_MASK);
 }
+
+#[test]
+fn joining_other_writers_is_asked_in_fewer_steps_with_the_same_answer() {
+    use crate::word::{
+        ALLOCATED, PINNED, TYPES_ONE, VALID, joins_writable, owner_bits, type_bits, with_type,
+    };
+    let types = [0, 1, 2, TYPES_MAX - 1, TYPES_MAX].map(|count| count * TYPES_ONE);
+    let generals = [0, 1, GENERAL_LIMIT - 1, GENERAL_LIMIT, GENERAL_MASK];
+    let uses = (0..8).map(|bits| type_bits(FrameType::from_bits(bits)));
+    let mut joined = 0;
+    for used in uses {
+        for (owner, flags) in [A, B, DomId::NOBODY, DomId::IO]
+            .into_iter()
+            .flat_map(|owner| [0, VALID, VALID | ALLOCATED, PINNED].map(|flags| (owner, flags)))
+        {
+            for (count, general) in types
+                .into_iter()
+                .flat_map(|count| generals.map(|general| (count, general)))
+            {
+                let word = owner_bits(owner) | used | flags | count | general;
+                let long = with_type(word, Some(A), FrameType::Writable);
+                let shared = word & VALID != 0 && count != 0 && long.is_ok();
+                assert_eq!(joins_writable(word, A), shared, "{word:#x}");
+                if shared {
+                    assert_eq!(long, Ok(word + TYPES_ONE), "{word:#x}");
+                    joined += 1;
+                }
+            }
+        }
+    }
+    assert!(joined > 0);
+}

@@ -3,7 +3,9 @@
 use guest_runtime::abi::{
     CallbackRegister, DOMID_SELF, HOLE_END, HOLE_START, MmuextOp, errno, evtchn, nr, sched, vcpu,
 };
+use guest_runtime::frames::Page;
 use guest_runtime::hypercall::{self, call};
+use guest_runtime::page_table::bits;
 use guest_runtime::{check, check_eq, frames, page_table, user};
 use guests::accepted;
 
@@ -91,6 +93,7 @@ pub fn all() {
     odd_addresses();
     user_memory();
     pointer_in_pointer();
+    after_the_mapping_changed();
 }
 
 /// Nothing, low, both ends of the hole, in it, not canonical, and the last bytes of all.
@@ -245,4 +248,54 @@ fn pointer_in_pointer() {
         "a callback that is not canonical",
         call(nr::CALLBACK_OP, [0, &raw mut request as u64, 0, 0, 0]),
     );
+}
+
+/// An argument's place is what the tables say at the time of the call, whatever they said at the last: another page,
+/// none, one that may only be read, and another table above.
+fn after_the_mapping_changed() {
+    const AT: u64 = 0x6a00_0000_0000;
+    let (first, second) = (frames::allocate(), frames::allocate());
+    let writes = |what: &str, into: Option<Page>| {
+        first.write(0, 0);
+        second.write(0, 0);
+        let result = call(nr::MEMORY_OP, [12, AT, 0, 0, 0]);
+        check_eq!(what, result, into.map_or(-errno::EFAULT, |_| 0));
+        for page in [first, second] {
+            let written = page.read(0) != 0;
+            check_eq!(what, written, into.is_some_and(|its| its.pfn == page.pfn));
+        }
+    };
+    let entry = |page: Page, flags: u64| page.maddr() | flags | bits::NX;
+    accepted("map", page_table::map(AT, entry(first, bits::KERNEL_RW)));
+    let leaf = page_table::slot(AT).expect("just mapped");
+    writes("mapped", Some(first));
+    writes("mapped, again", Some(first));
+    accepted("remap", leaf.set(entry(second, bits::KERNEL_RW)));
+    writes("remapped", Some(second));
+    accepted("read-only", leaf.set(entry(second, bits::KERNEL_RO)));
+    writes("read-only", None);
+    accepted("unmap", leaf.set(0));
+    writes("unmapped", None);
+    accepted("map", leaf.set(entry(first, bits::KERNEL_RW)));
+    writes("mapped after all", Some(first));
+    // Another table for the region, in which the page is another; then the first table read-only; then none.
+    let upper = page_table::slot_under(page_table::root(), AT, 2).expect("just mapped");
+    let before = upper.value();
+    let other = frames::allocate();
+    other.write(leaf.index, entry(second, bits::KERNEL_RW));
+    accepted("protect", page_table::protect(other));
+    accepted("relink", upper.set(other.maddr() | bits::TABLE));
+    writes("relinked", Some(second));
+    accepted("link back", upper.set(before & !bits::WRITE));
+    writes("read-only above", None);
+    accepted("link back", upper.set(before));
+    writes("linked back", Some(first));
+    accepted("unlink", upper.set(0));
+    writes("unlinked", None);
+    accepted("link back", upper.set(before));
+    accepted("unmap", leaf.set(0));
+    page_table::release_table(other);
+    for page in [first, second] {
+        frames::release(page);
+    }
 }
