@@ -13,6 +13,7 @@
 //! | `dom0_max_vcpus=` | 1 to 64: the initial domain's vCPUs | 1 |
 //! | `dom0_overhead=` | size, at least 4K: ring 0's memory that the initial domain may cause to be used | 1M |
 //! | `noreboot` | (also `noreboot=yes`/`no`) after a crash, stay instead of rebooting | `no` |
+//! | `dom0_crash=` | `restart`, `reboot`, `halt`: what a crash of the initial domain leads to | as `noreboot` says |
 //! | `loglvl=` | `none`, `error`, `warning`, `info`, `debug`, `all` | `info` |
 //! | `isolate=`, `smap=` | `auto`, `yes`, `no` | `auto` |
 //! | `exit_port=` | I/O port of QEMU's isa-debug-exit device | none |
@@ -117,6 +118,17 @@ pub enum Choice {
     No,
 }
 
+/// What follows when the initial domain crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCrash {
+    /// It is built anew from the boot modules.
+    Restart,
+    /// The machine restarts.
+    Reboot,
+    /// The machine stays halted.
+    Halt,
+}
+
 /// Whether the time-stamp counter can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tsc {
@@ -186,6 +198,8 @@ pub struct Params {
     pub dom0_overhead: u64,
     /// After a crash, stay instead of rebooting.
     pub noreboot: bool,
+    /// What a crash of the initial domain leads to; where nothing is said, the same as other failures.
+    pub dom0_crash: Option<OnCrash>,
     /// How much is logged.
     pub loglvl: LogLevel,
     /// Whether guests run without ring 0's secrets mapped.
@@ -218,6 +232,7 @@ impl Default for Params {
             dom0_max_vcpus: 1,
             dom0_overhead: 1 << 20,
             noreboot: false,
+            dom0_crash: None,
             loglvl: LogLevel::Info,
             isolate: Choice::Auto,
             smap: Choice::Auto,
@@ -299,6 +314,11 @@ impl Params {
                 &mut self.noreboot,
                 value.map_or(Some(true), boolean),
                 "`noreboot`",
+            )?,
+            "dom0_crash" => set(
+                &mut self.dom0_crash,
+                on_crash(text).map(Some),
+                "`dom0_crash=restart|reboot|halt`",
             )?,
             "loglvl" => set(
                 &mut self.loglvl,
@@ -386,6 +406,15 @@ fn choice(text: &str) -> Option<Choice> {
         return Some(Choice::Auto);
     }
     boolean(text).map(|yes| if yes { Choice::Yes } else { Choice::No })
+}
+
+fn on_crash(text: &str) -> Option<OnCrash> {
+    match text {
+        "restart" => Some(OnCrash::Restart),
+        "reboot" => Some(OnCrash::Reboot),
+        "halt" => Some(OnCrash::Halt),
+        _ => None,
+    }
 }
 
 /// A level, perhaps followed by `/` and Xen's level for rate-limited messages, which we do not distinguish.

@@ -411,7 +411,7 @@ proptest! {
     #[test]
     fn any_value_for_any_word_is_taken_or_told(
         word in prop::sample::select(vec![
-            "console", "com1", "com2", "dom0_mem", "noreboot", "loglvl", "isolate", "smap", "exit_port", "tsc",
+            "console", "com1", "com2", "dom0_mem", "noreboot", "loglvl", "isolate", "smap", "exit_port", "tsc", "dom0_crash",
             "crash_test",
         ]),
         value in "[a-zA-Z0-9,:/.x-]{0,24}",

@@ -20,11 +20,13 @@
 
 mod calibrate;
 mod civil;
+mod limit;
 mod pvclock;
 mod scale;
 
 pub use calibrate::{Calibration, CounterReading, Frequency, best, hz_from_period_fs};
 pub use civil::{BadDate, CivilTime, RtcRegisters, WallClock};
+pub use limit::AtMost;
 pub use pvclock::{PvClock, VersionStep};
 pub use scale::{Clock, TscScale};
 

@@ -57,6 +57,11 @@ impl<'a> Ports<'a> {
         self.pirqs = map;
     }
 
+    /// Takes the map of physical interrupt numbers back, for tearing a domain down. It has none after that.
+    pub fn take_pirqs(&mut self) -> &'a mut [Option<Port>] {
+        core::mem::take(&mut self.pirqs)
+    }
+
     /// True if all ports are taken and another bucket would change that.
     #[must_use]
     pub fn wants_bucket(&self) -> bool {

@@ -119,6 +119,13 @@ pub fn of(vcpu: VcpuHandle) -> Account {
         .unwrap_or(Account::ZERO)
 }
 
+/// Closes a vCPU's account on this CPU: what it used stays in the books, as that of one that is gone.
+pub fn close(vcpu: VcpuHandle) {
+    if let Some(ledger) = percpu::current().ledger.borrow_mut().as_mut() {
+        ledger.close(vcpu);
+    }
+}
+
 /// Brings this CPU's books up to date and shows them to the others ([`smp::Remote::books`]).
 pub fn show_books() {
     let this = percpu::current();

@@ -145,6 +145,7 @@ extern "C" fn on_cpu0() -> ! {
     if let Some(platform) = device::acpi::platform() {
         smp::start::all(platform);
     }
+    crate::control::restart::note_before();
     let vcpu = match domain::initial::build(info, params()) {
         Ok(vcpu) => vcpu,
         Err(why) => give_up(format_args!("{why}")),

@@ -1,20 +1,22 @@
 //! What happens to the machine when its control domain ends.
 
+pub mod restart;
+
 use crate::account;
 use crate::boot;
 use crate::device::power;
 use crate::domain::{Domain, Guest, crash};
 use crate::mmu::audit;
 use crate::{error, info};
-use boot_info::params::LogLevel;
-use core::sync::atomic::Ordering;
+use boot_info::params::{LogLevel, OnCrash};
+use core::sync::atomic::{AtomicBool, Ordering};
 use guest_abi::sched::ShutdownReason;
 
 /// What is to be said when the control domain ends: who used what, and with everything logged, whether all counts are
 /// right.
 pub fn last_words(g: &Guest<'_>) {
     account::report(g.dom.vcpus());
-    if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(g).is_none() {
+    if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(Some(g)).is_none() {
         info!("audit: not enough memory for its counters");
     }
 }
@@ -36,13 +38,33 @@ pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
     }
 }
 
-/// A domain runs no more. Without its control domain the machine cannot go on.
+/// Set when the control domain crashed, as against having shut itself down.
+static CRASHED: AtomicBool = AtomicBool::new(false);
+
+/// A domain crashes.
+pub fn note_crash(dom: &Domain) {
+    if dom.privileged {
+        CRASHED.store(true, Ordering::Release);
+    }
+}
+
+/// A domain runs no more. Without its control domain the machine cannot go on: it gets another, or it ends.
 pub fn domain_stopped(dom: &Domain) {
     if !dom.privileged {
         return;
     }
     error!("the control domain is gone");
-    if boot::params().noreboot || boot::params().exit_port.is_some() {
+    let params = boot::params();
+    let wanted = params
+        .dom0_crash
+        .filter(|_| CRASHED.swap(false, Ordering::AcqRel));
+    match wanted {
+        Some(OnCrash::Restart) => restart::try_again(),
+        Some(OnCrash::Reboot) => power::reboot(),
+        Some(OnCrash::Halt) => power::stay_halted(),
+        None => {}
+    }
+    if params.noreboot || params.exit_port.is_some() {
         power::halt(true);
     }
     power::reboot()

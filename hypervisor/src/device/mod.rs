@@ -9,6 +9,7 @@ pub mod pci;
 pub mod pic;
 pub mod pirq;
 pub mod power;
+pub mod quiesce;
 pub mod rtc;
 pub mod timer;
 

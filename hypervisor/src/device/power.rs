@@ -196,6 +196,12 @@ pub fn enter_sleep(
     Err(SleepRefused::Unable)
 }
 
+/// As [`halt`] after a failure, on a command line that says `noreboot`.
+pub fn stay_halted() -> ! {
+    NO_REBOOT.store(true, Ordering::Release);
+    halt(true)
+}
+
 /// Restarts the machine.
 pub fn reboot() -> ! {
     stop::others();

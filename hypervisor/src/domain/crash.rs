@@ -11,6 +11,7 @@ pub fn domain(g: &mut Guest<'_>, why: &str) {
         return;
     }
     error!("domain {} vCPU {} crashed: {why}", g.dom.id.0, g.vcpu.id);
+    crate::control::note_crash(g.dom);
     show(g);
     percpu::current().reschedule.set(true);
 }

@@ -61,3 +61,41 @@ pub fn new_page(l3: Mfn, address: u64) -> Result<Mfn, NoFrame> {
     map(l3, address, Some(frame), bits::RW)?;
     Ok(frame)
 }
+
+/// Gives back a domain's L3 table and all that is only reached through it: the tables below, and each vCPU's own
+/// descriptor page and transit page. What else they map is somebody else's. No CPU may be on a root that has it.
+pub fn free(l3: Mfn) {
+    // The first entry is the common part, which all domains have.
+    for index in 1..512 {
+        if let Some(l2) = below(l3, index) {
+            free_l2(l2);
+            alloc::give_ring0(l2);
+        }
+    }
+    alloc::give_ring0(l3);
+}
+
+fn free_l2(l2: Mfn) {
+    for l1 in (0..512).filter_map(|index| below(l2, index)) {
+        for index in 0..512 {
+            // A table covers a whole number of vCPUs' parts, and begins with one.
+            let offset = index as u64 * PAGE % EXPOSED_VCPU_STRIDE;
+            if matches!(offset, OWN_DESCRIPTORS | TRANSIT)
+                && let Some(page) = below(l1, index)
+            {
+                alloc::give_ring0(page);
+            }
+        }
+        alloc::give_ring0(l1);
+    }
+}
+
+const _: () = assert!(
+    (2u64 << 20).is_multiple_of(EXPOSED_VCPU_STRIDE) && EXPOSED_VCPUS.is_multiple_of(2 << 20)
+);
+
+/// What an entry of a table names, if it is present.
+fn below(table: Mfn, index: usize) -> Option<Mfn> {
+    let entry = phys::word(table, index).load(Ordering::Relaxed);
+    (entry & bits::PRESENT != 0).then_some(Mfn((entry & bits::ADDRESS) / PAGE))
+}

@@ -15,6 +15,7 @@ pub mod inject;
 pub mod local;
 pub mod run;
 pub mod shared;
+pub mod teardown;
 
 use crate::arch::guest_memory::WalkCache;
 use crate::event::DomainEvents;
@@ -290,17 +291,25 @@ impl Transit {
 /// Domains there can be.
 const MAX_DOMAINS: usize = 64;
 
-static DOMAINS: [Once<&'static Domain>; MAX_DOMAINS] = [const { Once::new() }; MAX_DOMAINS];
+/// The domains by number; null where there is none. Each is a leaked box until [`teardown`] takes it out.
+static DOMAINS: [AtomicPtr<Domain>; MAX_DOMAINS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_DOMAINS];
+
+fn in_slot(slot: &AtomicPtr<Domain>) -> Option<&'static Domain> {
+    // SAFETY: null, or a box that `register` was given; who takes it out frees it only when no CPU is in code that
+    // looked here before (W1 in `teardown`).
+    unsafe { slot.load(Ordering::Acquire).as_ref() }
+}
 
 /// A domain by its number.
 #[inline]
 pub fn get(id: DomId) -> Option<&'static Domain> {
-    DOMAINS.get(usize::from(id.0))?.get().copied()
+    in_slot(DOMAINS.get(usize::from(id.0))?)
 }
 
 /// All domains there are.
 pub fn all() -> impl Iterator<Item = &'static Domain> {
-    DOMAINS.iter().filter_map(|slot| slot.get().copied())
+    DOMAINS.iter().filter_map(in_slot)
 }
 
 /// The control domain, once it is built.
@@ -311,6 +320,14 @@ pub fn control() -> Option<&'static Domain> {
 /// Makes a domain known under its number.
 fn register(domain: &'static Domain) {
     if let Some(slot) = DOMAINS.get(usize::from(domain.id.0)) {
-        slot.call_once(|| domain);
+        let fresh: *const Domain = domain;
+        slot.store(fresh.cast_mut(), Ordering::Release);
+    }
+}
+
+/// Makes a domain unknown.
+fn unregister(domain: &Domain) {
+    if let Some(slot) = DOMAINS.get(usize::from(domain.id.0)) {
+        slot.store(core::ptr::null_mut(), Ordering::Release);
     }
 }

@@ -270,6 +270,40 @@ fn load_segments(g: &mut Guest<'_>) {
     }
 }
 
+/// Leaves this CPU to nobody: ring 0's own root and tables, and nothing of the vCPU that was in hand.
+pub fn vacate() {
+    let this = percpu::current();
+    account::works();
+    crash::set_serving_nobody();
+    let root = paging::root().0 * PAGE;
+    // SAFETY: ring 0's own root, which maps everything of its own; nothing of a guest's is used until `take_up`.
+    unsafe { cpu::write_cr3(root) };
+    this.root.set(root);
+    percpu::flush_here();
+    exposed::load_idle_gdt(this.id);
+    exposed::load_ldt(0);
+    exposed::set_entry(this.id, 0, 0);
+    this.current.set(None);
+}
+
+/// Abandons this CPU's stack and goes on with `next` at its top.
+pub fn on_fresh_stack(next: extern "C" fn() -> !) -> ! {
+    let top = percpu::area(percpu::current().id) + percpu::MAIN_TOP;
+    // SAFETY: the CPU's own main stack, which is in use; whatever lies there belongs to callers that are not returned
+    // to and hold nothing that must be dropped.
+    unsafe {
+        asm!(
+            "mov rsp, {stack}",
+            "xor ebp, ebp",
+            "call {next}",
+            "ud2",
+            stack = in(reg) top,
+            next = in(reg) next as *const (),
+            options(noreturn)
+        );
+    }
+}
+
 /// Enters the first vCPU on this CPU.
 pub fn start(vcpu: &'static Vcpu) -> ! {
     let this = percpu::current();

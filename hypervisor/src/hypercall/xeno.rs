@@ -32,7 +32,7 @@ fn recount(g: &mut Guest<'_>, arg: u64) -> Outcome {
         domain::get(DomId(want.domid)).ok_or(Errno::Srch)?
     };
     g.memory().check_writable(arg, Audit::SIZE)?;
-    let report = audit::run(g, about).ok_or(Errno::NoMem)?;
+    let report = audit::run(Some(g), Some(about)).ok_or(Errno::NoMem)?;
     let totals = report.totals;
     // Long: whatever batch this is in goes on later.
     g.charge(totals.frames);

@@ -33,11 +33,11 @@ pub struct Report {
     pub mismatches: u64,
 }
 
-/// Recounts all frames for the guest in hand (U1); those of `about` are told apart by type.
+/// Recounts all frames (U1), for the guest in hand if there is one; those of `about` are told apart by type.
 ///
 /// # Errors
 /// `None` if there is no memory for the counters.
-pub fn run(g: &Guest<'_>, about: &Domain) -> Option<Report> {
+pub fn run(g: Option<&Guest<'_>>, about: Option<&Domain>) -> Option<Report> {
     let frames = frame_table::end();
     let bytes = frames * size_of::<Counts>() as u64;
     let order = bytes.div_ceil(PAGE).next_power_of_two().ilog2();
@@ -47,7 +47,10 @@ pub fn run(g: &Guest<'_>, about: &Domain) -> Option<Report> {
     // bytes are a value; aligned to a page.
     let counts = unsafe { core::slice::from_raw_parts_mut(place, frames as usize) };
     let mut mismatches = 0u64;
-    let mut audit = Audit::new(&RING0, Mfn(0), counts).about(about.id);
+    let mut audit = Audit::new(&RING0, Mfn(0), counts);
+    if let Some(about) = about {
+        audit = audit.about(about.id);
+    }
     let mut report = |finding: Finding| {
         mismatches = mismatches.saturating_add(1);
         if mismatches <= SHOWN {
@@ -67,10 +70,10 @@ pub fn run(g: &Guest<'_>, about: &Domain) -> Option<Report> {
 }
 
 /// Compares what others keep count of with what was found; the number of sums that differ.
-fn sums(totals: &Totals, about: &Domain) -> u64 {
+fn sums(totals: &Totals, about: Option<&Domain>) -> u64 {
     let mut wrong = 0;
     // The shared page is the domain's, and not of its allotment.
-    let pages = about.pages.load(Ordering::Acquire) + 1;
+    let pages = about.map_or(0, |dom| dom.pages.load(Ordering::Acquire) + 1);
     let pairs = [
         ("free frames", alloc::free_frames(), totals.free),
         ("the domain's frames", pages, totals.subject_frames),
@@ -85,8 +88,8 @@ fn sums(totals: &Totals, about: &Domain) -> u64 {
 }
 
 /// As [`run`], with one line about the result on the console. True if every count is right.
-pub fn run_and_say(g: &Guest<'_>) -> Option<bool> {
-    let report = run(g, g.dom)?;
+pub fn run_and_say(g: Option<&Guest<'_>>) -> Option<bool> {
+    let report = run(g, g.map(|g| g.dom))?;
     match report.mismatches {
         0 => info!(
             "audit: all counts of {} frames are right",
@@ -98,7 +101,7 @@ pub fn run_and_say(g: &Guest<'_>) -> Option<bool> {
 }
 
 /// What holds references besides claims, pins and entries of tables (U2).
-fn holders(g: &Guest<'_>, hold: &mut dyn FnMut(Mfn, Hold)) {
+fn holders(g: Option<&Guest<'_>>, hold: &mut dyn FnMut(Mfn, Hold)) {
     for dom in crate::domain::all() {
         hold(dom.shared_info, Hold::Type(FrameType::Writable));
         for vcpu in dom.vcpus() {
@@ -110,11 +113,10 @@ fn holders(g: &Guest<'_>, hold: &mut dyn FnMut(Mfn, Hold)) {
             if !vcpu.initialised.load(Ordering::Acquire) {
                 continue;
             }
-            if core::ptr::eq(vcpu, g.vcpu) {
-                held_by_vcpu(g.local, hold);
-            } else {
+            match g {
+                Some(g) if core::ptr::eq(vcpu, g.vcpu) => held_by_vcpu(g.local, hold),
                 // SAFETY: D1: it does not run (U1), and the guest in hand is another.
-                held_by_vcpu(unsafe { vcpu.local() }, hold);
+                _ => held_by_vcpu(unsafe { vcpu.local() }, hold),
             }
         }
     }

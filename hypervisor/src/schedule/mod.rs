@@ -17,8 +17,7 @@ use crate::event;
 use ::sched::{Entry, Next, Reservation, RunQueue, State, TimerQueue, TimerSlot, VcpuHandle};
 use alloc::boxed::Box;
 use alloc::vec;
-use core::sync::atomic::Ordering;
-use spin::Once;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use spin::mutex::SpinMutex;
 
 /// vCPUs of all domains together.
@@ -37,7 +36,9 @@ const DEVICE_TIMER: u32 = (TIMERS_EACH * MAX_VCPUS) as u32;
 
 static QUEUE: SpinMutex<Option<RunQueue<'static>>> = SpinMutex::new(None);
 static TIMERS: SpinMutex<Option<TimerQueue<'static>>> = SpinMutex::new(None);
-static VCPUS: [Once<&'static Vcpu>; MAX_VCPUS] = [const { Once::new() }; MAX_VCPUS];
+/// The vCPUs by handle; null where there is none.
+static VCPUS: [AtomicPtr<Vcpu>; MAX_VCPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS];
 
 /// Makes queue and timers. Boot only.
 pub fn init() {
@@ -51,19 +52,39 @@ pub fn init() {
 
 /// A handle that no vCPU has.
 pub fn new_handle() -> Option<VcpuHandle> {
-    let free = VCPUS.iter().position(|v| !v.is_completed())?;
+    let free = VCPUS
+        .iter()
+        .position(|v| v.load(Ordering::Acquire).is_null())?;
     Some(VcpuHandle(free as u32))
 }
 
 /// Makes a vCPU known to the scheduler; it starts down.
 pub fn add(vcpu: &'static Vcpu) {
     if let Some(slot) = VCPUS.get(vcpu.handle.0 as usize) {
-        slot.call_once(|| vcpu);
+        let fresh: *const Vcpu = vcpu;
+        slot.store(fresh.cast_mut(), Ordering::Release);
     }
     change(vcpu, |q, _| {
         let _ = q.add(vcpu.handle, Reservation::BEST_EFFORT);
         Next::Keep
     });
+}
+
+/// Makes a vCPU unknown to the scheduler: it runs no more, has no timer, and its books are closed. It must not be the
+/// one in hand.
+pub fn remove(vcpu: &Vcpu) {
+    if let Some(queue) = QUEUE.lock().as_mut() {
+        queue.remove(vcpu.handle, timer::now_ns());
+    }
+    if let Some(timers) = TIMERS.lock().as_mut() {
+        for kind in [0, POLL_TIMERS, PERIODIC_TIMERS] {
+            timers.cancel(kind + vcpu.handle.0);
+        }
+    }
+    account::close(vcpu.handle);
+    if let Some(slot) = VCPUS.get(vcpu.handle.0 as usize) {
+        slot.store(core::ptr::null_mut(), Ordering::Release);
+    }
 }
 
 /// Does something to a vCPU in the queue, and what follows from it (C1).
@@ -87,7 +108,10 @@ fn note_state(queue: &RunQueue<'static>, vcpu: &Vcpu, now: u64) {
 }
 
 fn by_handle(handle: VcpuHandle) -> Option<&'static Vcpu> {
-    VCPUS.get(handle.0 as usize)?.get().copied()
+    let slot = VCPUS.get(handle.0 as usize)?;
+    // SAFETY: null, or a leaked box; who takes it out (`remove`) frees it only when no CPU is in code that looked
+    // here before (W1 in `domain::teardown`).
+    unsafe { slot.load(Ordering::Acquire).as_ref() }
 }
 
 /// Wakes a vCPU that sleeps.

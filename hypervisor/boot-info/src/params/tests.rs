@@ -24,7 +24,7 @@ fn nothing_said_means_the_defaults() {
 #[test]
 fn every_word_an_admin_knows_is_taken() {
     let params = silent(
-        "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_max_vcpus=64 dom0_overhead=64K noreboot loglvl=all isolate=no smap=yes \
+        "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_max_vcpus=64 dom0_overhead=64K noreboot dom0_crash=restart loglvl=all isolate=no smap=yes \
          exit_port=0xf4 irq_ratelimit=50 tsc=stable crash_test=stack maxcpus=4 nosmp smp_test=flush",
     );
     assert_eq!(params.console, Console::Com2);
@@ -53,6 +53,12 @@ fn every_word_an_admin_knows_is_taken() {
     assert_eq!(params.dom0_max_vcpus, 64);
     assert_eq!(params.dom0_overhead, 64 << 10);
     assert!(params.noreboot);
+    assert_eq!(params.dom0_crash, Some(OnCrash::Restart));
+    assert_eq!(silent("dom0_crash=halt").dom0_crash, Some(OnCrash::Halt));
+    assert_eq!(
+        silent("dom0_crash=reboot").dom0_crash,
+        Some(OnCrash::Reboot)
+    );
     assert_eq!(params.loglvl, LogLevel::Debug);
     assert_eq!((params.isolate, params.smap), (Choice::No, Choice::Yes));
     assert_eq!(params.exit_port, Some(0xf4));
@@ -121,6 +127,8 @@ fn each_bad_word_costs_one_warning_that_names_it_and_its_default_holds() {
         "crash_test",
         "crash_test=yes",
         "noreboot=so",
+        "dom0_crash",
+        "dom0_crash=again",
         "console=vga",
         "console=",
         "=",

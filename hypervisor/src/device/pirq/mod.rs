@@ -253,6 +253,14 @@ pub fn unbound(pirq: u32) {
     }
 }
 
+/// Nobody listens to anything any more: every number is as after start-up, and masked, but for the one ring 0 keeps.
+pub fn forget_all() {
+    for gsi in (0..ioapic::nr_gsis().min(MAX)).filter(|gsi| !is_ring0s(*gsi)) {
+        ioapic::mask(gsi);
+        STATES.clear(gsi, State::all());
+    }
+}
+
 /// Whether the guest must say when it has dealt with the number.
 pub fn needs_eoi(pirq: u32) -> bool {
     let mut all = ALL.lock();

@@ -1,0 +1,81 @@
+//! A control domain that crashed is built anew from the boot modules, as the command line says, and not for ever.
+//!
+//! # Invariants
+//! - R1: at most [`RESTARTS`] times within a minute; after that the machine ends as without the word.
+//! - R2: the domain is taken apart before it is built again, on a stack that nothing of it is on; every frame that was
+//!   free before it was first built is free again then, and if not, that is told.
+
+use crate::boot::{self, give_up};
+use crate::device::timer;
+use crate::domain::{self, Domain, run, teardown};
+use crate::hypercall::descriptor;
+use crate::memory::{alloc, heap};
+use crate::mmu::audit;
+use crate::{error, info};
+use ::clock::{AtMost, NS_PER_SECOND};
+use boot_info::params::LogLevel;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::mutex::SpinMutex;
+
+/// How often within a minute.
+const RESTARTS: usize = 3;
+
+static LIMIT: SpinMutex<AtMost<RESTARTS>> = SpinMutex::new(AtMost::within(60 * NS_PER_SECOND));
+/// Frames that were free before the control domain was built, and bytes of the heap in use.
+static BEFORE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Notes what is free. Before the control domain is first built.
+pub fn note_before() {
+    // The one page that the first descriptor table makes for all.
+    descriptor::empty_page();
+    BEFORE[0].store(alloc::free_frames(), Ordering::Relaxed);
+    BEFORE[1].store(heap::usage().0 as u64, Ordering::Relaxed);
+}
+
+/// Builds the control domain anew, if it was not done too often already.
+pub fn try_again() {
+    // Released before the stack is left.
+    let may = LIMIT.lock().take(timer::now_ns());
+    if may {
+        run::on_fresh_stack(build_anew);
+    }
+    error!(
+        "the control domain crashed {} times within a minute and is not built again; look at its kernel, its command \
+         line and its initial file system",
+        RESTARTS + 1
+    );
+}
+
+extern "C" fn build_anew() -> ! {
+    run::vacate();
+    if let Some(dom) = domain::control() {
+        take_apart(dom);
+    }
+    info!("the control domain is built anew");
+    match domain::initial::build(boot::boot_info(), boot::params()) {
+        Ok(vcpu) => run::start(vcpu),
+        Err(why) => give_up(format_args!("{why}")),
+    }
+}
+
+fn take_apart(dom: &'static Domain) {
+    let returned = teardown::tear_down(dom);
+    let [frames, bytes] = BEFORE.each_ref().map(|b| b.load(Ordering::Relaxed));
+    let free = alloc::free_frames();
+    let used = heap::usage().0 as u64;
+    if returned.left == 0 && free == frames && used == bytes {
+        info!(
+            "the crashed control domain is taken apart: {} frames given back, {free} free as before it was built",
+            returned.frames
+        );
+    } else {
+        error!(
+            "the crashed control domain is taken apart, but not all is back: {} of its frames are referred to, {free} \
+             frames are free of {frames}, {used} bytes of the heap in use instead of {bytes}",
+            returned.left
+        );
+    }
+    if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(None).is_none() {
+        info!("audit: not enough memory for its counters");
+    }
+}
