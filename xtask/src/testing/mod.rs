@@ -1,8 +1,9 @@
 //! `cargo xtask test`: what is tried, in tiers.
 //!
 //! Kinds of cases: checks and tests on the host (`checks`, `size`), test guests (`guests`), the stock kernels or what
-//! should have been one (`stories`, `kernels`, `stress`, `boot_log`, `bad_input`), machines (`cpus`, `devices`,
-//! `firmware`), and ring 0's own end (`crash_report`). Each is a table or is read from the tree, so that a new case is one row and cannot be forgotten.
+//! should have been one (`stories`, `kernels`, `stress`, `boot_log`, `restart`, `bad_input`), machines (`cpus`,
+//! `devices`, `firmware`), and ring 0's own end (`crash_report`). Each is a table or is read from the tree, so that a new
+//! case is one row and cannot be forgotten.
 
 mod bad_input;
 mod boot_log;
@@ -14,6 +15,7 @@ mod devices;
 mod firmware;
 mod guests;
 mod kernels;
+mod restart;
 mod runner;
 mod serial;
 mod size;
@@ -241,6 +243,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(stories::cases());
     cases.extend(stress::cases());
     cases.extend(boot_log::cases());
+    cases.extend(restart::cases());
     cases.extend(kernels::cases());
     cases.extend(devices::cases());
     cases.extend(firmware::cases());

@@ -1,0 +1,229 @@
+//! Crashes in its first life with everything in use that a domain can have, and proves in its second that nothing of
+//! it is left: the same frames are free as when the first life began, no count is wrong, no port is open, no timer
+//! runs, no descriptor or debug register is set. What the lives tell each other is in the clock chip's memory.
+//! xtask: hv=dom0_crash=restart
+//! xtask: seconds=120
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+use guest_runtime::abi::xeno::{Audit, XENO_INTERFACE_VERSION};
+use guest_runtime::abi::{
+    DOMID_SELF, ShutdownReason, XenMemoryReservation, errno, mmuext, nr, vcpu,
+};
+use guest_runtime::entry::start_info;
+use guest_runtime::frames::{self, Page};
+use guest_runtime::hypercall::{self, call, mmuext as op, vcpu_op};
+use guest_runtime::page_table::{self, bits};
+use guest_runtime::{check_eq, guest, say, user};
+use guests::accepted;
+use guests::channels::{VIRQ_TIMER, alloc_unbound, bind_interdomain, bind_ipi, bind_virq, kind};
+
+guest!(restarted, main);
+
+/// Bytes of the clock chip's memory that nobody else uses: a mark, then eight bytes.
+const MARK_AT: u8 = 0x70;
+const MARK: u8 = 0xa7;
+const DATA: u64 = 0x00cf_f300_0000_ffff;
+
+fn main() {
+    let iopl = 1u32;
+    accepted(
+        "I/O privilege level 1",
+        call(nr::PHYSDEV_OP, [6, &raw const iopl as u64, 0, 0, 0]),
+    );
+    let now = audit();
+    if chip(MARK_AT, None) == MARK {
+        chip(MARK_AT, Some(0));
+        return second_life(&now);
+    }
+    check_eq!("no count is wrong in the first life", now.mismatches, 0);
+    chip(MARK_AT, Some(MARK));
+    for (i, byte) in now.free.to_le_bytes().into_iter().enumerate() {
+        chip(MARK_AT + 1 + i as u8, Some(byte));
+    }
+    roots_and_pins();
+    descriptors();
+    ports_and_timers();
+    frames_given_and_taken();
+    registers();
+    areas();
+    let full = audit();
+    check_eq!("no count is wrong at its end", full.mismatches, 0);
+    check_eq!("storage is charged", full.overhead > now.overhead, true);
+    check_eq!("frames were given up", full.domain < now.domain, true);
+    say!("restarted: the first life crashes");
+    hypercall::shutdown(ShutdownReason::Crash)
+}
+
+fn second_life(now: &Audit) {
+    let mut free = [0u8; 8];
+    for (i, byte) in free.iter_mut().enumerate() {
+        *byte = chip(MARK_AT + 1 + i as u8, None);
+    }
+    check_eq!("no count is wrong in the second life", now.mismatches, 0);
+    check_eq!(
+        "as many frames are free as when the first began",
+        now.free,
+        u64::from_le_bytes(free)
+    );
+    check_eq!(
+        "the domain has its pages",
+        now.domain,
+        start_info().nr_pages + 1
+    );
+    check_eq!("there is no other", now.others, 0);
+    check_eq!("no descriptor table", now.frames_by_type[6], 0);
+    check_eq!("one root", now.frames_by_type[5], 1);
+    let open = (1..128).filter(|&port| kind(port) != 0).count();
+    check_eq!("no port is open", open, 0);
+    for register in [0, 1, 2, 3] {
+        check_eq!(
+            "no breakpoint",
+            call(nr::GET_DEBUGREG, [register, 0, 0, 0, 0]),
+            0
+        );
+    }
+    check_eq!(
+        "a timer can be stopped",
+        vcpu_op(vcpu::STOP_SINGLESHOT_TIMER, 0, &mut 0u64),
+        0
+    );
+    accepted(
+        "ports can be opened",
+        bind_virq(VIRQ_TIMER, 0).map_or_else(|e| e, |_| 0),
+    );
+}
+
+fn audit() -> Audit {
+    let mut audit = Audit {
+        version: XENO_INTERFACE_VERSION,
+        domid: DOMID_SELF as u16,
+        ..Audit::ZERO
+    };
+    accepted(
+        "an audit",
+        call(nr::XENO_OP, [0, &raw mut audit as u64, 0, 0, 0]),
+    );
+    audit
+}
+
+/// Reads a byte of the clock chip's memory, or writes it.
+fn chip(index: u8, value: Option<u8>) -> u8 {
+    let mut byte = value.unwrap_or(0);
+    // SAFETY: the ports of the clock chip; they touch no memory.
+    unsafe {
+        core::arch::asm!("out 0x70, al", in("al") index, options(nomem, nostack));
+        match value {
+            Some(value) => {
+                core::arch::asm!("out 0x71, al", in("al") value, options(nomem, nostack))
+            }
+            None => core::arch::asm!("in al, 0x71", out("al") byte, options(nomem, nostack)),
+        }
+    }
+    byte
+}
+
+/// A user root, and pins at all levels, some of tables that are linked too.
+fn roots_and_pins() {
+    user::enable();
+    for pin in [
+        mmuext::PIN_L1,
+        mmuext::PIN_L2,
+        mmuext::PIN_L3,
+        mmuext::PIN_L4,
+    ] {
+        let table = page_table::new_table();
+        accepted("pin", op(pin, table.mfn(), 0));
+    }
+    let data = frames::allocate();
+    accepted(
+        "a mapping elsewhere",
+        page_table::map(0x5000_0000, data.maddr() | bits::KERNEL_RW | bits::NX),
+    );
+}
+
+fn descriptors() {
+    let protected = || {
+        let page = frames::allocate();
+        page.write(1, DATA);
+        accepted("read-only", page_table::protect(page));
+        page
+    };
+    let list = [protected().mfn(), protected().mfn()];
+    accepted(
+        "a descriptor table",
+        call(nr::SET_GDT, [list.as_ptr() as u64, 1024, 0, 0, 0]),
+    );
+    let local: Page = protected();
+    accepted("a local table", op(mmuext::SET_LDT, local.va(), 512));
+    // SAFETY: a data segment of the local table; ES is not used in 64-bit mode.
+    unsafe { core::arch::asm!("mov es, {0:x}", in(reg) 0x0fu16, options(nostack)) };
+}
+
+fn ports_and_timers() {
+    let opened = [
+        bind_virq(VIRQ_TIMER, 0),
+        bind_ipi(0),
+        alloc_unbound(DOMID_SELF),
+        alloc_unbound(5),
+    ];
+    check_eq!("ports are open", opened.iter().all(Result::is_ok), true);
+    if let Ok(port) = opened[2] {
+        check_eq!("a link", bind_interdomain(DOMID_SELF, port).is_ok(), true);
+    }
+    let mut interrupt = [8u32, 0, 0];
+    accepted(
+        "a wired interrupt",
+        hypercall::event_channel(2, &mut interrupt),
+    );
+    // Storage beyond the first frame.
+    while audit().overhead < 3 {
+        for _ in 0..64 {
+            check_eq!("one more port", alloc_unbound(DOMID_SELF).is_ok(), true);
+        }
+    }
+    accepted(
+        "a timer in an hour",
+        call(nr::SET_TIMER_OP, [3600 * 1_000_000_000, 0, 0, 0, 0]),
+    );
+}
+
+/// Frames given up: one free at once, one that stays because it is mapped; and some exchanged.
+fn frames_given_and_taken() {
+    let (gone, mapped) = (frames::allocate(), frames::allocate());
+    accepted("hidden", page_table::hide(gone));
+    let mut list = [gone.mfn(), mapped.mfn()];
+    let mut give = XenMemoryReservation {
+        extent_start: list.as_mut_ptr() as u64,
+        nr_extents: 2,
+        domid: DOMID_SELF as u16,
+        ..XenMemoryReservation::ZERO
+    };
+    let given = call(nr::MEMORY_OP, [1, &raw mut give as u64, 0, 0, 0]);
+    check_eq!("frames given up", given, 2);
+    check_eq!("the mapped one is still there", mapped.read(0), 0);
+}
+
+fn registers() {
+    accepted("a breakpoint", call(nr::SET_DEBUGREG, [0, 0x1000, 0, 0, 0]));
+    accepted("enabled", call(nr::SET_DEBUGREG, [7, 0x3, 0, 0, 0]));
+}
+
+fn areas() {
+    let page = frames::allocate();
+    let mut area = [page.va(), 0];
+    accepted(
+        "an area for run states",
+        vcpu_op(vcpu::REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut area),
+    );
+    let info = frames::allocate();
+    let mut info = [info.mfn(), 0];
+    accepted(
+        "a place for vcpu_info",
+        vcpu_op(vcpu::REGISTER_VCPU_INFO, 0, &mut info),
+    );
+    check_eq!(
+        "a second place",
+        vcpu_op(vcpu::REGISTER_VCPU_INFO, 0, &mut info),
+        -errno::EINVAL
+    );
+}
