@@ -14,6 +14,7 @@ use crate::memory::{alloc, frame_table, heap, m2p, phys};
 use ::cpus::start;
 use boot_info::{BootInfo, RegionKind};
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 use frames::{Class, DomId, Mfn};
 use spin::mutex::SpinMutex;
 
@@ -341,6 +342,14 @@ fn keep(start: u64, end: u64) {
 
 static NEXT_DEVICE: SpinMutex<u64> = SpinMutex::new(DEVICES);
 
+/// Frames that tables for devices' registers took, which stay for ever.
+static DEVICE_TABLES: AtomicU64 = AtomicU64::new(0);
+
+/// Frames of ring 0's that mapping devices has taken so far.
+pub fn device_tables() -> u64 {
+    DEVICE_TABLES.load(Ordering::Relaxed)
+}
+
 /// Maps device registers (uncached) or firmware tables for ring 0. `None` if no memory is left for tables, or if the CPU
 /// has no such address.
 pub fn map_device(phys: u64, len: u64) -> Option<u64> {
@@ -362,7 +371,11 @@ pub fn map_device(phys: u64, len: u64) -> Option<u64> {
         phys - offset,
         bytes,
         bits::DEVICE,
-        &mut alloc::take_ring0,
+        &mut || {
+            let table = alloc::take_ring0()?;
+            DEVICE_TABLES.fetch_add(1, Ordering::Relaxed);
+            Some(table)
+        },
     )
     .ok()?;
     // An unmapped page between two devices.

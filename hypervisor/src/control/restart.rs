@@ -21,15 +21,20 @@ use spin::mutex::SpinMutex;
 const RESTARTS: usize = 3;
 
 static LIMIT: SpinMutex<AtMost<RESTARTS>> = SpinMutex::new(AtMost::within(60 * NS_PER_SECOND));
-/// Frames that were free before the control domain was built, and bytes of the heap in use.
+/// Frames that were free before the control domain was built, or were made tables of devices that it made known, which
+/// stay; and bytes of the heap in use.
 static BEFORE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Notes what is free. Before the control domain is first built.
 pub fn note_before() {
     // The one page that the first descriptor table makes for all.
     descriptor::empty_page();
-    BEFORE[0].store(alloc::free_frames(), Ordering::Relaxed);
+    BEFORE[0].store(free_or_devices(), Ordering::Relaxed);
     BEFORE[1].store(heap::usage().0 as u64, Ordering::Relaxed);
+}
+
+fn free_or_devices() -> u64 {
+    alloc::free_frames() + boot::memory::device_tables()
 }
 
 /// Builds the control domain anew, if it was not done too often already.
@@ -61,7 +66,7 @@ extern "C" fn build_anew() -> ! {
 fn take_apart(dom: &'static Domain) {
     let returned = teardown::tear_down(dom);
     let [frames, bytes] = BEFORE.each_ref().map(|b| b.load(Ordering::Relaxed));
-    let free = alloc::free_frames();
+    let free = free_or_devices();
     let used = heap::usage().0 as u64;
     if returned.left == 0 && free == frames && used == bytes {
         info!(

@@ -163,6 +163,13 @@ pub fn function_removed(function: Function) {
     refresh_bounds(&tables);
 }
 
+/// No function is anybody's any more.
+pub fn forget_all() {
+    let mut tables = TABLES.lock();
+    tables.shown.clear();
+    refresh_bounds(&tables);
+}
+
 /// A table that is shown read-only.
 struct Table {
     function: Function,

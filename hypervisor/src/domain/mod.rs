@@ -49,6 +49,8 @@ pub struct Domain {
     pub max_overhead: u64,
     /// The page it shares with us.
     pub shared_info: Mfn,
+    /// A page of ring 0's own for the infos of vCPUs that have no place in it, if there are such.
+    pub spare_infos: Option<Mfn>,
     /// Ring 0's root while this domain runs in isolated form: ring 0's own with this domain's exposed area.
     pub ring0_root: Mfn,
     /// L3 table of the exposed area.

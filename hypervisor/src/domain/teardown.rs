@@ -41,12 +41,15 @@ pub fn tear_down(dom: &'static Domain) -> Returned {
     close_ports(dom);
     let t = tables(dom.id);
     for vcpu in dom.vcpus() {
-        release_vcpu(t, dom, vcpu);
+        release_vcpu(t, vcpu);
     }
     drop(Held::kept(t, dom.shared_info, Writable));
     let returned = give_frames(t, dom.id);
     exposed_area::free(dom.exposed_l3);
     frame_alloc::give_ring0(dom.ring0_root);
+    if let Some(infos) = dom.spare_infos {
+        frame_alloc::give_ring0(infos);
+    }
     let charged = dom.overhead.load(Ordering::Acquire);
     if charged != 0 {
         error!(
@@ -88,23 +91,23 @@ fn close_ports(dom: &Domain) {
 }
 
 /// Gives back what ring 0 holds for a vCPU: roots, descriptor tables, the page of its info.
-fn release_vcpu(t: Tables<'static, Ring0>, dom: &Domain, vcpu: &Vcpu) {
+fn release_vcpu(t: Tables<'static, Ring0>, vcpu: &Vcpu) {
+    if vcpu.info_moved.swap(false, Ordering::AcqRel) {
+        let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
+        drop(Held::kept(t, info, Writable));
+    }
+    if !vcpu.initialised.swap(false, Ordering::AcqRel) {
+        return;
+    }
     // SAFETY: D1: it runs no more (W1).
     let local = unsafe { vcpu.local() };
-    if local.initialised {
-        drop(Held::kept(t, local.kernel_root, Table(Level::L4)));
-        local.initialised = false;
-    }
+    drop(Held::kept(t, local.kernel_root, Table(Level::L4)));
     if let Some(root) = local.user_root.take() {
         drop(Held::kept(t, root, Table(Level::L4)));
     }
     let held = local.gdt.iter_mut().chain(&mut local.ldt);
     for page in held.filter_map(Option::take) {
         drop(Held::kept(t, page, Descriptors));
-    }
-    let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
-    if info != dom.shared_info {
-        drop(Held::kept(t, info, Writable));
     }
 }
 

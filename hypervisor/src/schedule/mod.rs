@@ -74,7 +74,8 @@ pub fn add(vcpu: &'static Vcpu) {
 /// one in hand.
 pub fn remove(vcpu: &Vcpu) {
     if let Some(queue) = QUEUE.lock().as_mut() {
-        queue.remove(vcpu.handle, timer::now_ns());
+        // Whoever calls decides anew anyhow.
+        let _ = queue.remove(vcpu.handle, timer::now_ns());
     }
     if let Some(timers) = TIMERS.lock().as_mut() {
         for kind in [0, POLL_TIMERS, PERIODIC_TIMERS] {

@@ -41,8 +41,8 @@ const ENDINGS: &[Ending] = &[
     },
     Ending {
         tier: Tier::Normal,
-        name: "restart after a kernel's panic (isolate=no)",
-        hypervisor: "dom0_crash=restart isolate=no",
+        name: "restart after a kernel's panic (isolate=no, two vCPUs)",
+        hypervisor: "dom0_crash=restart isolate=no dom0_max_vcpus=2",
         guest: None,
         act: panic_and_second_boot,
     },

@@ -253,12 +253,22 @@ pub fn unbound(pirq: u32) {
     }
 }
 
-/// Nobody listens to anything any more: every number is as after start-up, and masked, but for the one ring 0 keeps.
+/// Nobody listens to anything any more: messages are unmapped, and every number is as after start-up, and masked, but
+/// for the one ring 0 keeps.
 pub fn forget_all() {
-    for gsi in (0..ioapic::nr_gsis().min(MAX)).filter(|gsi| !is_ring0s(*gsi)) {
-        ioapic::mask(gsi);
-        STATES.clear(gsi, State::all());
+    for pirq in (0..MAX).filter(|pirq| !is_ring0s(*pirq)) {
+        if unmap(pirq).is_err() {
+            // Nothing was mapped to it: it is a number without a source.
+            continue;
+        }
+        unbound(pirq);
+        let mut all = ALL.lock();
+        if let Some(p) = all.get(pirq) {
+            p.state = State::empty();
+            p.meter = Meter::NEW;
+        }
     }
+    msi::forget_all();
 }
 
 /// Whether the guest must say when it has dealt with the number.

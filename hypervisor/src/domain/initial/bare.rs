@@ -42,6 +42,10 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
             .get_writable(Some(DOM0))
             .map_err(|_| BuildError::Refused)?;
     }
+    let spare_infos = match params.dom0_max_vcpus > INFOS_SHARED {
+        true => Some(new_infos()?),
+        false => None,
+    };
     let domain: &'static Domain = Box::leak(Box::new(Domain {
         id: DOM0,
         privileged: true,
@@ -50,6 +54,7 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
         overhead: AtomicU64::new(0),
         max_overhead: params.dom0_overhead / PAGE,
         shared_info,
+        spare_infos,
         ring0_root,
         exposed_l3,
         isolated,
@@ -79,10 +84,7 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
     for id in 0..u64::from(INFOS_SHARED) {
         phys::write_u64(shared_info.0 * PAGE + id * INFO_BYTES, UPCALL_MASKED);
     }
-    let spare = match domain.max_vcpus > INFOS_SHARED {
-        true => spare_infos()?,
-        false => shared_info,
-    };
+    let spare = spare_infos.unwrap_or(shared_info);
     for id in 0..domain.max_vcpus {
         let page = if id < INFOS_SHARED {
             shared_info
@@ -98,7 +100,7 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
 
 /// A page of ring 0's own for the infos of vCPUs that have no place in shared_info, so that what is written there on
 /// their behalf, until the guest gives them one, is nobody else's. The vCPUs do not run before that.
-fn spare_infos() -> Result<Mfn, BuildError> {
+fn new_infos() -> Result<Mfn, BuildError> {
     let page = frame_alloc::take_ring0().ok_or(NoFrame)?;
     for slot in 0..u64::from(INFOS_SHARED) {
         phys::write_u64(page.0 * PAGE + slot * INFO_BYTES, UPCALL_MASKED);

@@ -1,7 +1,7 @@
 //! Crashes in its first life with everything in use that a domain can have, and proves in its second that nothing of
 //! it is left: the same frames are free as when the first life began, no count is wrong, no port is open, no timer
 //! runs, no descriptor or debug register is set. What the lives tell each other is in the clock chip's memory.
-//! xtask: hv=dom0_crash=restart
+//! xtask: hv=dom0_crash=restart dom0_max_vcpus=40
 //! xtask: seconds=120
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
