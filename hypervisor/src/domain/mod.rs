@@ -19,6 +19,7 @@ pub mod teardown;
 
 use crate::arch::guest_memory::WalkCache;
 use crate::event::DomainEvents;
+use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
 use crate::memory::{alloc, phys};
 use core::cell::UnsafeCell;
@@ -59,6 +60,8 @@ pub struct Domain {
     pub isolated: bool,
     /// Event channels.
     pub events: SpinMutex<DomainEvents>,
+    /// What it lends and what it has borrowed.
+    pub grants: SpinMutex<DomainGrants>,
     /// Assists it switched on, one bit each.
     pub assists: AtomicU64,
     /// Counts changes of its upper-level page-table entries. Wide, so that no guest sees it come round again.
@@ -85,6 +88,12 @@ impl Domain {
             self.overhead.fetch_sub(1, Ordering::AcqRel);
         }
         frame
+    }
+
+    /// Gives back a frame of [`Self::take_charged`] that nothing refers to.
+    pub fn give_charged(&self, frame: Mfn) {
+        alloc::give_ring0(frame);
+        self.overhead.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// A vCPU by its number.

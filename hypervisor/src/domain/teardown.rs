@@ -39,6 +39,7 @@ pub fn tear_down(dom: &'static Domain) -> Returned {
         device::quiesce::all();
     }
     close_ports(dom);
+    dom.grants.lock().tear_down(dom);
     let t = tables(dom.id);
     for vcpu in dom.vcpus() {
         release_vcpu(t, vcpu);

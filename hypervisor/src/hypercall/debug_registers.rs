@@ -11,10 +11,13 @@ const DR6_ONES: u64 = 0xffff_0ff0;
 /// DR7 bits a guest may set: enables, conditions, lengths, LE/GE. Not GD.
 const DR7_ALLOWED: u64 = 0xffff_03ff;
 const DR7_ONE: u64 = 1 << 10;
+/// DR7: any access to a debug register traps, ring 0's too.
+const GENERAL_DETECT: u64 = 1 << 13;
 
 /// `set_debugreg(number, value)`.
 pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
-    let (number, value) = accepted(args[0], args[1])?;
+    // Register numbers have 32 bits.
+    let (number, value) = accepted(args[0] & 0xffff_ffff, args[1])?;
     g.local.debug[usize::from(number)] = value;
     debug::write(number, value);
     Ok(0)
@@ -29,33 +32,30 @@ pub fn accepted(number: u64, value: u64) -> Result<(u8, u64), Errno> {
             }
             Ok((number as u8, value))
         }
+        4..=7 if value >> 32 != 0 => Err(Errno::Inval),
         4 | 6 => Ok((6, value & 0xe00f | DR6_ONES)),
         5 | 7 => {
-            if value & 1 << 13 != 0 || value >> 32 != 0 {
-                return Err(Errno::Perm);
-            }
             // A breakpoint on ports would fire on ring 0's own port accesses.
-            for slot in 0..4 {
+            let watches_ports = |slot: u32| {
                 let enabled = value >> (slot * 2) & 3 != 0;
-                let condition = value >> (16 + slot * 4) & 3;
-                let length = value >> (18 + slot * 4) & 3;
-                if enabled && (condition == 2 || (condition == 0 && length != 0)) {
-                    return Err(Errno::Perm);
-                }
+                enabled && value >> (16 + slot * 4) & 3 == 2
+            };
+            if value & GENERAL_DETECT != 0 || (0..4).any(watches_ports) {
+                return Err(Errno::Perm);
             }
             Ok((7, value & DR7_ALLOWED | DR7_ONE))
         }
-        _ => Err(Errno::Inval),
+        _ => Err(Errno::NoDev),
     }
 }
 
 /// `get_debugreg(number)`.
 pub fn get(g: &mut Guest<'_>, args: Args) -> Outcome {
-    match args[0] {
+    match args[0] as u32 {
         n @ 0..=3 => Ok(g.local.debug[n as usize]),
         4 | 6 => Ok(g.local.debug[6]),
         5 | 7 => Ok(g.local.debug[7]),
-        _ => Err(Errno::Inval.into()),
+        _ => Err(Errno::NoDev.into()),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::device::pirq::Refused;
 use crate::device::{ioapic, msi, pirq};
 use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, is_self};
+use crate::layout::guest_range_ok;
 use guest_abi::physdev::{
     Apic, Eoi, GetFreePirq, Irq, IrqStatusQuery, ManagePci, ManagePciExt, MapPirq, MapPirqType,
     PciDevice, PciDeviceAdd, PciMmcfgReserved, PhysdevOp, SetIobitmap, SetIopl, SetupGsi,
@@ -27,7 +28,8 @@ pub fn physdev_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         PhysdevOp::SetIobitmap => {
             let s: SetIobitmap = g.memory().value(arg)?;
-            if s.nr_ports > 65536 {
+            let bytes = u64::from(s.nr_ports).div_ceil(8);
+            if s.nr_ports > 65536 || (bytes != 0 && !guest_range_ok(s.bitmap, bytes)) {
                 return Err(Errno::Inval.into());
             }
             g.local.io_bitmap = s.bitmap;

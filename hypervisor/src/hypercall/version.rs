@@ -1,6 +1,7 @@
 //! Who we are, and what we offer.
 
 use crate::domain::Guest;
+use crate::hypercall::trap::has_assist;
 use crate::hypercall::{Args, Outcome};
 use crate::layout::HOLE;
 use guest_abi::Errno;
@@ -9,6 +10,7 @@ use guest_abi::version::{
     Capabilities, Changeset, CompileInfo, ExtraVersion, FeatureInfo, PlatformParameters,
     XenVersionOp, version_number,
 };
+use guest_abi::vm_assist::VmAssistType;
 
 /// The interface we serve.
 const MAJOR: u16 = 4;
@@ -71,16 +73,20 @@ fn tell(g: &mut Guest<'_>, op: XenVersionOp, arg: u64) -> Outcome {
             if info.submap_idx != 0 {
                 return Err(Errno::Inval.into());
             }
-            info.submap = Feature::PaePgdirAbove4gb.mask()
-                | Feature::MmuPtUpdatePreserveAd.mask()
+            info.submap = Feature::MmuPtUpdatePreserveAd.mask()
                 | Feature::HighmemAssist.mask()
                 | Feature::GnttabMapAvailBits.mask()
-                | Feature::MemoryOpVnodeSupported.mask();
+                | Feature::MemoryOpVnodeSupported.mask()
+                | Feature::DirectMapped.mask();
+            if has_assist(g, VmAssistType::PaeExtendedCr3) {
+                info.submap |= Feature::PaePgdirAbove4gb.mask();
+            }
             if g.dom.privileged {
                 info.submap |= Feature::Dom0.mask();
             }
             memory.put(arg, &info)?;
         }
+        XenVersionOp::Pagesize if arg != 0 => return Err(Errno::Inval.into()),
         XenVersionOp::Pagesize => return Ok(4096),
         XenVersionOp::GuestHandle => memory.write(arg, &[0; 16])?,
         XenVersionOp::Commandline => {

@@ -72,8 +72,10 @@ pub fn run(g: Option<&Guest<'_>>, about: Option<&Domain>) -> Option<Report> {
 /// Compares what others keep count of with what was found; the number of sums that differ.
 fn sums(totals: &Totals, about: Option<&Domain>) -> u64 {
     let mut wrong = 0;
-    // The shared page is the domain's, and not of its allotment.
-    let pages = about.map_or(0, |dom| dom.pages.load(Ordering::Acquire) + 1);
+    // The shared page and the grant table are the domain's, and not of its allotment.
+    let pages = about.map_or(0, |dom| {
+        dom.pages.load(Ordering::Acquire) + 1 + dom.grants.lock().table_frames()
+    });
     let pairs = [
         ("free frames", alloc::free_frames(), totals.free),
         ("the domain's frames", pages, totals.subject_frames),
@@ -104,6 +106,7 @@ pub fn run_and_say(g: Option<&Guest<'_>>) -> Option<bool> {
 fn holders(g: Option<&Guest<'_>>, hold: &mut dyn FnMut(Mfn, Hold)) {
     for dom in crate::domain::all() {
         hold(dom.shared_info, Hold::Type(FrameType::Writable));
+        dom.grants.lock().held(hold);
         for vcpu in dom.vcpus() {
             // Before it is initialised it holds nothing but what its vcpu_info lies in.
             if vcpu.info_moved.load(Ordering::Acquire) {

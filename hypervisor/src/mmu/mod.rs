@@ -198,6 +198,16 @@ pub fn hold_root(dom: DomId, mfn: Mfn) -> Result<HeldRoot, Errno> {
         .map_err(|_| Errno::Inval)
 }
 
+/// Takes over a frame that was kept: it is given back when the value goes.
+pub fn kept(dom: DomId, mfn: Mfn) -> HeldFrame {
+    Held::kept(tables(dom), mfn, General)
+}
+
+/// As [`kept`], of one that was held as writable memory.
+pub fn kept_writable(dom: DomId, mfn: Mfn) -> HeldWritable {
+    Held::kept(tables(dom), mfn, Writable)
+}
+
 /// Takes over a root that was kept: it is given back when the value goes.
 pub fn kept_root(dom: DomId, mfn: Mfn) -> HeldRoot {
     Held::kept(tables(dom), mfn, Table(Level::L4))

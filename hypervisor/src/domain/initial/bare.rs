@@ -6,6 +6,7 @@ use crate::arch::guest_memory::WalkCache;
 use crate::arch::paging::{NoFrame, bits};
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT};
 use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, register, run};
+use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
 use crate::memory::{alloc as frame_alloc, frame_table, phys};
 use crate::{device, event, info, schedule};
@@ -62,6 +63,7 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
             events::DomId(DOM0.0),
             params.dom0_max_vcpus as usize,
         )),
+        grants: SpinMutex::new(DomainGrants::new()),
         assists: AtomicU64::new(0),
         generation: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
@@ -77,6 +79,8 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
     if !event::prepare(domain) {
         return Err(BuildError::NoFrame);
     }
+    // A grant table has a frame before its owner asks for more.
+    domain.grants.lock().grow(domain).ok_or(NoFrame)?;
     // The control domain's own wired interrupts, one number each.
     let pirqs = alloc::vec![None; device::pirq::MAX as usize].into_boxed_slice();
     domain.events.lock().set_pirqs(Box::leak(pirqs));

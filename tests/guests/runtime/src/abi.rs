@@ -9,6 +9,7 @@ pub use guest_abi::context::{
     VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
 };
 pub use guest_abi::event;
+pub use guest_abi::grant;
 pub use guest_abi::hardware;
 pub use guest_abi::hypercall::MulticallEntry;
 pub use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
@@ -105,6 +106,7 @@ numbers! {
         EFAULT Fault,
         EEXIST Exist,
         ENODEV NoDev,
+        EBUSY Busy,
         EINVAL Inval,
         ENOMEM NoMem,
         ENOSPC NoSpc,

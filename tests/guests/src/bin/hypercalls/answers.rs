@@ -13,6 +13,10 @@ fn version<T>(operation: u64, argument: &mut T) -> i64 {
     )
 }
 
+fn assist(command: u64, kind: u64) {
+    accepted("vm_assist", call(nr::VM_ASSIST, [command, kind, 0, 0, 0]));
+}
+
 pub fn all() {
     versions();
     consoles();
@@ -44,13 +48,27 @@ fn versions() {
     check_eq!("the hypervisor's range starts there", start, HOLE_START);
     let mut features = [0u32, 0];
     accepted("features", version(6, &mut features));
-    check_eq!("features that kernels demand", features[1] & 0xa0, 0xa0);
-    let mut features = [1u32, 7];
-    check!(
-        version(6, &mut features) < 0 || features[1] == 0,
-        "no features beyond the first 32"
-    );
+    // Preserved A/D bits, highmem assist, available bits of grants, initial domain, virtual nodes, direct mapping.
+    check_eq!("features", features[1], 0x2_28e0);
+    assist(0, 3);
+    let mut features = [0u32, 0];
+    accepted("features", version(6, &mut features));
+    check_eq!("with extended CR3 asked for", features[1], 0x2_28f0);
+    assist(1, 3);
+    for submap in [1u32, 2, 77] {
+        let mut features = [submap, 7];
+        check_eq!("another submap", version(6, &mut features), -errno::EINVAL);
+        check_eq!("is not written", features[1], 7);
+    }
     check_eq!("page size", call(nr::XEN_VERSION, [7, 0, 0, 0, 0]), 4096);
+    check_eq!("with an argument", version(7, &mut 0u64), -errno::EINVAL);
+    let mut handle = [1u64; 2];
+    accepted("handle", version(8, &mut handle));
+    check_eq!("the initial domain's handle", handle, [0, 0]);
+    let mut line = [0xffu8; 1025];
+    accepted("command line", version(9, &mut line));
+    check!(line[..1024].contains(&0), "the command line is terminated");
+    check_eq!("and has 1024 bytes", line[1024], 0xff);
 }
 
 fn consoles() {
@@ -189,13 +207,51 @@ fn debug_registers() {
         );
         accepted("cleared", set(register, 0));
     }
-    check_eq!("general detect", set(7, 1 << 13), -errno::EPERM);
+    // What is set, and what it then reads as; a refusal leaves what was there.
+    for (value, wanted) in [
+        (0, 0xffff_0ff0),
+        (0xffff, 0xffff_efff),
+        (0x4005, 0xffff_4ff5),
+    ] {
+        for register in [6, 4] {
+            accepted("DR6", set(register, value));
+            check_eq!("DR6 as read", get(6), wanted);
+            check_eq!("DR6 with high bits", set(register, 1 << 32), -errno::EINVAL);
+            check_eq!("DR6 as it was", get(4), wanted);
+        }
+    }
     accepted("DR6", set(6, 0xffff_0ff0));
+    for (value, wanted) in [
+        (0, 0x400),
+        (0xd800, 0x400),
+        (0x300, 0x700),
+        (0x355, 0x755),
+        (0x1_0001, 0x1_0401),
+        (0x3_0002, 0x3_0402),
+        (0x2_0000, 0x2_0400),
+        (0x4_0001, 0x4_0401),
+        (0xffff_0300, 0xffff_0700),
+    ] {
+        for register in [7, 5] {
+            accepted("DR7", set(register, value));
+            check_eq!("DR7 as read", get(7), wanted);
+            check_eq!("general detect", set(register, 1 << 13), -errno::EPERM);
+            for slot in 0..4 {
+                for enable in [1, 2] {
+                    let ports = enable << (2 * slot) | 2 << (16 + 4 * slot);
+                    check_eq!("a breakpoint on ports", set(register, ports), -errno::EPERM);
+                }
+            }
+            check_eq!("DR7 with high bits", set(register, 1 << 32), -errno::EINVAL);
+            check_eq!("DR7 as it was", get(5), wanted);
+        }
+    }
     accepted("DR7", set(7, 0));
     for register in [8, 16, 31, 0x7fff_ffff] {
-        refused("a debug register that does not exist", set(register, 0));
-        refused("reading it", get(register));
+        check_eq!("no such register", set(register, 0), -errno::ENODEV);
+        check_eq!("reading it", get(register), -errno::ENODEV);
     }
+    accepted("register numbers have 32 bits", set(1 << 32, 0));
 }
 
 fn little_ones() {

@@ -1,0 +1,108 @@
+//! The table itself: its size, its frames, its version, and swapping two entries.
+
+use super::{granter, status};
+use crate::domain::Guest;
+use crate::hypercall::{Outcome, is_self};
+use crate::layout::guest_range_ok;
+use core::sync::atomic::Ordering;
+use grants::{MAX_TABLE_FRAMES, Status};
+use guest_abi::grant::{
+    GNTST_BAD_DOMAIN, GNTST_BAD_VIRT_ADDR, GNTST_EAGAIN, GNTST_GENERAL_ERROR, GNTST_OKAY,
+    GetVersion, QuerySize, SetVersion, SetupTable, SwapGrantRef,
+};
+use guest_abi::{Errno, Wire};
+
+/// The only version that is served.
+const VERSION: u32 = 1;
+
+/// Tells the table's size and what it can have.
+pub(super) fn query_size(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut query: QuerySize = g.memory().value(arg)?;
+    if is_self(g, query.dom) {
+        query.nr_frames = g.dom.grants.lock().table_frames() as u32;
+        query.max_nr_frames = MAX_TABLE_FRAMES as u32;
+        query.status = GNTST_OKAY;
+    } else {
+        query.status = GNTST_BAD_DOMAIN;
+    }
+    g.memory().put(arg, &query)?;
+    Ok(0)
+}
+
+/// Grows the table to a size and lists its frames.
+pub(super) fn set_up(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut setup: SetupTable = g.memory().value(arg)?;
+    g.memory().check_writable(arg, SetupTable::SIZE)?;
+    let wanted = setup.nr_frames as usize;
+    let result = if !is_self(g, setup.dom) {
+        Err(Status(GNTST_BAD_DOMAIN))
+    } else if wanted > MAX_TABLE_FRAMES {
+        Err(Status(GNTST_GENERAL_ERROR))
+    } else if wanted != 0 && !guest_range_ok(setup.frame_list, wanted as u64 * 8) {
+        return Err(Errno::Fault.into());
+    } else {
+        grow_and_list(g, wanted, setup.frame_list)
+    };
+    setup.status = status(result);
+    g.memory().put(arg, &setup)?;
+    Ok(0)
+}
+
+fn grow_and_list(g: &mut Guest<'_>, wanted: usize, list: u64) -> Result<(), Status> {
+    let mut bytes = [0u8; MAX_TABLE_FRAMES * 8];
+    let mut table = g.dom.grants.lock();
+    while (table.table_frames() as usize) < wanted {
+        // Clearing two frames is a hundred units of work or so.
+        g.charge(32);
+        table.grow(g.dom).ok_or(Status(GNTST_GENERAL_ERROR))?;
+    }
+    for (place, frame) in bytes.chunks_exact_mut(8).zip(table.frames.iter().flatten()) {
+        place.copy_from_slice(&frame.0.to_le_bytes());
+    }
+    drop(table);
+    g.memory()
+        .write(list, bytes.get(..wanted * 8).unwrap_or_default())
+        .map_err(|_| Status(GNTST_BAD_VIRT_ADDR))
+}
+
+/// Chooses the version: there is one. What is in force is told in any case.
+pub(super) fn set_version(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut argument: SetVersion = g.memory().value(arg)?;
+    let result = match argument.version {
+        VERSION => Ok(0),
+        2 if g.dom.grants.lock().rules.any_in_use() => Err(Errno::Busy.into()),
+        2 => Err(Errno::NoSys.into()),
+        _ => Err(Errno::Inval.into()),
+    };
+    argument.version = VERSION;
+    g.memory().put(arg, &argument)?;
+    result
+}
+
+/// Tells the version.
+pub(super) fn get_version(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut argument: GetVersion = g.memory().value(arg)?;
+    if !is_self(g, argument.dom) {
+        return Err(Errno::Srch.into());
+    }
+    argument.version = VERSION;
+    g.memory().put(arg, &argument)?;
+    Ok(0)
+}
+
+/// Swaps two entries of the caller's that are not in use.
+pub(super) fn swap(g: &mut Guest<'_>, op: &mut SwapGrantRef) {
+    let result = granter(g, g.dom.id.0).and_then(|dom| {
+        let table = dom.grants.lock();
+        let (a, b) = (table.word(op.ref_a)?, table.word(op.ref_b)?);
+        if table.rules.is_in_use(op.ref_a)? || table.rules.is_in_use(op.ref_b)? {
+            return Err(Status(GNTST_EAGAIN));
+        }
+        // The entries are their owner's memory, who may write them at any time: what is swapped is what was read.
+        let (left, right) = (a.load(Ordering::Relaxed), b.load(Ordering::Relaxed));
+        a.store(right, Ordering::Relaxed);
+        b.store(left, Ordering::Relaxed);
+        Ok(())
+    });
+    op.status = status(result);
+}
