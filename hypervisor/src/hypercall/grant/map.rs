@@ -73,7 +73,7 @@ fn set_entry(g: &Guest<'_>, mapping: &Mapping, op: &MapGrantRef) -> Result<(), S
     const AVAILABLE: u64 = 7 << 9;
     let flag = |on: bool, bit: u64| if on { bit } else { 0 };
     let available = u64::from(op.flags >> GNTMAP_GUEST_AVAIL0_SHIFT) << 9 & AVAILABLE;
-    let entry = u64::from(mapping.frame.0) * PAGE
+    let entry = (u64::from(mapping.frame.0) * PAGE)
         | Entry::PRESENT
         | Entry::ACCESSED
         | Entry::DIRTY
