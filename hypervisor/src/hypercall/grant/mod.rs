@@ -201,8 +201,17 @@ pub fn grant_table_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
     };
     match GrantTableOp::from_number(op as u32).ok_or(Errno::NoSys)? {
-        GrantTableOp::MapGrantRef => each::<MapGrantRef>(g, args, map::map),
-        GrantTableOp::UnmapGrantRef => each::<UnmapGrantRef>(g, args, map::unmap),
+        // Translations of what was unmapped or replaced are dropped before the guest goes on.
+        GrantTableOp::MapGrantRef => {
+            let outcome = each::<MapGrantRef>(g, args, map::map);
+            g.flush_everywhere();
+            outcome
+        }
+        GrantTableOp::UnmapGrantRef => {
+            let outcome = each::<UnmapGrantRef>(g, args, map::unmap);
+            g.flush_everywhere();
+            outcome
+        }
         GrantTableOp::Copy => each::<Copy>(g, args, copy::copy),
         GrantTableOp::SwapGrantRef => each::<SwapGrantRef>(g, args, table::swap),
         GrantTableOp::SetupTable => only_one().and_then(|()| table::set_up(g, list)),
@@ -218,8 +227,7 @@ pub fn grant_table_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
 }
 
-/// Does each element of a list, which has a status of its own. Translations of what they unmapped or replaced are
-/// dropped before the guest goes on.
+/// Does each element of a list, which has a status of its own.
 fn each<T: Wire>(g: &mut Guest<'_>, args: Args, one: fn(&mut Guest<'_>, &mut T)) -> Outcome {
     let [op, mut list, count, a, b] = args;
     let mut left = count & 0xffff_ffff;
@@ -227,27 +235,25 @@ fn each<T: Wire>(g: &mut Guest<'_>, args: Args, one: fn(&mut Guest<'_>, &mut T))
     if left != 0 && !guest_range_ok(list, left * size) {
         return Err(Errno::Fault.into());
     }
-    let outcome = loop {
+    loop {
         if left == 0 {
-            break Ok(0);
+            return Ok(0);
         }
         if !g.spend() {
-            break Err(Stop::Again([op, list, left, a, b]));
+            return Err(Stop::Again([op, list, left, a, b]));
         }
         let element = g.memory().value::<T>(list);
         let writable = g.memory().check_writable(list, T::SIZE);
         let (Ok(mut element), Ok(())) = (element, writable) else {
-            break Err(Errno::Fault.into());
+            return Err(Errno::Fault.into());
         };
         one(g, &mut element);
         // What it mapped may have replaced the list itself.
         if g.memory().put(list, &element).is_err() {
-            break Err(Errno::Fault.into());
+            return Err(Errno::Fault.into());
         }
         (list, left) = (list + size, left - 1);
-    };
-    g.flush_local();
-    outcome
+    }
 }
 
 /// A result as an element's status.
