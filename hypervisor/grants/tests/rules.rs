@@ -263,8 +263,8 @@ proptest! {
 fn taking_a_table_apart_tells_every_mapping_once_and_gives_all_storage_back() {
     let mut grants = Grants::new();
     for _ in 0..2 {
-        assert!(grants.add_table_frame(Box::leak(Box::new([Uses::default(); 2048]))));
-        assert!(grants.add_handles(Box::leak(Box::new([Slot::default(); 256]))));
+        assert!(grants.add_table_frame(uses()));
+        assert!(grants.add_handles(handles()));
     }
     let mapping = |gref| Mapping {
         granter: ME,
@@ -275,10 +275,10 @@ fn taking_a_table_apart_tells_every_mapping_once_and_gives_all_storage_back() {
         device: false,
         by_entry: false,
     };
-    let handles: Vec<_> = (0..300)
+    let taken: Vec<_> = (0..300)
         .map(|n| grants.new_handle(mapping(n)).unwrap())
         .collect();
-    assert!(grants.unmap(handles[5], true, false).is_some());
+    assert!(grants.unmap(taken[5], true, false).is_some());
     let mut told = Vec::new();
     let mut frames = 0;
     while grants

@@ -268,7 +268,7 @@ pub fn forget_all() {
             p.meter = Meter::NEW;
         }
     }
-    msi::forget_all();
+    crate::device::msi::forget_all();
 }
 
 /// Whether the guest must say when it has dealt with the number.
