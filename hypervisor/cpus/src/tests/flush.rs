@@ -26,6 +26,8 @@ struct Toy {
     /// Interrupts that have not been taken.
     pending: [AtomicBool; CPUS],
     interrupts: Plain,
+    /// Whether CPUs take translations in before anybody asks for them, as soon as they have flushed.
+    speculates: bool,
 }
 
 impl Toy {
@@ -41,6 +43,7 @@ impl Toy {
             cached: [const { [const { Plain::new(EMPTY) }; CPUS] }; CPUS],
             pending: [const { AtomicBool::new(false) }; CPUS],
             interrupts: Plain::new(0),
+            speculates: false,
         }
     }
 
@@ -123,6 +126,10 @@ impl Hardware for Cpu2<'_> {
         for cached in &self.0.cached[self.1 as usize] {
             cached.store(EMPTY, SeqCst);
         }
+        if self.0.speculates {
+            let cached = &self.0.cached[self.1 as usize][0];
+            cached.store(self.0.entries[0].load(SeqCst), SeqCst);
+        }
     }
     fn interrupt(&self, cpu: u32) {
         before_step();
@@ -152,6 +159,27 @@ fn nothing_is_reused_while_another_cpu_holds_a_translation() {
         },
     );
     assert!(orders > 100, "{orders}");
+}
+
+/// The attack: a CPU flushes of its own accord, and before it has noted when, takes a translation in again that goes
+/// meanwhile. Its note must not be newer than that.
+#[test]
+fn a_flush_counts_from_before_it_began() {
+    let fresh = || Toy {
+        speculates: true,
+        ..Toy::with_holders(&[0, 1])
+    };
+    let owner = |toy: &Toy| toy.reuse(0);
+    let user = |toy: &Toy| {
+        toy.flushes.here(1, &Cpu2(toy, 1));
+        toy.touch(1, 0);
+        toy.window(1);
+        toy.touch(1, 0);
+        toy.end(1);
+    };
+    every_order(fresh, &[&owner, &user], |toy| {
+        assert_eq!(toy.reused[0].load(SeqCst), 1);
+    });
 }
 
 #[test]
