@@ -90,7 +90,8 @@ fn settle(ledger: &mut Ledger<'_>, slip: &Slip) {
     }
 }
 
-/// This CPU works for a vCPU from now on.
+/// This CPU works for a vCPU from now on. The one it worked for before must not run elsewhere until then: what is in its
+/// transit page is entered here.
 pub fn works_for(vcpu: &'static Vcpu) {
     switch(
         cpu::rdtsc(),

@@ -10,12 +10,12 @@
 //!   else before this CPU has acknowledged a flush, which it does only where no result is live.
 //! - M3: what a guest can change while it is being read is copied once, then looked at.
 
+use crate::arch::walk_cache::{PAGES, REGION_SHIFT, REGIONS};
 use crate::domain::Vcpu;
 use crate::layout::{PAGE, guest_address_ok, guest_range_ok};
 use crate::memory::phys::Words;
 use crate::memory::{frame_table, phys};
-use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use frames::{Class, Entry, Mfn};
 use guest_abi::{Errno, Wire};
 
@@ -38,75 +38,6 @@ impl From<Fault> for Errno {
 
 /// Largest structure copied as a value.
 const VALUE_BYTES: usize = 256;
-
-/// What walks found lately: kernels name the same few pages and regions again and again.
-///
-/// Two levels: regions of 2 MiB whose L1 table is known, and pages whose leaf entry was looked at. Either is good while
-/// its stamp is: no upper-level entry of the domain has changed (its generation) and the vCPU keeps its root; until
-/// then the root's references keep the table in place (D2, F4). A leaf may change at any moment, so a page is good only
-/// if its leaf entry is, besides, the very value that was looked at.
-pub struct WalkCache {
-    /// How often the vCPU changed its root. A stamp is this and the domain's generation added up: neither goes back,
-    /// so that equal sums mean that neither moved.
-    roots: Cell<u64>,
-    pages: [CachedPage; PAGES],
-    regions: [CachedRegion; REGIONS],
-}
-
-#[repr(align(64))]
-struct CachedPage {
-    /// The address over 4 KiB; no page has the number that is all ones.
-    page: Cell<u64>,
-    stamp: Cell<u64>,
-    /// Where the leaf entry lies, and what it was when it was looked at: present, of RAM, marked accessed.
-    leaf: Cell<&'static AtomicU64>,
-    value: Cell<u64>,
-    /// Whether all levels allow writes and the leaf was marked dirty.
-    writable: Cell<bool>,
-    memory: Cell<&'static Words>,
-}
-
-#[derive(Default)]
-struct CachedRegion {
-    /// Address of the region over 2 MiB; no region has the number that is all ones.
-    region: Cell<u64>,
-    stamp: Cell<u64>,
-    /// Whether all upper levels allow writes.
-    writable: Cell<bool>,
-    table: Cell<u64>,
-}
-
-const PAGES: usize = 16;
-const REGIONS: usize = 8;
-const REGION_SHIFT: u32 = 21;
-const NOWHERE: u64 = u64::MAX;
-
-impl WalkCache {
-    /// Nothing found yet.
-    pub fn new() -> WalkCache {
-        let nowhere = phys::page(Mfn(0));
-        WalkCache {
-            roots: Cell::new(0),
-            pages: core::array::from_fn(|_| CachedPage {
-                page: Cell::new(NOWHERE),
-                stamp: Cell::new(0),
-                leaf: Cell::new(&nowhere[0]),
-                value: Cell::new(0),
-                writable: Cell::new(false),
-                memory: Cell::new(nowhere),
-            }),
-            regions: core::array::from_fn(|_| CachedRegion {
-                region: Cell::new(NOWHERE),
-                ..CachedRegion::default()
-            }),
-        }
-    }
-
-    /// Forgets everything: the vCPU has another root.
-    pub fn forget(&self) {
-        self.roots.set(self.roots.get().wrapping_add(1));
-    }
-}
 
 /// A guest's memory as its kernel root maps it.
 #[derive(Clone, Copy)]

@@ -13,3 +13,4 @@ pub mod regs;
 pub mod smap;
 pub mod smp;
 pub mod trap;
+pub mod walk_cache;

@@ -17,7 +17,7 @@ pub mod run;
 pub mod shared;
 pub mod teardown;
 
-use crate::arch::guest_memory::WalkCache;
+use crate::arch::walk_cache::WalkCache;
 use crate::event::DomainEvents;
 use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;

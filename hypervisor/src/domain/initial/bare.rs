@@ -2,8 +2,8 @@
 
 use super::DOM0;
 use super::error::BuildError;
-use crate::arch::guest_memory::WalkCache;
 use crate::arch::paging::{NoFrame, bits};
+use crate::arch::walk_cache::WalkCache;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT};
 use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, register, run};
 use crate::hypercall::grant::DomainGrants;
