@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::extras::{self, Extra};
 use crate::qemu::{Boot, Machine, Module, merge_words};
 use crate::testing::console_shell::{Shell, a_try};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::stories::{BOOT_LIMIT, power_off};
-use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
-use crate::{iso, run};
+use crate::testing::{BUILT_ANEW as ANEW, Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
+use crate::{iso, run, shell};
 
 /// What the hypervisor says when all of a crashed domain was given back.
 const ALL_BACK: &str = "free as before it was built";
-/// What it says before it builds the domain again.
-const ANEW: &str = "the control domain is built anew";
 
 type Act = fn(&mut Session) -> Result<String>;
 
@@ -45,6 +44,13 @@ const ENDINGS: &[Ending] = &[
         hypervisor: "dom0_crash=restart isolate=no dom0_max_vcpus=2",
         guest: None,
         act: panic_and_second_boot,
+    },
+    Ending {
+        tier: Tier::Normal,
+        name: "restart while disks write to memory",
+        hypervisor: "dom0_crash=restart isolate=yes",
+        guest: None,
+        act: disks_let_go,
     },
     Ending {
         tier: Tier::Quick,
@@ -120,7 +126,9 @@ impl Ending {
                     .as_ref()
                     .context("the stock kernel is not there")?;
                 let kernel = Module::new(&system.vmlinux, run::KERNEL_ARGUMENTS);
-                (kernel, Some(system.initrd.clone()), "1G", "512M")
+                let initrd =
+                    extras::initrd(&context.tree, &[Extra::Drivers], Some(&system.vmlinuz))?;
+                (kernel, Some(initrd), "1G", "512M")
             }
         };
         let contents = iso::Contents {
@@ -132,11 +140,66 @@ impl Ending {
             initrd,
         };
         let modules = run::direct(&context.tree, &contents, None);
+        let extra = match self.guest {
+            Some(_) => Vec::new(),
+            None => disks(context)?,
+        };
         Ok(Machine {
             memory: memory.to_owned(),
+            extra,
             ..Machine::new(Boot::Direct(modules))
         })
     }
+}
+
+/// Two disks with the same contents, each behind a controller that is a bus master; nothing is written to them.
+fn disks(context: &Context) -> Result<Vec<String>> {
+    let file = context.tree.out().join("restart-disk.img");
+    let contents: Vec<u8> = (0..16_u32 << 18)
+        .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    shell::write_if_changed(&file, &contents)?;
+    let drive = |id: &str| {
+        let name = file.display().to_string().replace(',', ",,");
+        format!("file={name},if=none,id={id},format=raw,snapshot=on")
+    };
+    let words = [
+        "-drive",
+        &drive("one"),
+        "-device",
+        "virtio-blk-pci,drive=one",
+        "-drive",
+        &drive("two"),
+        "-device",
+        "ahci,id=ahci",
+        "-device",
+        "ide-hd,drive=two,bus=ahci.0",
+    ];
+    Ok(words.map(str::to_owned).to_vec())
+}
+
+/// A crash in the midst of reads: the controllers are stopped, and work as well for the next life.
+fn disks_let_go(session: &mut Session) -> Result<String> {
+    const SUMS: &str = "md5sum /dev/vda /dev/sda";
+    const LIMIT: Duration = Duration::from_secs(120);
+    let before = Shell::at_prompt(session, BOOT_LIMIT)?.output_of(SUMS, LIMIT)?;
+    session.send(
+        "dd if=/dev/vda of=/dev/null bs=64k & dd if=/dev/sda of=/dev/null bs=64k & sleep 0.1; \
+         echo c > /proc/sysrq-trigger\n",
+    )?;
+    session.expect("devices: 2 functions were bus masters", LIMIT)?;
+    session.expect(ALL_BACK, LIMIT)?;
+    session.expect("audit: all counts of", LIMIT)?;
+    session.expect(ANEW, LIMIT)?;
+    let mut shell = Shell::at_prompt(session, BOOT_LIMIT).context("the second time")?;
+    let after = shell.output_of(SUMS, LIMIT)?;
+    ensure!(
+        before == after && before.contains("/dev/sda") && before.contains("/dev/vda"),
+        "the disks held `{before}`, and hold `{after}`"
+    );
+    shell.kernel_has_no_complaint()?;
+    power_off(session)?;
+    Ok("both disks read twice".to_owned())
 }
 
 /// A shell, a panic, and a second shell on the same machine that has lost nothing.
