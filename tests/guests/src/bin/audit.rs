@@ -64,9 +64,9 @@ fn sums() {
         audit.domain
     );
     check_eq!(
-        "the domain has its pages and the shared one",
+        "the domain has its pages, the shared one and the first of its grant table",
         audit.domain,
-        start_info().nr_pages + 1
+        start_info().nr_pages + 2
     );
     check_eq!("there is no other domain", audit.others, 0);
     check_eq!("the domain is named", audit.domid, 0);

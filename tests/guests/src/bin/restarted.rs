@@ -5,6 +5,7 @@
 //! xtask: seconds=120
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+use guest_runtime::abi::grant::{GNTMAP_HOST_MAP, GTF_PERMIT_ACCESS, MapGrantRef, SetupTable};
 use guest_runtime::abi::xeno::{Audit, XENO_INTERFACE_VERSION};
 use guest_runtime::abi::{
     DOMID_SELF, ShutdownReason, XenMemoryReservation, errno, mmuext, nr, vcpu,
@@ -44,12 +45,14 @@ fn main() {
     descriptors();
     ports_and_timers();
     frames_given_and_taken();
+    grants();
     registers();
     areas();
     let full = audit();
     check_eq!("no count is wrong at its end", full.mismatches, 0);
     check_eq!("storage is charged", full.overhead > now.overhead, true);
-    check_eq!("frames were given up", full.domain < now.domain, true);
+    // Two more than before are the grant table's.
+    check_eq!("frames were given up", full.domain - 2 < now.domain, true);
     say!("restarted: the first life crashes");
     hypercall::shutdown(ShutdownReason::Crash)
 }
@@ -66,9 +69,9 @@ fn second_life(now: &Audit) {
         u64::from_le_bytes(free)
     );
     check_eq!(
-        "the domain has its pages",
+        "the domain has its pages, the shared one and the first of its grant table",
         now.domain,
-        start_info().nr_pages + 1
+        start_info().nr_pages + 2
     );
     check_eq!("there is no other", now.others, 0);
     check_eq!("no descriptor table", now.frames_by_type[6], 0);
@@ -185,6 +188,39 @@ fn ports_and_timers() {
         "a timer in an hour",
         call(nr::SET_TIMER_OP, [3600 * 1_000_000_000, 0, 0, 0, 0]),
     );
+}
+
+/// A grant table of several frames, and one page of the domain's lent to itself: mapped, and never unmapped.
+fn grants() {
+    let mut list = [0u64; 3];
+    let mut setup = SetupTable {
+        dom: DOMID_SELF as u16,
+        nr_frames: list.len() as u32,
+        frame_list: list.as_mut_ptr() as u64,
+        ..SetupTable::ZERO
+    };
+    accepted(
+        "a grant table",
+        call(nr::GRANT_TABLE_OP, [2, &raw mut setup as u64, 1, 0, 0]),
+    );
+    check_eq!("its status", setup.status, 0);
+    let (table, data, window) = (frames::allocate(), frames::allocate(), frames::allocate());
+    accepted(
+        "the table is mapped",
+        hypercall::update_va_mapping(table.va(), list[0] << 12 | bits::KERNEL_RW),
+    );
+    table.write(8, u64::from(GTF_PERMIT_ACCESS) | data.mfn() << 32);
+    let mut map = MapGrantRef {
+        host_addr: window.va(),
+        flags: GNTMAP_HOST_MAP,
+        gref: 8,
+        ..MapGrantRef::ZERO
+    };
+    accepted(
+        "a grant is mapped",
+        call(nr::GRANT_TABLE_OP, [0, &raw mut map as u64, 1, 0, 0]),
+    );
+    check_eq!("its status", map.status, 0);
 }
 
 /// Frames given up: one free at once, one that stays because it is mapped; and some exchanged.
