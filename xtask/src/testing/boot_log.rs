@@ -3,7 +3,7 @@
 //! each row of that list must still occur.
 //!
 //! # Invariants
-//! - L1: only times are taken out of lines before they are compared ([`normal`]); whatever else differs is listed.
+//! - L1: only times and measured rates are taken out of lines before they are compared ([`normal`]); whatever else differs is listed.
 //! - L2: lines are compared in their order: one that comes elsewhere is a line that each side has alone.
 
 mod differences;
@@ -170,8 +170,8 @@ fn lines(log: &str) -> Vec<String> {
     log.lines().map(normal).collect()
 }
 
-/// A line without its time stamp, and with what it says of the time of day, of durations measured and of the
-/// clock's state put as `#`.
+/// A line without its time stamp, and with what it says of the time of day, of rates and durations measured and of
+/// the clock's state put as `#`: a measurement is right to a millionth, and differs in that from build to build.
 fn normal(line: &str) -> String {
     const TIMES: &[(&str, &str)] = &[
         (r"^\[ *\d+\.\d+\] ", ""),
@@ -179,6 +179,12 @@ fn normal(line: &str) -> String {
         (
             r"setting system clock to \S+ UTC \(\d+\)",
             "setting system clock to # UTC (#)",
+        ),
+        (r"Detected \d+\.\d+ MHz", "Detected # MHz"),
+        (r"\d+\.\d+ BogoMIPS \(lpj=\d+\)", "# BogoMIPS (lpj=#)"),
+        (
+            r"(clocksource: tsc.*) max_cycles: 0x[0-9a-f]+, max_idle_ns: \d+ ns",
+            "$1 max_cycles: #, max_idle_ns: # ns",
         ),
         (
             r"sched_clock: Marking stable \(.*",
@@ -255,7 +261,17 @@ mod tests {
     }
 
     #[test]
-    fn times_are_taken_out_and_nothing_else() {
+    fn times_and_rates_are_taken_out_and_nothing_else() {
+        assert_eq!(
+            normal(
+                "clocksource: tsc: mask: 0xff max_cycles: 0x1cd42c7a813, max_idle_ns: 881590565951 ns"
+            ),
+            "clocksource: tsc: mask: 0xff max_cycles: #, max_idle_ns: # ns"
+        );
+        assert_eq!(
+            normal("[    0.0] tsc: Detected 999.999 MHz processor"),
+            "tsc: Detected # MHz processor"
+        );
         assert_eq!(
             normal("[    2.048003] RAMDISK: [mem 0x04c00000-0x04dedfff]"),
             "RAMDISK: [mem 0x04c00000-0x04dedfff]"
