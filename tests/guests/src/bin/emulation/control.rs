@@ -24,6 +24,10 @@ code! {
     code_read_dr7: "mov rax, dr7";
     code_rdtsc: "rdtsc";
     code_rdpmc: "rdpmc";
+    code_rdfsbase: "rdfsbase rax";
+    code_rdgsbase: "rdgsbase rax";
+    code_wrfsbase: "wrfsbase rax";
+    code_wrgsbase: "wrgsbase rax";
 }
 
 const GP0: Expected = Expected::fault_code(13, 0);
@@ -35,6 +39,7 @@ pub fn all() {
     wide_registers();
     xcr0();
     small_ones();
+    base_instructions();
     user_mode();
 }
 
@@ -71,12 +76,38 @@ fn cr0() {
     }
 }
 
+/// The instructions that read and write segment bases are not shown, their bit in CR4 does not stick, and they are
+/// invalid opcodes in both modes, whatever the CPU has.
+fn base_instructions() {
+    const FSGSBASE: u64 = 1 << 16;
+    if cpuid(7, 0).ebx & 1 != 0 {
+        skip!("this hypervisor shows FSGSBASE");
+        return;
+    }
+    let value = read_cr4();
+    let refused = catch(|| write_cr4(value | FSGSBASE)).is_err();
+    check!(
+        refused || read_cr4() == value,
+        "CR4.FSGSBASE is refused or dropped"
+    );
+    for mode in [Mode::Kernel, Mode::User] {
+        for code in [
+            code_rdfsbase(),
+            code_rdgsbase(),
+            code_wrfsbase(),
+            code_wrgsbase(),
+        ] {
+            run_and_compare("a segment base", &mode.context(code), Expected::fault(6));
+        }
+    }
+}
+
 /// CR4 shows the guest's view; bits that are not the guest's do not stick.
 fn cr4() {
     const VISIBLE: u64 = 0x660;
     let value = read_cr4();
     check_eq!("CR4: what every kernel finds", value & VISIBLE, VISIBLE);
-    for bit in [0, 1, 4, 7, 11, 12, 13, 17, 20, 21, 22, 23] {
+    for bit in [0, 1, 4, 7, 11, 12, 13, 16, 17, 20, 21, 22, 23] {
         let _ = catch(|| write_cr4(value | 1 << bit));
         check_eq!("CR4 after an attack", read_cr4() & !(value | 1 << 18), 0);
     }

@@ -1,22 +1,26 @@
 //! The life of ports of each kind.
 
+use guest_runtime::abi::event::BindPirq;
 use guest_runtime::abi::{DOMID_INVALID, DOMID_SELF, errno};
-use guest_runtime::{check, check_eq, events};
+use guest_runtime::{check, check_eq, events, hypercall, skip};
 use guests::channels::{
     VIRQ_TIMER, alloc_unbound, bind_interdomain, bind_ipi, bind_vcpu, bind_virq, close, kind,
     notify, status, unmask,
 };
 use guests::{accepted, refused};
 
+const BIND_PIRQ: u64 = 2;
 const CLOSED: i64 = 0;
 const UNBOUND: i64 = 1;
 const INTERDOMAIN: i64 = 2;
+const PIRQ: i64 = 3;
 const VIRQ: i64 = 4;
 const IPI: i64 = 5;
 
 pub fn all() {
     virtual_interrupts();
     interprocessor();
+    wired();
     interdomain();
     bad_ports();
     reuse();
@@ -78,6 +82,34 @@ fn interprocessor() {
         "closing clears what is pending"
     );
     refused("send after closing", notify(port));
+}
+
+/// A physical interrupt: what status says of its port.
+fn wired() {
+    const LINE: u32 = 8;
+    let mut bind = BindPirq {
+        pirq: LINE,
+        ..BindPirq::default()
+    };
+    if hypercall::event_channel(BIND_PIRQ, &mut bind) != 0 {
+        return skip!("this hypervisor wants the interrupt mapped first");
+    }
+    let port = bind.port;
+    let told = status(port).map(|s| (i64::from(s.status), s.peer, s.vcpu));
+    check_eq!("kind, interrupt and vCPU", told, Ok((PIRQ, LINE, 0)));
+    let mut again = BindPirq {
+        pirq: LINE,
+        ..BindPirq::default()
+    };
+    check_eq!(
+        "a second bind",
+        hypercall::event_channel(BIND_PIRQ, &mut again),
+        -errno::EEXIST
+    );
+    accepted("moving it", bind_vcpu(port, 0));
+    refused("sending on it", notify(port));
+    accepted("close", close(port));
+    check_eq!("its kind after closing", kind(port), CLOSED);
 }
 
 /// Two ports of one domain joined: each sends to the other; closing one leaves the other unbound.
