@@ -103,10 +103,4 @@ pub const DIFFERENCES: &[Difference] = &[
             "xen:events: Using 2-level ABI",
         ],
     ),
-    row(
-        r"^Grant table initialized",
-        Side::Xen,
-        "grant tables come with the second domain: docs/abi.md, number 20",
-        ["Grant table initialized", ""],
-    ),
 ];
