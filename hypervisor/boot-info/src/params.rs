@@ -15,7 +15,7 @@
 //! | `noreboot` | (also `noreboot=yes`/`no`) after a crash, stay instead of rebooting | `no` |
 //! | `dom0_crash=` | `restart`, `reboot`, `halt`: what a crash of the initial domain leads to | as `noreboot` says |
 //! | `loglvl=` | `none`, `error`, `warning`, `info`, `debug`, `all` | `info` |
-//! | `isolate=`, `smap=` | `auto`, `yes`, `no` | `auto` |
+//! | `isolate=`, `smap=`, `pcid=` | `auto`, `yes`, `no` | `auto` |
 //! | `exit_port=` | I/O port of QEMU's isa-debug-exit device | none |
 //! | `irq_ratelimit=` | interrupts of one device in 10 ms before it is held back, at least 1 | 2000 |
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
@@ -206,6 +206,8 @@ pub struct Params {
     pub isolate: Choice,
     /// Whether supervisor-mode access prevention is turned on.
     pub smap: Choice,
+    /// Whether ring 0's root gets a process-context identifier of its own.
+    pub pcid: Choice,
     /// I/O port by which a halt may leave QEMU.
     pub exit_port: Option<u16>,
     /// Interrupts of one source in ten milliseconds before it is held back.
@@ -236,6 +238,7 @@ impl Default for Params {
             loglvl: LogLevel::Info,
             isolate: Choice::Auto,
             smap: Choice::Auto,
+            pcid: Choice::Auto,
             exit_port: None,
             // 200,000 a second: several times what a fast disk or network card needs, a fraction of what a CPU can take.
             irq_ratelimit: 2000,
@@ -327,6 +330,7 @@ impl Params {
             )?,
             "isolate" => set(&mut self.isolate, choice(text), "`isolate=auto|yes|no`")?,
             "smap" => set(&mut self.smap, choice(text), "`smap=auto|yes|no`")?,
+            "pcid" => set(&mut self.pcid, choice(text), "`pcid=auto|yes|no`")?,
             "exit_port" => set(
                 &mut self.exit_port,
                 io_port(text).map(Some),

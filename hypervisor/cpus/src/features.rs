@@ -53,7 +53,8 @@ const WORDS: [Word; 10] = [
 const ADDRESS_BITS: u32 = 0x8000_0008;
 
 /// Features we use ourselves, by name: leaf, register, bit.
-const NAMES: [(u32, Register, u32, &str); 12] = [
+const NAMES: [(u32, Register, u32, &str); 14] = [
+    (1, Ecx, 17, "PCID"),
     (1, Ecx, 21, "x2APIC"),
     (1, Ecx, 24, "TSC-deadline timers"),
     (1, Ecx, 26, "XSAVE"),
@@ -62,6 +63,7 @@ const NAMES: [(u32, Register, u32, &str); 12] = [
     (1, Edx, 24, "FXSAVE"),
     (7, Ebx, 0, "FSGSBASE"),
     (7, Ebx, 7, "SMEP"),
+    (7, Ebx, 10, "INVPCID"),
     (7, Ebx, 20, "SMAP"),
     (0x8000_0001, Edx, 11, "SYSCALL"),
     (0x8000_0001, Edx, 20, "NX"),

@@ -1,7 +1,7 @@
 //! What each CPU turns on of what it has: the same on all, because whatever CPU 0 has is asked of the others.
 
 use crate::arch::cpu::{self, cr0, cr4};
-use crate::arch::smap;
+use crate::arch::{pcid, smap};
 use ::cpus::features::Features;
 
 /// What this CPU can do.
@@ -27,10 +27,10 @@ pub fn turn_on() -> u64 {
     if leaf7_ebx >> 7 & 1 == 1 {
         value |= cr4::SMEP;
     }
-    value |= smap::cr4_bit();
+    value |= smap::cr4_bit() | pcid::cr4_bit();
     // SAFETY: PAE stays on; the others only add protection or make instructions available. Ring 0 executes no user
     // page (SMEP): guests' pages are never executed at privilege level 0. Its few accesses to them are told to the CPU
-    // (SMAP, M1).
+    // (SMAP, M1). The root in force has identifier 0 (PCIDE).
     unsafe { cpu::write_cr4(value) };
     // x87 errors as exceptions, and FPU instructions for all: guests find them so on any machine.
     // SAFETY: paging, protection and write protection stay on; EM and TS only concern the FPU.

@@ -8,6 +8,7 @@ pub mod features;
 pub mod fpu;
 pub mod guest_memory;
 pub mod paging;
+pub mod pcid;
 pub mod percpu;
 pub mod regs;
 pub mod smap;

@@ -7,7 +7,7 @@
 pub mod memory;
 
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, exposed, features, fpu, smap, smp, trap};
+use crate::arch::{cpu, exposed, features, fpu, pcid, smap, smp, trap};
 use crate::debug::{console, crash, crash_test, log, symbols};
 use crate::device;
 use crate::domain;
@@ -158,12 +158,14 @@ extern "C" fn on_cpu0() -> ! {
 /// Turns on what this CPU has and ring 0 wants.
 fn cpu_features() {
     use cpu::cr4;
+    pcid::choose(params().pcid);
     let value = features::turn_on();
     let name = |bit: u64, name: &'static str| if value & bit != 0 { name } else { "" };
     info!(
-        "CPU features: {}{}{}",
+        "CPU features: {}{}{}{}",
         name(cr4::SMEP, "SMEP "),
         name(cr4::SMAP, "SMAP "),
+        name(cr4::PCIDE, "PCID "),
         name(cr4::OSXSAVE, "XSAVE"),
     );
 }

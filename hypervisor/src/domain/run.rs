@@ -3,7 +3,7 @@
 use crate::account;
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, exposed, fpu, paging, percpu, smp};
+use crate::arch::{cpu, exposed, fpu, paging, pcid, percpu, smp};
 use crate::debug::{crash, crash_test};
 use crate::domain::{Guest, Vcpu, exposed_area, inject};
 use crate::hypercall::descriptor;
@@ -209,7 +209,7 @@ fn take_up(g: &mut Guest<'_>) {
     // domain that shares roots, whose reserved slots were filled by `init_root`.
     unsafe { smp::flush::load_guest_root(root.0 * PAGE, g.dom.id) };
     let hv_root = if isolated {
-        g.dom.ring0_root.0 * PAGE
+        pcid::entry_root(g.dom.ring0_root.0 * PAGE)
     } else {
         0
     };

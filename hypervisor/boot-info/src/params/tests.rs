@@ -24,7 +24,7 @@ fn nothing_said_means_the_defaults() {
 #[test]
 fn every_word_an_admin_knows_is_taken() {
     let params = silent(
-        "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_max_vcpus=64 dom0_overhead=64K noreboot dom0_crash=restart loglvl=all isolate=no smap=yes \
+        "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_max_vcpus=64 dom0_overhead=64K noreboot dom0_crash=restart loglvl=all isolate=no smap=yes pcid=no \
          exit_port=0xf4 irq_ratelimit=50 tsc=stable crash_test=stack maxcpus=4 nosmp smp_test=flush",
     );
     assert_eq!(params.console, Console::Com2);
@@ -61,6 +61,7 @@ fn every_word_an_admin_knows_is_taken() {
     );
     assert_eq!(params.loglvl, LogLevel::Debug);
     assert_eq!((params.isolate, params.smap), (Choice::No, Choice::Yes));
+    assert_eq!(params.pcid, Choice::No);
     assert_eq!(params.exit_port, Some(0xf4));
     assert_eq!(params.irq_ratelimit, 50);
     assert_eq!(params.tsc, Tsc::Stable);

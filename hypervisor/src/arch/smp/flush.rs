@@ -1,6 +1,6 @@
 //! The flush handshake (crate `cpus`) on the real machine.
 
-use crate::arch::{apic, cpu, percpu, smp};
+use crate::arch::{apic, cpu, pcid, percpu, smp};
 use crate::device::timer;
 use ::cpus::flush::{Flushes, Hardware};
 use core::cell::Cell;
@@ -37,6 +37,7 @@ impl Hardware for Here {
     fn flush_translations(&self) {
         // SAFETY: reloads the root in force.
         unsafe { cpu::write_cr3(percpu::current().root.get()) };
+        pcid::flush_all();
     }
 
     fn interrupt(&self, cpu: u32) {
