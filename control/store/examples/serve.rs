@@ -78,7 +78,7 @@ impl Machine for Files {
 enum News {
     Connected(UnixStream),
     Said(ClientId, Vec<u8>),
-    Sent(ClientId, usize),
+    Written(ClientId),
     Closed(ClientId),
 }
 
@@ -139,8 +139,7 @@ fn serve(
                     socket.input.extend_from_slice(&bytes);
                 }
             }
-            News::Sent(client, count) => {
-                service.sent(client, count);
+            News::Written(client) => {
                 if let Some(socket) = sockets.get_mut(&client) {
                     socket.writing = false;
                 }
@@ -164,8 +163,8 @@ fn turn(
     for (client, socket) in sockets.iter_mut() {
         while !socket.input.is_empty() {
             match service.feed(*client, &mut socket.input, 8)? {
-                Ok(Fed::Waiting) if service.waiting(*client, 1).is_empty() => {}
-                Ok(_) => break,
+                Ok(Fed::More) => {}
+                Ok(Fed::All | Fed::Unread) => break,
                 Err(error) => {
                     eprintln!("{client:?}: {error}: closed");
                     broken.push(*client);
@@ -183,7 +182,7 @@ fn turn(
     }
     for (client, socket) in sockets {
         if !socket.writing {
-            let bytes = service.waiting(*client, 16 << 10);
+            let bytes = service.take_output(*client, 16 << 10);
             socket.writing = !bytes.is_empty() && socket.output.send(bytes).is_ok();
         }
     }
@@ -198,7 +197,7 @@ fn attend(
 ) -> std::io::Result<Sender<Vec<u8>>> {
     let (output, chunks) = channel::<Vec<u8>>();
     let (mut reading, mut writing) = (stream.try_clone()?, stream);
-    let (tell_said, tell_sent) = (tell.clone(), tell.clone());
+    let (tell_said, tell_written) = (tell.clone(), tell.clone());
     thread::spawn(move || {
         let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = reading.read(&mut buffer) {
@@ -214,7 +213,7 @@ fn attend(
     thread::spawn(move || {
         for chunk in chunks {
             if writing.write_all(&chunk).is_err()
-                || tell_sent.send(News::Sent(client, chunk.len())).is_err()
+                || tell_written.send(News::Written(client)).is_err()
             {
                 break;
             }

@@ -158,14 +158,6 @@ impl Queue {
         self.waiting.push_back(waiting);
     }
 
-    /// The next bytes to send; empty if there are none.
-    pub fn next(&self) -> &[u8] {
-        self.waiting
-            .front()
-            .and_then(|first| first.bytes().get(self.sent..))
-            .unwrap_or(&[])
-    }
-
     /// Up to `most` bytes from the front, over message borders.
     pub fn peek(&self, most: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -286,7 +278,7 @@ mod tests {
         assert_eq!(queue_event(&mut queue, 2), Queued::Yes);
         queue.answer(Arc::from(*b"third"));
         let mut got = Vec::new();
-        while !queue.next().is_empty() {
+        while queue.len() > 0 {
             let part = queue.peek(3);
             got.extend_from_slice(&part);
             queue.advance(part.len());

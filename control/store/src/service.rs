@@ -87,8 +87,10 @@ pub enum Pumped {
 pub enum Fed {
     /// All whole messages are carried out.
     All,
-    /// The rest must wait: for other clients' turn, or until this one reads its answers.
-    Waiting,
+    /// The budget ran out: call again after the others had their turn.
+    More,
+    /// The client leaves too many answers unread: call again when it has taken some.
+    Unread,
 }
 
 /// The store in service.
@@ -225,9 +227,10 @@ impl<M: Machine> Service<M> {
         budget: usize,
     ) -> Result<Result<Fed, TooLong>, JournalError> {
         let mut used = 0;
-        let mut outcome = Ok(Fed::Waiting);
+        let mut outcome = Ok(Fed::More);
         for _ in 0..budget {
             if !self.store.accepts(client) {
+                outcome = Ok(Fed::Unread);
                 break;
             }
             match Request::take_from(input.get(used..).unwrap_or(&[])) {
@@ -255,20 +258,18 @@ impl<M: Machine> Service<M> {
         self.settle()
     }
 
-    /// Up to `most` bytes for a socket's client.
-    pub fn waiting(&self, client: ClientId, most: usize) -> Vec<u8> {
-        self.store.waiting(client, most)
+    /// Takes the next bytes for a socket's client, at most `most`. They count as sent: whoever takes them writes them
+    /// all, and takes no more before, so that a client that does not read holds up its own requests.
+    pub fn take_output(&mut self, client: ClientId, most: usize) -> Vec<u8> {
+        let bytes = self.store.waiting(client, most);
+        self.store.sent(client, bytes.len());
+        bytes
     }
 
-    /// The sockets' clients for whom something was queued since the last call. What they do not take at once waits:
-    /// ask `waiting` again when their sockets take more.
+    /// The sockets' clients for whom something was queued since the last call. What they cannot take at once waits:
+    /// ask again when their sockets take more.
     pub fn take_woken(&mut self) -> BTreeSet<ClientId> {
         std::mem::take(&mut self.woken_sockets)
-    }
-
-    /// `count` bytes of `waiting` were sent.
-    pub fn sent(&mut self, client: ClientId, count: usize) {
-        self.store.sent(client, count);
     }
 
     /// The hypervisor says that a domain shut down or crashed.

@@ -177,13 +177,6 @@ impl Store {
             .map_or_else(Vec::new, |client| client.queue.peek(most))
     }
 
-    /// The bytes of the first message that waits; empty if none does.
-    pub fn first_waiting(&self, client: ClientId) -> &[u8] {
-        self.clients
-            .get(&client)
-            .map_or(&[], |client| client.queue.next())
-    }
-
     /// Notes that `count` of the waiting bytes were sent.
     pub fn sent(&mut self, client: ClientId, count: usize) {
         let Some(reader) = self.clients.get_mut(&client) else {
