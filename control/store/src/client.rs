@@ -117,7 +117,6 @@ impl Queue {
     }
 
     pub fn answer(&mut self, message: Arc<[u8]>) {
-        self.answers += 1;
         self.push(Waiting::Answer(message));
     }
 
@@ -148,6 +147,7 @@ impl Queue {
 
     pub fn push(&mut self, waiting: Waiting) {
         self.bytes += waiting.bytes().len();
+        self.answers += usize::from(matches!(waiting, Waiting::Answer(_)));
         if let Waiting::Event(event) = &waiting {
             self.event_bytes += event.len();
             self.fresh.insert(Arc::clone(event));

@@ -212,20 +212,25 @@ impl Tree {
     fn write(&mut self, path: &Path, value: &Arc<[u8]>, now: u64, ledger: &mut dyn Ledger) -> bool {
         self.edit(path, Aspect::Value, now, |node| {
             let more = signed(value.len()) - signed(node.value.len());
-            ledger.charge(node.perms.owner(), 0, more);
+            // The root is nobody's use of anything: it was never created.
+            if !path.is_root() {
+                ledger.charge(node.perms.owner(), 0, more);
+            }
             node.value = Arc::clone(value);
         })
     }
 
     fn set_perms(&mut self, path: &Path, perms: &Perms, now: u64, ledger: &mut dyn Ledger) -> bool {
         self.edit(path, Aspect::Perms, now, |node| {
-            let (name, value) = (path.name(), &node.value);
-            ledger.charge(
-                node.perms.owner(),
-                -1,
-                -signed(charge_of(name, value, &node.perms)),
-            );
-            ledger.charge(perms.owner(), 1, signed(charge_of(name, value, perms)));
+            if !path.is_root() {
+                let (name, value) = (path.name(), &node.value);
+                ledger.charge(
+                    node.perms.owner(),
+                    -1,
+                    -signed(charge_of(name, value, &node.perms)),
+                );
+                ledger.charge(perms.owner(), 1, signed(charge_of(name, value, perms)));
+            }
             node.perms = perms.clone();
         })
     }

@@ -1,0 +1,367 @@
+//! A domain that does anything it can to its ring harms only itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use guest_abi::xenstore::XsdMessage as Op;
+use store::wire::message;
+use store::{Fault, Pumped};
+
+use crate::harness::{
+    CONNECTION, ERROR, FEATURES, Guest, REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, World, error, ok,
+    set_word, word,
+};
+
+/// A small generator of numbers, the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+#[test]
+fn an_index_that_makes_no_sense_ends_the_connection_until_the_domain_asks_for_another() {
+    for (offset, ahead) in [
+        (REQ_PROD, 1_025),
+        (REQ_PROD, u32::MAX),
+        (RSP_CONS, 1),
+        (RSP_CONS, u32::MAX - 1_024),
+    ] {
+        let mut world = World::new();
+        let (mut bad, mut good) = (world.guest(1), world.guest(2));
+        assert_eq!(word(&bad.memory, FEATURES), 7);
+        assert_eq!(bad.ask(&mut world, Op::Watch, b"a\0t\0"), ok());
+        bad.events(&mut world);
+        let other = if offset == REQ_PROD {
+            REQ_CONS
+        } else {
+            RSP_PROD
+        };
+        set_word(
+            &bad.memory,
+            offset,
+            word(&bad.memory, other).wrapping_add(ahead),
+        );
+        assert_eq!(world.ask(Op::Write, b"/local/domain/1/a\0v"), ok());
+        assert_eq!(
+            world.service.pump(1, 4).unwrap(),
+            Pumped::Faulty(Fault::Index)
+        );
+        assert_eq!(word(&bad.memory, ERROR), 2);
+        assert_eq!(good.ask(&mut world, Op::Write, b"x\0v"), ok());
+
+        set_word(&bad.memory, CONNECTION, 1);
+        assert_eq!(world.service.pump(1, 4).unwrap(), Pumped::Idle);
+        assert_eq!(
+            (word(&bad.memory, CONNECTION), word(&bad.memory, ERROR)),
+            (0, 0)
+        );
+        bad.inbox.clear();
+        assert_eq!(bad.events(&mut world), [], "its watches are gone");
+        assert_eq!(bad.ask(&mut world, Op::Read, b"a\0"), Ok(b"v".to_vec()));
+        world.check();
+    }
+}
+
+#[test]
+fn a_message_that_announces_too_much_ends_the_connection() {
+    let mut world = World::new();
+    let mut bad = world.guest(1);
+    let mut bytes = message(Op::Write.number(), 1, 0, b"a\0v");
+    bytes.splice(12..16, 4_097u32.to_le_bytes());
+    bad.write(&bytes);
+    assert_eq!(
+        world.service.pump(1, 4).unwrap(),
+        Pumped::Faulty(Fault::Protocol)
+    );
+    assert_eq!(word(&bad.memory, ERROR), 3);
+    assert_eq!(world.board.log.borrow().len(), 1);
+    assert_eq!(
+        world.service.pump(1, 4).unwrap(),
+        Pumped::Faulty(Fault::Protocol)
+    );
+    assert_eq!(world.board.log.borrow().len(), 1, "told once");
+}
+
+#[test]
+fn the_servers_own_indexes_are_not_believed_when_the_domain_changes_them() {
+    let mut world = World::new();
+    let mut guest = world.guest(1);
+    let (cons, prod) = (word(&guest.memory, REQ_CONS), word(&guest.memory, RSP_PROD));
+    set_word(&guest.memory, REQ_CONS, cons.wrapping_sub(100));
+    set_word(&guest.memory, RSP_PROD, prod.wrapping_add(5));
+    let bytes = message(Op::Write.number(), 1, 0, b"a\0v");
+    let req_prod = word(&guest.memory, REQ_PROD);
+    set_word(&guest.memory, REQ_CONS, req_prod);
+    guest.write(&bytes);
+    assert_eq!(world.service.pump(1, 4).unwrap(), Pumped::Idle);
+    assert_eq!(
+        word(&guest.memory, REQ_CONS),
+        req_prod.wrapping_add(bytes.len() as u32)
+    );
+    assert_eq!(word(&guest.memory, RSP_PROD), prod.wrapping_add(16 + 3));
+    assert_eq!(
+        world.ask(Op::Read, b"/local/domain/1/a\0"),
+        Ok(b"v".to_vec())
+    );
+}
+
+#[test]
+fn messages_arrive_whole_whatever_the_pieces() {
+    let mut world = World::new();
+    let mut guest = world.guest(1);
+    for length in [0, 1, 900, 1_000, 1_004, 1_005, 1_500, 2_000, 4_088] {
+        let payload = [b"v\0".as_slice(), &vec![b'x'; length]].concat();
+        let expected = if length > 2_040 {
+            error("ENOSPC")
+        } else {
+            ok()
+        };
+        assert_eq!(guest.ask(&mut world, Op::Write, &payload), expected);
+    }
+    // One byte at a time.
+    let bytes = message(Op::Write.number(), 99, 0, b"one\0byte");
+    for byte in &bytes {
+        assert_eq!(guest.write(&[*byte]), 1);
+        world.service.pump(1, 4).unwrap();
+    }
+    guest.read();
+    assert_eq!(guest.answers().len(), 1);
+    assert_eq!(
+        world.ask(Op::Read, b"/local/domain/1/one\0"),
+        Ok(b"byte".to_vec())
+    );
+}
+
+#[test]
+fn a_domain_that_never_reads_is_not_served_further_and_nobody_waits_for_it() {
+    let mut world = World::new();
+    let (mut lazy, mut good) = (world.guest(1), world.guest(2));
+    assert_eq!(world.ask(Op::Mkdir, b"/shared\0"), ok());
+    assert_eq!(world.ask(Op::SetPerms, b"/shared\0n0\0r1\0"), ok());
+    assert_eq!(lazy.ask(&mut world, Op::Watch, b"/shared\0t\0"), ok());
+    lazy.events(&mut world);
+    let mut served = 0;
+    for number in 0..2_000 {
+        let bytes = message(
+            Op::Write.number(),
+            number,
+            0,
+            format!("n{}\0{}", number % 50, "v".repeat(60)).as_bytes(),
+        );
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let count = lazy.write(&bytes[sent..]);
+            sent += count;
+            let pumped = world.service.pump(1, 4).unwrap();
+            assert!(!matches!(pumped, Pumped::Faulty(_)));
+            if count == 0 && pumped == Pumped::Idle {
+                break;
+            }
+        }
+        if sent < bytes.len() {
+            served = number;
+            break;
+        }
+    }
+    assert!(
+        (20..120).contains(&served),
+        "{served} requests taken from one that reads no answers"
+    );
+    // Others write where it watches: what waits for it stays bounded.
+    for number in 0..20_000 {
+        assert_eq!(
+            world.ask(
+                Op::Write,
+                format!("/shared/x{}\0v", number % 5_000).as_bytes()
+            ),
+            ok()
+        );
+    }
+    assert_eq!(good.ask(&mut world, Op::Write, b"x\0v"), ok());
+    let usage = String::from_utf8(world.ask(Op::Control, b"quota\x001\0").unwrap()).unwrap();
+    let memory: u32 = usage
+        .trim_end_matches(['\n', '\0'])
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(memory < 100_000, "{usage}");
+    // When it reads at last, it finds out that there was more than it was told.
+    let mut events = Vec::new();
+    loop {
+        world.service.pump(1, 8).unwrap();
+        if lazy.read() == 0 {
+            break;
+        }
+        lazy.answers();
+        events.append(&mut lazy.events);
+    }
+    assert!(events.contains(&("/shared".to_owned(), "t".to_owned())));
+    assert!(events.len() < 4_000, "{}", events.len());
+    world.check();
+}
+
+/// What a hostile domain does in one round.
+fn misbehave(guest: &mut Guest, random: &mut Random) {
+    match random.below(10) {
+        0 => set_word(
+            &guest.memory,
+            [REQ_PROD, REQ_CONS, RSP_CONS, RSP_PROD][random.below(4) as usize],
+            random.next() as u32,
+        ),
+        1 => {
+            let nudge = random.below(64) as u32;
+            let offset = [REQ_PROD, REQ_CONS, RSP_CONS, RSP_PROD][random.below(4) as usize];
+            set_word(
+                &guest.memory,
+                offset,
+                word(&guest.memory, offset).wrapping_add(nudge),
+            );
+        }
+        2 => set_word(&guest.memory, CONNECTION, random.below(3) as u32),
+        3 => {
+            let (offset, bytes) = (random.below(2_000) as usize, random.bytes(48));
+            guest.memory.borrow_mut()[offset..offset + 48].copy_from_slice(&bytes);
+        }
+        4 => {
+            let length = random.below(600) as usize;
+            let bytes = random.bytes(length);
+            write_anyhow(guest, &bytes);
+        }
+        _ => {
+            let bytes = request(random);
+            write_anyhow(guest, &bytes);
+        }
+    }
+    if random.below(3) == 0 {
+        let prod = word(&guest.memory, RSP_PROD);
+        set_word(&guest.memory, RSP_CONS, prod);
+    }
+}
+
+/// As `Guest::write`, without its assumption that the indexes make sense.
+fn write_anyhow(guest: &mut Guest, bytes: &[u8]) {
+    let prod = word(&guest.memory, REQ_PROD);
+    for (at, byte) in bytes.iter().enumerate() {
+        guest.memory.borrow_mut()[prod.wrapping_add(at as u32) as usize % 1024] = *byte;
+    }
+    set_word(
+        &guest.memory,
+        REQ_PROD,
+        prod.wrapping_add(bytes.len() as u32),
+    );
+}
+
+/// A message that is nearly right.
+fn request(random: &mut Random) -> Vec<u8> {
+    const PARTS: &[&[u8]] = &[
+        b"a\0",
+        b"a/b/c\0",
+        b"/\0",
+        b"/local/domain/2\0",
+        b"/tool\0",
+        b"@releaseDomain\0",
+        b"..\0",
+        b"\0",
+        b"T\0",
+        b"F\0",
+        b"n1\0",
+        b"r2\0",
+        b"b65535\0",
+        b"token\0",
+        b"4294967296\0",
+        b"-1\0",
+        b"v",
+        b"\xff",
+        b"print\0",
+    ];
+    let count = random.below(5);
+    let mut payload: Vec<u8> = (0..count)
+        .flat_map(|_| PARTS[random.below(PARTS.len() as u64) as usize].to_vec())
+        .collect();
+    if random.below(20) == 0 {
+        payload.resize(random.below(4_097) as usize, b'a');
+    }
+    let tx = if random.below(2) == 0 {
+        0
+    } else {
+        random.below(12) as u32
+    };
+    let mut bytes = message(random.below(25) as u32, random.next() as u32, tx, &payload);
+    match random.below(12) {
+        0 => {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] = random.next() as u8;
+        }
+        1 => bytes.truncate(random.below(bytes.len() as u64) as usize),
+        _ => {}
+    }
+    bytes
+}
+
+fn fuzz(seed: u64, rounds: u32) {
+    let mut random = Random(seed);
+    let mut world = World::new();
+    let (mut bad, mut worse, mut good) = (world.guest(1), world.guest(2), world.guest(3));
+    for round in 0..rounds {
+        for guest in [&mut bad, &mut worse] {
+            misbehave(guest, &mut random);
+            world
+                .service
+                .pump(guest.domid, 1 + random.below(4) as usize)
+                .unwrap();
+            if word(&guest.memory, ERROR) != 0 && random.below(4) == 0 {
+                set_word(&guest.memory, CONNECTION, 1);
+            }
+        }
+        let write = format!("mine\0{round}");
+        assert_eq!(good.ask(&mut world, Op::Write, write.as_bytes()), ok());
+        assert_eq!(
+            good.ask(&mut world, Op::Read, b"mine\0"),
+            Ok(round.to_string().into_bytes())
+        );
+        if round % 100 == 0 {
+            world.check();
+        }
+    }
+    let tree = world.dump();
+    for (path, _, _) in &tree {
+        let own = [
+            "/local/domain/1",
+            "/local/domain/2",
+            "/local/domain/3",
+            "/tool",
+        ]
+        .iter()
+        .any(|own| path.starts_with(own));
+        assert!(
+            own || "/local/domain".starts_with(path.as_str()),
+            "{path} was made by a domain that may not"
+        );
+    }
+    assert_eq!(world.ask(Op::Read, b"/tool/xenstored\0"), Ok(Vec::new()));
+}
+
+#[test]
+fn garbage_on_two_rings_never_disturbs_the_third() {
+    for seed in 1..=8 {
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            fuzz(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed), 1_500)
+        }));
+        assert!(run.is_ok(), "seed {seed}");
+    }
+}
