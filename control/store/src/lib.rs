@@ -29,10 +29,12 @@ mod ops;
 mod path;
 mod perms;
 mod plan;
+mod pump;
 mod quota;
 mod record;
 mod ring;
 mod service;
+mod sessions;
 mod snapshot;
 mod store;
 mod transaction;
@@ -45,9 +47,10 @@ pub use error::Errno;
 pub use journal::{Journal, JournalError, Recovery};
 pub use path::Path;
 pub use perms::{Access, Caller, Need, Perm, Perms};
+pub use pump::Pumped;
 pub use quota::{Limits, Usage};
 pub use ring::{Fault, Page};
-pub use service::{Fed, Machine, Pumped, Service};
+pub use service::{Fed, Machine, Service};
 pub use store::{Host, Place, Store};
 
 /// A domain's number.

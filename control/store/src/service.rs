@@ -9,9 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use guest_abi::xenstore::{
-    XENSTORE_CONNECTED, XENSTORE_ERROR_NONE, XENSTORE_RECONNECT, XENSTORE_RING_SIZE,
-};
+use guest_abi::xenstore::XENSTORE_ERROR_NONE;
 
 use crate::journal::{Journal, JournalError, Recovery};
 use crate::record::Record;
@@ -19,9 +17,6 @@ use crate::ring::{self, Fault, Page, at};
 use crate::store::{Host, Place, Store};
 use crate::wire::{Request, TooLong};
 use crate::{ClientId, DomId, Errno, Limits};
-
-/// Bytes that must lie in a ring before the beginning of a message longer than a ring is taken off it.
-const PART_BYTES: usize = XENSTORE_RING_SIZE as usize / 2;
 
 /// What the service needs of the machine.
 pub trait Machine {
@@ -71,17 +66,6 @@ impl<M: Machine> Host for Hosting<'_, M> {
     }
 }
 
-/// What a look at a ring came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pumped {
-    /// Nothing is left to do until the domain signals.
-    Idle,
-    /// The budget ran out: call again after the others had their turn.
-    More,
-    /// The domain broke the rules of the ring; its connection rests until it asks for a new one.
-    Faulty(Fault),
-}
-
 /// What became of a socket's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fed {
@@ -96,17 +80,17 @@ pub enum Fed {
 /// The store in service.
 #[derive(Debug)]
 pub struct Service<M: Machine> {
-    store: Store,
-    machine: M,
-    pages: BTreeMap<DomId, M::Page>,
-    faulty: BTreeMap<DomId, Fault>,
-    journal: Option<Journal>,
+    pub(crate) store: Store,
+    pub(crate) machine: M,
+    pub(crate) pages: BTreeMap<DomId, M::Page>,
+    pub(crate) faulty: BTreeMap<DomId, Fault>,
+    pub(crate) journal: Option<Journal>,
     /// Domains for which something waits that may fit into their ring.
-    ready: BTreeSet<DomId>,
+    pub(crate) ready: BTreeSet<DomId>,
     /// Sockets' clients for whom something waits, until somebody asks.
-    woken_sockets: BTreeSet<ClientId>,
+    pub(crate) woken_sockets: BTreeSet<ClientId>,
     /// The journal failed (D2).
-    failed: bool,
+    pub(crate) failed: bool,
 }
 
 impl<M: Machine> Service<M> {
@@ -145,52 +129,6 @@ impl<M: Machine> Service<M> {
         };
         service.attach_again()?;
         Ok((service, recovery))
-    }
-
-    /// Maps the rings of all domains that were introduced, and takes up each where it was.
-    fn attach_again(&mut self) -> Result<(), JournalError> {
-        for (domid, gfn, port) in self.store.introduced() {
-            match self.machine.map(domid, gfn, port) {
-                Ok(page) => self.attach_one(domid, page),
-                Err(error) => {
-                    self.machine.log(&format!(
-                        "domain {domid}: its ring cannot be mapped ({error}): released"
-                    ));
-                    self.with_host(|store, host| {
-                        let _known = store.release(domid, host);
-                        store.deliver_events();
-                    });
-                }
-            }
-        }
-        self.settle()
-    }
-
-    fn attach_one(&mut self, domid: DomId, mut page: M::Page) {
-        let Some(domain) = self.store.domains.get(&domid) else {
-            return;
-        };
-        let (req_cons, partial) = (domain.place.req_cons, domain.partial.clone());
-        // Only the page knows how much of what waited was shown before the process ended.
-        let place = Place {
-            req_cons,
-            rsp_prod: page.load(at::RSP_PROD),
-        };
-        let shown = place.rsp_prod.wrapping_sub(domain.place.rsp_prod) as usize;
-        let waiting = self
-            .store
-            .clients
-            .get(&ClientId::Domain(domid))
-            .map_or(0, |client| client.queue.len());
-        page.store(at::SERVER_FEATURES, ring::SERVER_FEATURES);
-        // The read index may have been recorded and not yet published.
-        page.store(at::REQ_CONS, req_cons);
-        self.pages.insert(domid, page);
-        if shown > waiting || !self.store.restore_place(domid, place, &partial) {
-            self.fault(domid, Fault::Index);
-        } else {
-            self.ready.insert(domid);
-        }
     }
 
     /// Connects the control domain's own kernel.
@@ -294,123 +232,7 @@ impl<M: Machine> Service<M> {
         &mut self.machine
     }
 
-    /// Looks at a domain's ring, after its event channel was signalled: takes up to `budget` messages.
-    pub fn pump(&mut self, domid: DomId, budget: usize) -> Result<Pumped, JournalError> {
-        let Some(page) = self.pages.get(&domid) else {
-            return Ok(Pumped::Idle);
-        };
-        if page.load(at::CONNECTION) == XENSTORE_RECONNECT {
-            self.reconnect(domid)?;
-        }
-        self.ready.insert(domid);
-        self.settle()?;
-        for _ in 0..budget {
-            if let Some(fault) = self.faulty.get(&domid) {
-                return Ok(Pumped::Faulty(*fault));
-            }
-            match self.take(domid) {
-                Ok(true) => self.settle_and_publish(domid)?,
-                Ok(false) => return Ok(Pumped::Idle),
-                Err(fault) => {
-                    self.fault(domid, fault);
-                    self.settle()?;
-                    return Ok(Pumped::Faulty(fault));
-                }
-            }
-        }
-        Ok(Pumped::More)
-    }
-
-    /// Takes a message, or the beginning of one that is longer than the ring. `false` if there is none to take.
-    fn take(&mut self, domid: DomId) -> Result<bool, Fault> {
-        let client = ClientId::Domain(domid);
-        let (Some(page), Some(domain)) = (self.pages.get(&domid), self.store.domains.get(&domid))
-        else {
-            return Ok(false);
-        };
-        if !self.store.accepts(client) {
-            return Ok(false);
-        }
-        let (place, earlier) = (domain.place, domain.partial.len());
-        let ring = ring::requests(page, place)?;
-        let bytes = [domain.partial.as_slice(), &ring].concat();
-        let moved = |count: usize| Place {
-            req_cons: place.req_cons.wrapping_add(count as u32),
-            ..place
-        };
-        match Request::take_from(&bytes).map_err(|_| Fault::Protocol)? {
-            Some((request, used)) => {
-                self.with_host(|store, host| store.request(client, &request, host));
-                self.store.set_place(domid, moved(used - earlier), &[]);
-                Ok(true)
-            }
-            None => {
-                let needed = Request::bytes_needed(&bytes)
-                    .map_err(|_| Fault::Protocol)?
-                    .unwrap_or(0);
-                let longer_than_the_ring = needed > XENSTORE_RING_SIZE as usize;
-                if longer_than_the_ring && ring.len() >= PART_BYTES {
-                    self.store.set_place(domid, moved(ring.len()), &bytes);
-                    return Ok(true);
-                }
-                Ok(false)
-            }
-        }
-    }
-
-    /// Makes what happened safe, and only then lets the domain reuse the room of what was read (D1).
-    fn settle_and_publish(&mut self, domid: DomId) -> Result<(), JournalError> {
-        self.commit()?;
-        if let (Some(page), Some(domain)) =
-            (self.pages.get_mut(&domid), self.store.domains.get(&domid))
-        {
-            page.store(at::REQ_CONS, domain.place.req_cons);
-            self.machine.notify(domid);
-        }
-        self.settle()
-    }
-
-    /// Makes what happened safe and shows it.
-    fn settle(&mut self) -> Result<(), JournalError> {
-        self.commit()?;
-        while let Some(domid) = self.ready.pop_first() {
-            self.show(domid)?;
-        }
-        Ok(())
-    }
-
-    /// Moves what waits for a domain into its ring, as far as there is room.
-    fn show(&mut self, domid: DomId) -> Result<(), JournalError> {
-        let client = ClientId::Domain(domid);
-        while let (Some(page), Some(domain), false) = (
-            self.pages.get_mut(&domid),
-            self.store.domains.get_mut(&domid),
-            self.faulty.contains_key(&domid),
-        ) {
-            let room = match ring::room(page, domain.place) {
-                Ok(room) => room,
-                Err(fault) => {
-                    self.fault(domid, fault);
-                    return self.commit();
-                }
-            };
-            let Some(reader) = self.store.clients.get(&client) else {
-                return Ok(());
-            };
-            let bytes = reader.queue.peek(room);
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            ring::answer(page, &mut domain.place, &bytes);
-            self.machine.notify(domid);
-            self.store.sent(client, bytes.len());
-            // Events that had no room before wait now: they too are made safe first.
-            self.commit()?;
-        }
-        Ok(())
-    }
-
-    fn with_host<T>(&mut self, act: impl FnOnce(&mut Store, &mut dyn Host) -> T) -> T {
+    pub(crate) fn with_host<T>(&mut self, act: impl FnOnce(&mut Store, &mut dyn Host) -> T) -> T {
         let mut host = Hosting {
             machine: &mut self.machine,
             pages: &mut self.pages,
@@ -418,38 +240,8 @@ impl<M: Machine> Service<M> {
         act(&mut self.store, &mut host)
     }
 
-    /// Ends what goes on on a ring; it rests until the domain asks for a new connection.
-    fn fault(&mut self, domid: DomId, fault: Fault) {
-        self.machine.log(&format!(
-            "domain {domid}: {fault}: its connection to the store ends"
-        ));
-        self.faulty.insert(domid, fault);
-        self.store.reset_wholly(domid);
-        if let Some(page) = self.pages.get_mut(&domid) {
-            page.store(at::ERROR, fault.number());
-            self.machine.notify(domid);
-        }
-    }
-
-    /// The domain asked for a new connection on its ring.
-    fn reconnect(&mut self, domid: DomId) -> Result<(), JournalError> {
-        self.store.reset_wholly(domid);
-        self.store.set_place(domid, Place::default(), &[]);
-        self.commit()?;
-        self.faulty.remove(&domid);
-        if let Some(page) = self.pages.get_mut(&domid) {
-            for index in [at::REQ_CONS, at::REQ_PROD, at::RSP_CONS, at::RSP_PROD] {
-                page.store(index, 0);
-            }
-            page.store(at::ERROR, XENSTORE_ERROR_NONE);
-            page.store(at::CONNECTION, XENSTORE_CONNECTED);
-            self.machine.notify(domid);
-        }
-        Ok(())
-    }
-
     /// Writes what became so to the journal.
-    fn commit(&mut self) -> Result<(), JournalError> {
+    pub(crate) fn commit(&mut self) -> Result<(), JournalError> {
         if self.failed {
             return Err(self.failure());
         }

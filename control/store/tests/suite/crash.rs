@@ -29,7 +29,7 @@ fn script() -> Vec<(Op, Vec<u8>)> {
 
 /// One run of the script, the service being killed at its `fuse`th write to a page (`None`: never). Answers, events,
 /// and the tree at the end; and whether it was killed.
-fn run(fuse: Option<u32>) -> ((Vec<Answer>, Vec<(String, String)>, Tree), bool) {
+fn run(fuse: Option<u32>) -> (Outcome, bool) {
     let file = TempFile::new(&format!("kill-{fuse:?}"));
     let mut world = World::with_journal(file.0.clone());
     let mut guest = world.guest(1);
@@ -62,6 +62,7 @@ fn run(fuse: Option<u32>) -> ((Vec<Answer>, Vec<(String, String)>, Tree), bool) 
 }
 
 type Tree = Vec<(String, Vec<u8>, Vec<u8>)>;
+type Outcome = (Vec<Answer>, Vec<(String, String)>, Tree);
 
 #[test]
 fn killed_between_any_two_writes_to_a_ring_each_request_is_done_once_and_answered_once() {

@@ -4,10 +4,13 @@
 
 mod conformance;
 mod crash;
+mod domains;
+mod guest;
 mod harness;
 mod hostile;
 mod limits;
 mod model;
+mod plain;
 mod tools;
 mod transactions;
 mod watches;

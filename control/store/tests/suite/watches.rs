@@ -183,7 +183,8 @@ fn comings_and_goings_of_domains_are_told_to_those_who_may_hear() {
             assert_eq!(guest.ask(&mut world, Op::Watch, watch), ok());
         }
     }
-    (one.events(&mut world), two.events(&mut world));
+    one.events(&mut world);
+    two.events(&mut world);
     assert_eq!(world.ask(Op::SetPerms, b"@introduceDomain\0n0\0r1\0"), ok());
     assert_eq!(world.ask(Op::SetPerms, b"@releaseDomain\0n0\0r1\0"), ok());
     let _three = world.guest(3);
