@@ -207,6 +207,9 @@ impl Store {
         if let Some(client) = self.clients.get_mut(&ClientId::Domain(domid)) {
             client.queue.clear();
         }
+        if let Some(domain) = self.domains.get_mut(&domid) {
+            domain.partial.clear();
+        }
         self.records.push(Record::Reset {
             domid,
             wholly: true,

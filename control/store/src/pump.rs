@@ -62,6 +62,10 @@ impl<M: Machine> Service<M> {
             .get(&ClientId::Domain(domid))
             .map_or(0, |client| client.queue.len());
         page.store(at::SERVER_FEATURES, ring::SERVER_FEATURES);
+        if page.load(at::ERROR) != XENSTORE_ERROR_NONE {
+            // It was at rest, and stays so; why is not kept.
+            self.faulty.insert(domid, Fault::Index);
+        }
         // The read index may have been recorded and not yet published.
         page.store(at::REQ_CONS, req_cons);
         self.pages.insert(domid, page);

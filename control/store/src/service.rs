@@ -199,6 +199,9 @@ impl<M: Machine> Service<M> {
     /// Takes the next bytes for a socket's client, at most `most`. They count as sent: whoever takes them writes them
     /// all, and takes no more before, so that a client that does not read holds up its own requests.
     pub fn take_output(&mut self, client: ClientId, most: usize) -> Vec<u8> {
+        if self.failed {
+            return Vec::new();
+        }
         let bytes = self.store.waiting(client, most);
         self.store.sent(client, bytes.len());
         bytes

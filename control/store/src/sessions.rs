@@ -125,7 +125,7 @@ impl Store {
         if tx != 0 {
             return Err(Errno::Ebusy);
         }
-        let (limits, tree) = (self.limits, self.tree.clone());
+        let (limits, tree, born) = (self.limits, self.tree.clone(), self.snapshot_born());
         let asking = self.clients.get_mut(&client).ok_or(Errno::Enoent)?;
         if !caller.privileged && asking.transactions.len() >= limits.transactions as usize {
             return Err(Errno::Enospc);
@@ -133,7 +133,8 @@ impl Store {
         let transaction = asking.fresh_transaction();
         asking
             .transactions
-            .insert(transaction, Transaction::begin(&tree));
+            .insert(transaction, Transaction::begin(&tree, born));
+        self.snapshots.insert(born, (client, transaction));
         if let ClientId::Domain(domid) = client {
             self.records.push(Record::Begin { domid, transaction });
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::client::Waiting;
+use crate::client::{Client, Waiting};
 use crate::perms::Caller;
 use crate::record::Record;
 use crate::store::{Domain, Place, Store};
@@ -139,7 +139,7 @@ impl Store {
         client.last_transaction = transaction;
         client
             .transactions
-            .insert(transaction, Transaction::doomed(&self.tree));
+            .insert(transaction, Transaction::doomed(&self.tree, 0));
         true
     }
 
@@ -169,9 +169,17 @@ impl Store {
 
     /// After the last record: transactions that were open see the tree of now, and can only end with `EAGAIN`.
     pub(crate) fn restored(&mut self) {
-        for client in self.clients.values_mut() {
-            for transaction in client.transactions.values_mut() {
-                *transaction = Transaction::doomed(&self.tree);
+        let open = |(id, client): (&ClientId, &Client)| {
+            let numbers = client.transactions.keys();
+            numbers.map(|number| (*id, *number)).collect::<Vec<_>>()
+        };
+        let open: Vec<_> = self.clients.iter().flat_map(open).collect();
+        for (id, number) in open {
+            let born = self.snapshot_born();
+            if let Some(client) = self.clients.get_mut(&id) {
+                let doomed = Transaction::doomed(&self.tree, born);
+                client.transactions.insert(number, doomed);
+                self.snapshots.insert(born, (id, number));
             }
         }
         self.records.clear();

@@ -17,10 +17,13 @@ use crate::perms::Caller;
 use crate::plan::View;
 use crate::quota::{Accounts, Limits, Usage};
 use crate::record::Record;
-use crate::transaction::Step;
+use crate::transaction::{Step, Transaction, WINDOW_BYTES, weight};
 use crate::tree::{Change, Tree};
 use crate::wire::{self, PAYLOAD_MAX, Request};
 use crate::{ClientId, DomId, Errno, Path, Perms};
+
+/// What a snapshot itself adds to the amount of changes, so that the list of snapshots is bounded too.
+const SNAPSHOT_WEIGHT: u64 = 256;
 
 /// Where a ring stands: all of it the store's own knowledge, never read back from the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +64,10 @@ pub struct Store {
     /// The moment of the last change.
     pub(crate) now: u64,
     pub(crate) accounts: Accounts,
+    /// The amount of changes so far, in bytes that a snapshot may keep alive.
+    pub(crate) changed: u64,
+    /// When the snapshots of transactions were taken, in `changed`. Some have ended since.
+    pub(crate) snapshots: BTreeMap<u64, (ClientId, u32)>,
     pub(crate) limits: Limits,
     pub(crate) watches: crate::watch::Watches,
     pub(crate) clients: BTreeMap<ClientId, Client>,
@@ -104,6 +111,8 @@ impl Store {
         Self {
             tree: Tree::new(),
             now: 0,
+            changed: 0,
+            snapshots: BTreeMap::new(),
             accounts: Accounts::default(),
             limits,
             watches: crate::watch::Watches::default(),
@@ -279,7 +288,37 @@ impl Store {
         let made = self.tree.apply(&change, self.now, &mut self.accounts);
         debug_assert!(made, "a plan fits the tree it was made of: {change:?}");
         if made {
+            self.changed += weight(&change);
             self.records.push(Record::Change(change));
+            self.let_old_snapshots_go();
+        }
+    }
+
+    /// The amount of changes so far, for a snapshot of now; never the same twice.
+    pub(crate) fn snapshot_born(&mut self) -> u64 {
+        self.changed += SNAPSHOT_WEIGHT;
+        self.changed
+    }
+
+    /// Transactions that began too many changes ago lose their snapshots (X3).
+    fn let_old_snapshots_go(&mut self) {
+        // Compared with one moment: those that are let go get a fresh place, behind it.
+        let now = self.changed;
+        while let Some(oldest) = self.snapshots.first_entry() {
+            if oldest.key() + WINDOW_BYTES >= now {
+                return;
+            }
+            let (born, (client, number)) = oldest.remove_entry();
+            let fresh = self.snapshot_born();
+            let transactions = self
+                .clients
+                .get_mut(&client)
+                .map(|client| &mut client.transactions);
+            let transaction = transactions.and_then(|transactions| transactions.get_mut(&number));
+            if let Some(transaction) = transaction.filter(|transaction| transaction.born == born) {
+                *transaction = Transaction::doomed(&self.tree, fresh);
+                self.snapshots.insert(fresh, (client, number));
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! - X1: a transaction commits only if nothing its answers rested on has changed since it began; so the store is
 //!   always as if the transactions had run one after the other.
 //! - X2: until it commits, nothing of it is seen elsewhere.
+//! - X3: no transaction keeps what the tree was more than [`WINDOW_BYTES`] of changes ago. So all transactions
+//!   together, of any number of clients, keep a bounded amount of what is no longer there.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +16,11 @@ use crate::{DomId, Errno, Path};
 
 /// Bytes an entry of a transaction's memory is charged for beyond its path.
 const ENTRY_BYTES: usize = 64;
+/// Bytes that copying one level of a path takes, with the links of its map of children.
+const PATH_LEVEL_BYTES: usize = 1_024;
+
+/// Bytes of changes after which a transaction is too old: its snapshot is let go, and it can only end with `EAGAIN`.
+pub(crate) const WINDOW_BYTES: u64 = 8 << 20;
 
 /// One request's effect.
 #[derive(Clone, Debug)]
@@ -40,12 +47,15 @@ pub(crate) struct Transaction {
     accounts: Accounts,
     /// Bytes it takes.
     bytes: usize,
-    /// Whether it began before a restart, which lost what it had done: it can only end with `EAGAIN`.
+    /// Whether what it had done is lost, by a restart or by age: it can only end with `EAGAIN`.
     doomed: bool,
+    /// How much had changed in the store when its snapshot was taken; no two have the same.
+    pub born: u64,
 }
 
 impl Transaction {
-    pub fn begin(tree: &Tree) -> Self {
+    /// `born` is the amount of changes so far.
+    pub fn begin(tree: &Tree, born: u64) -> Self {
         Self {
             base: tree.clone(),
             tree: tree.clone(),
@@ -55,14 +65,16 @@ impl Transaction {
             accounts: Accounts::default(),
             bytes: ENTRY_BYTES,
             doomed: false,
+            born,
         }
     }
 
-    /// The stand-in for one that was open when the store stopped.
-    pub fn doomed(tree: &Tree) -> Self {
+    /// The stand-in for one whose snapshot is lost or too old. What it asks is answered, from the tree of now: its
+    /// client, which does not know, begins again when it hears `EAGAIN` at the end.
+    pub fn doomed(tree: &Tree, born: u64) -> Self {
         Self {
             doomed: true,
-            ..Self::begin(tree)
+            ..Self::begin(tree, born)
         }
     }
 
@@ -139,4 +151,15 @@ fn change_bytes(change: &Change) -> usize {
         }
         Change::SetPerms { path, .. } | Change::Remove { path } => path.as_str().len(),
     }
+}
+
+/// What `change` adds to the amount of changes: the bytes it may keep alive in a snapshot, with the copied path.
+pub(crate) fn weight(change: &Change) -> u64 {
+    let path = match change {
+        Change::Create { path, .. }
+        | Change::Write { path, .. }
+        | Change::SetPerms { path, .. }
+        | Change::Remove { path } => path,
+    };
+    (change_bytes(change) + PATH_LEVEL_BYTES * (1 + path.components().count())) as u64
 }

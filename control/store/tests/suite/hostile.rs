@@ -7,8 +7,8 @@ use store::wire::message;
 use store::{Fault, Pumped};
 
 use crate::harness::{
-    CONNECTION, ERROR, FEATURES, Guest, REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, World, error, ok,
-    set_word, word,
+    CONNECTION, ERROR, FEATURES, Guest, REQ_CONS, REQ_PROD, RSP_CONS, RSP_PROD, TempFile, World,
+    error, ok, set_word, word,
 };
 
 /// A small generator of numbers, the same on every machine.
@@ -213,6 +213,28 @@ fn a_domain_that_never_reads_is_not_served_further_and_nobody_waits_for_it() {
     assert!(events.contains(&("/shared".to_owned(), "t".to_owned())));
     assert!(events.len() < 4_000, "{}", events.len());
     world.check();
+}
+
+#[test]
+fn a_dead_ring_stays_dead_over_a_restart_until_the_domain_asks_for_another() {
+    let file = TempFile::new("dead-ring");
+    let mut world = World::with_journal(file.0.clone());
+    let mut bad = world.guest(1);
+    set_word(&bad.memory, REQ_PROD, 0x4000_0000);
+    assert_eq!(
+        world.service.pump(1, 4).unwrap(),
+        Pumped::Faulty(Fault::Index)
+    );
+    let (mut world, _) = world.restart();
+    assert_eq!(
+        world.service.pump(1, 4).unwrap(),
+        Pumped::Faulty(Fault::Index)
+    );
+    set_word(&bad.memory, CONNECTION, 1);
+    assert_eq!(world.service.pump(1, 4).unwrap(), Pumped::Idle);
+    assert_eq!(bad.ask(&mut world, Op::Write, b"a\0v"), ok());
+    let (mut world, _) = world.restart();
+    assert_eq!(bad.ask(&mut world, Op::Read, b"a\0"), Ok(b"v".to_vec()));
 }
 
 /// What a hostile domain does in one round.

@@ -224,3 +224,38 @@ fn no_domain_is_charged_for_what_another_stores_in_its_node() {
     assert_eq!(make(&mut one, &mut world, "mine/is/free"), ok());
     world.check();
 }
+
+#[test]
+fn a_transaction_that_is_open_for_too_many_changes_ends_with_eagain() {
+    let mut world = World::new();
+    let (mut one, mut two) = (world.guest(1), world.guest(2));
+    let (old, idle) = (one.begin(&mut world), one.begin(&mut world));
+    assert_eq!(one.ask_in(&mut world, Op::Write, old, b"x\0v"), ok());
+    let value = [b"v\0".as_slice(), &[b'v'; 1_900]].concat();
+    for _ in 0..2_000 {
+        assert_eq!(two.ask(&mut world, Op::Write, &value), ok());
+    }
+    assert_eq!(
+        one.ask_in(&mut world, Op::Read, old, b"x\0"),
+        error("ENOENT"),
+        "what it had done is let go"
+    );
+    assert_eq!(
+        one.ask_in(&mut world, Op::TransactionEnd, old, b"T\0"),
+        error("EAGAIN")
+    );
+    assert_eq!(
+        one.ask_in(&mut world, Op::TransactionEnd, idle, b"F\0"),
+        ok()
+    );
+    let fresh = one.begin(&mut world);
+    assert_eq!(one.ask_in(&mut world, Op::Write, fresh, b"x\0v"), ok());
+    for _ in 0..100 {
+        assert_eq!(two.ask(&mut world, Op::Write, &value), ok());
+    }
+    assert_eq!(
+        one.ask_in(&mut world, Op::TransactionEnd, fresh, b"T\0"),
+        ok()
+    );
+    world.check();
+}
