@@ -13,7 +13,7 @@ pub use crate::guest::*;
 
 pub type Memory = Rc<RefCell<Vec<u8>>>;
 
-/// How many more writes to pages happen before the process dies; `None`: it lives.
+/// How many more writes to pages and signals happen before the process dies; `None`: it lives.
 pub type Fuse = Rc<Cell<Option<u32>>>;
 
 /// What the panic says by which a test kills the service.
@@ -89,7 +89,11 @@ impl Machine for Board {
 
     fn unmap(&mut self, _domid: DomId) {}
 
-    fn notify(&mut self, _domid: DomId) {}
+    fn notify(&mut self, domid: DomId) {
+        if let Ok(page) = self.map(domid, 0, 0) {
+            page.burn();
+        }
+    }
 
     fn log(&mut self, line: &str) {
         self.log.borrow_mut().push(line.to_owned());
@@ -239,13 +243,19 @@ impl World {
     }
 }
 
-/// A file for a journal, removed with the value.
+/// A file for a journal, removed with the value. Where there is a file system in memory it is there, as the daemon's
+/// is: a disk's waits for the disk when a file is replaced.
 pub struct TempFile(pub PathBuf);
 
 impl TempFile {
     pub fn new(name: &str) -> Self {
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = directory.join(format!("{name}-{}", std::process::id()));
+        let memory = PathBuf::from("/dev/shm");
+        let directory = if memory.is_dir() {
+            memory
+        } else {
+            env!("CARGO_TARGET_TMPDIR").into()
+        };
+        let path = directory.join(format!("store-{name}-{}", std::process::id()));
         let _there_was_none = std::fs::remove_file(&path);
         Self(path)
     }
