@@ -207,13 +207,14 @@ impl Store {
         if let Some(client) = self.clients.get_mut(&ClientId::Domain(domid)) {
             client.queue.clear();
         }
-        if let Some(domain) = self.domains.get_mut(&domid) {
-            domain.partial.clear();
-        }
         self.records.push(Record::Reset {
             domid,
             wholly: true,
         });
+        // What was sent since the last record of the place is no longer among what waits.
+        if let Some(place) = self.domains.get(&domid).map(|domain| domain.place) {
+            self.set_place(domid, place, &[]);
+        }
     }
 
     /// The domains that are introduced, with the page and the event channel of each.

@@ -30,7 +30,7 @@ impl<M: Machine> Service<M> {
     pub(crate) fn attach_again(&mut self) -> Result<(), JournalError> {
         for (domid, gfn, port) in self.store.introduced() {
             match self.machine.map(domid, gfn, port) {
-                Ok(page) => self.attach_one(domid, page),
+                Ok(page) => self.attach_one(domid, page)?,
                 Err(error) => {
                     self.machine.log(&format!(
                         "domain {domid}: its ring cannot be mapped ({error}): released"
@@ -45,35 +45,32 @@ impl<M: Machine> Service<M> {
         self.settle()
     }
 
-    fn attach_one(&mut self, domid: DomId, mut page: M::Page) {
-        let Some(domain) = self.store.domains.get(&domid) else {
-            return;
-        };
-        let (req_cons, partial) = (domain.place.req_cons, domain.partial.clone());
-        // Only the page knows how much of what waited was shown before the process ended.
-        let place = Place {
-            req_cons,
-            rsp_prod: page.load(at::RSP_PROD),
-        };
-        let shown = place.rsp_prod.wrapping_sub(domain.place.rsp_prod) as usize;
-        let waiting = self
-            .store
-            .clients
-            .get(&ClientId::Domain(domid))
-            .map_or(0, |client| client.queue.len());
+    fn attach_one(&mut self, domid: DomId, mut page: M::Page) -> Result<(), JournalError> {
         page.store(at::SERVER_FEATURES, ring::SERVER_FEATURES);
-        if page.load(at::ERROR) != XENSTORE_ERROR_NONE {
+        let (connection, error) = (page.load(at::CONNECTION), page.load(at::ERROR));
+        // Only the page knows how much of what waited was shown before the process ended.
+        let rsp_prod = page.load(at::RSP_PROD);
+        self.pages.insert(domid, page);
+        if connection == XENSTORE_RECONNECT {
+            return self.reconnect(domid);
+        }
+        if error != XENSTORE_ERROR_NONE {
             // It was at rest, and stays so; why is not kept.
             self.faulty.insert(domid, Fault::Index);
+            return Ok(());
+        }
+        if !self.store.shown_up_to(domid, rsp_prod) {
+            self.fault(domid, Fault::Index);
+            return Ok(());
         }
         // The read index may have been recorded and not yet published.
-        page.store(at::REQ_CONS, req_cons);
-        self.pages.insert(domid, page);
-        if shown > waiting || !self.store.restore_place(domid, place, &partial) {
-            self.fault(domid, Fault::Index);
-        } else {
-            self.ready.insert(domid);
+        if let (Some(page), Some(domain)) =
+            (self.pages.get_mut(&domid), self.store.domains.get(&domid))
+        {
+            page.store(at::REQ_CONS, domain.place.req_cons);
         }
+        self.ready.insert(domid);
+        Ok(())
     }
 
     /// Looks at a domain's ring, after its event channel was signalled: takes up to `budget` messages.

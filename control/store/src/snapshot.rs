@@ -167,6 +167,27 @@ impl Store {
         true
     }
 
+    /// After the last record: what lies before `rsp_prod` in a domain's ring was shown. `false` if that is more than
+    /// waited.
+    pub(crate) fn shown_up_to(&mut self, domid: DomId, rsp_prod: u32) -> bool {
+        let Some(domain) = self.domains.get(&domid) else {
+            return false;
+        };
+        let shown = rsp_prod.wrapping_sub(domain.place.rsp_prod) as usize;
+        let waiting = self
+            .clients
+            .get(&ClientId::Domain(domid))
+            .map_or(0, |client| client.queue.len());
+        let (place, partial) = (
+            Place {
+                rsp_prod,
+                ..domain.place
+            },
+            domain.partial.clone(),
+        );
+        shown <= waiting && self.restore_place(domid, place, &partial)
+    }
+
     /// After the last record: transactions that were open see the tree of now, and can only end with `EAGAIN`.
     pub(crate) fn restored(&mut self) {
         let open = |(id, client): (&ClientId, &Client)| {

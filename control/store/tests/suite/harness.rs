@@ -42,6 +42,13 @@ impl Page for TestPage {
 
     fn store(&mut self, offset: usize, value: u32) {
         self.burn();
+        if offset == REQ_CONS {
+            // The domain reuses the room at once, as another CPU may.
+            let read = word(&self.memory, REQ_CONS);
+            for at in 0..value.wrapping_sub(read).min(1_024) {
+                self.memory.borrow_mut()[read.wrapping_add(at) as usize % 1_024] = 0xee;
+            }
+        }
         set_word(&self.memory, offset, value);
     }
 

@@ -335,9 +335,14 @@ fn request(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-fn fuzz(seed: u64, rounds: u32) {
+/// `restarts`: how many rounds there are between the deaths of the process; 0: it lives.
+fn fuzz(seed: u64, rounds: u32, restarts: u32) {
     let mut random = Random(seed);
-    let mut world = World::new();
+    let file = TempFile::new(&format!("fuzz-{seed}-{restarts}"));
+    let mut world = match restarts {
+        0 => World::new(),
+        _ => World::with_journal(file.0.clone()),
+    };
     let (mut bad, mut worse, mut good) = (world.guest(1), world.guest(2), world.guest(3));
     for round in 0..rounds {
         for guest in [&mut bad, &mut worse] {
@@ -349,6 +354,17 @@ fn fuzz(seed: u64, rounds: u32) {
             if word(&guest.memory, ERROR) != 0 && random.below(4) == 0 {
                 set_word(&guest.memory, CONNECTION, 1);
             }
+        }
+        if restarts > 0 && round % restarts == restarts - 1 {
+            (world, _) = world.restart();
+        }
+        if random.below(50) == 0 {
+            let introduce = format!(
+                "{}\x00{}\x007\0",
+                1 + random.below(2),
+                100 + random.below(2)
+            );
+            assert_eq!(world.ask(Op::Introduce, introduce.as_bytes()), ok());
         }
         let write = format!("mine\0{round}");
         assert_eq!(good.ask(&mut world, Op::Write, write.as_bytes()), ok());
@@ -380,10 +396,14 @@ fn fuzz(seed: u64, rounds: u32) {
 
 #[test]
 fn garbage_on_two_rings_never_disturbs_the_third() {
-    for seed in 1..=8 {
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            fuzz(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed), 1_500)
-        }));
+    for seed in 1..=12 {
+        let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed);
+        let restarts = if seed % 2 == 0 {
+            0
+        } else {
+            1 + (seed >> 8) as u32 % 20
+        };
+        let run = catch_unwind(AssertUnwindSafe(|| fuzz(seed, 1_500, restarts)));
         assert!(run.is_ok(), "seed {seed}");
     }
 }
