@@ -37,8 +37,10 @@ fn run(fuse: Option<u32>) -> (Outcome, bool) {
     let (mut answers, mut killed) = (Vec::new(), false);
     for (number, (op, payload)) in script().into_iter().enumerate() {
         let bytes = message(op.number(), number as u32, 0, &payload);
-        let mut sent = 0;
+        let (mut sent, mut turns) = (0, 0);
         let answer = loop {
+            turns += 1;
+            assert!(turns < 100, "request {number} is lost");
             sent += guest.write(&bytes[sent..]);
             let pumped = catch_unwind(AssertUnwindSafe(|| world.service.pump(1, 2).unwrap()));
             if let Err(reason) = pumped {
