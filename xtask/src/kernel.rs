@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::provision::{self, is_root};
+use crate::packages;
+use crate::provision;
 use crate::shell::{self, say};
 use crate::tree::Tree;
 
@@ -139,48 +140,16 @@ fn parse_depends(depends: &str, series: &str) -> Option<(String, String)> {
 
 fn download(dir: &Path, package: &str, version: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-    if let Some(there) = find_deb(dir, package, version) {
+    if let Some(there) = packages::find(dir, package, version) {
         return Ok(there);
     }
     say(format!(
         "downloading the stock kernel {package} {version} (about 100 MB, once)"
     ));
-    let try_once = || {
-        let mut command = Command::new("apt-get");
-        command.current_dir(dir).args(["download", "-q"]);
-        if is_root() {
-            // apt's download user may not write into somebody's tree, and says so at length.
-            command.args(["-o", "APT::Sandbox::User=root"]);
-        }
-        command
-            .arg(format!("{package}={version}"))
-            .stdin(Stdio::null())
-            .stdout(std::io::stderr());
-        shell::run(&mut command)
-    };
-    if try_once().is_err() {
-        // Lists older than the archive name files that are gone.
-        provision::update();
-        try_once().context(
-            "the stock kernel could not be downloaded: name another with `--kernel FILE`",
-        )?;
-    }
-    find_deb(dir, package, version)
+    packages::download(dir, &format!("{package}={version}"))
+        .context("the stock kernel is missing: name another with `--kernel FILE`")?;
+    packages::find(dir, package, version)
         .with_context(|| format!("apt-get download left no {package} in {}", dir.display()))
-}
-
-fn find_deb(dir: &Path, package: &str, version: &str) -> Option<PathBuf> {
-    let prefix = format!("{package}_{}_", version.replace(':', "%3a"));
-    std::fs::read_dir(dir)
-        .ok()?
-        .filter_map(|e| Some(e.ok()?.path()))
-        .find(|path| {
-            let name = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .unwrap_or_default();
-            name.starts_with(&prefix) && name.ends_with(".deb")
-        })
 }
 
 /// Takes the boot files out of the package; its 400 MB of drivers stay packed.

@@ -94,9 +94,12 @@ pub fn package(tree: &Tree, name: &str) -> Result<Package> {
     })
 }
 
-/// Downloads a package into `dir` and unpacks it, with its control files, as `dir/root`.
-fn unpack(name: &str, dir: &Path) -> Result<()> {
-    say(format!("downloading the package {name} (once)"));
+/// Has apt download what `wanted` names (`PACKAGE=VERSION` or `PACKAGE:ARCHITECTURE`) into `dir`, with fresh lists if
+/// the archive has it no more.
+///
+/// # Errors
+/// What apt says; the caller adds what that means.
+pub fn download(dir: &Path, wanted: &str) -> Result<()> {
     let try_once = || {
         let mut command = Command::new("apt-get");
         command.current_dir(dir).args(["download", "-q"]);
@@ -105,7 +108,7 @@ fn unpack(name: &str, dir: &Path) -> Result<()> {
             command.args(["-o", "APT::Sandbox::User=root"]);
         }
         command
-            .arg(format!("{name}:amd64"))
+            .arg(wanted)
             .stdin(Stdio::null())
             .stdout(std::io::stderr());
         shell::run(&mut command)
@@ -113,8 +116,30 @@ fn unpack(name: &str, dir: &Path) -> Result<()> {
     if try_once().is_err() {
         // Lists older than the archive name files that are gone.
         provision::update();
-        try_once().with_context(|| format!("the package {name} could not be downloaded"))?;
+        try_once().with_context(|| format!("{wanted} could not be downloaded"))?;
     }
+    Ok(())
+}
+
+/// The file that a downloaded package of this version has in `dir`.
+pub fn find(dir: &Path, package: &str, version: &str) -> Option<PathBuf> {
+    let prefix = format!("{package}_{}_", version.replace(':', "%3a"));
+    std::fs::read_dir(dir)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            let name = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
+            name.starts_with(&prefix) && name.ends_with(".deb")
+        })
+}
+
+/// Downloads a package into `dir` and unpacks it, with its control files, as `dir/root`.
+fn unpack(name: &str, dir: &Path) -> Result<()> {
+    say(format!("downloading the package {name} (once)"));
+    download(dir, &format!("{name}:amd64"))?;
     let file = std::fs::read_dir(dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|e| e == "deb"))

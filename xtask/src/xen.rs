@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::provision::{self, is_root};
+use crate::packages;
+use crate::provision;
 use crate::shell::{self, say};
 use crate::tree::Tree;
 
@@ -80,46 +81,16 @@ fn parse_candidate(policy: &str) -> Option<String> {
 
 fn download(dir: &Path, version: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-    if let Some(there) = find(dir, version) {
+    if let Some(there) = packages::find(dir, PACKAGE, version) {
         return Ok(there);
     }
     say(format!(
         "downloading {PACKAGE} {version} to compare with (2 MB, once)"
     ));
-    let try_once = || {
-        let mut command = Command::new("apt-get");
-        command.current_dir(dir).args(["download", "-q"]);
-        if is_root() {
-            // apt's download user may not write into somebody's tree, and says so at length.
-            command.args(["-o", "APT::Sandbox::User=root"]);
-        }
-        command
-            .arg(format!("{PACKAGE}={version}"))
-            .stdin(Stdio::null())
-            .stdout(std::io::stderr());
-        shell::run(&mut command)
-    };
-    if try_once().is_err() {
-        // Lists older than the archive name files that are gone.
-        provision::update();
-        try_once().context("Xen could not be downloaded: name another with `--xen FILE`")?;
-    }
-    find(dir, version)
+    packages::download(dir, &format!("{PACKAGE}={version}"))
+        .context("there is no Xen to compare with: name one with `--xen FILE`")?;
+    packages::find(dir, PACKAGE, version)
         .with_context(|| format!("apt-get download left no {PACKAGE} in {}", dir.display()))
-}
-
-fn find(dir: &Path, version: &str) -> Option<PathBuf> {
-    let prefix = format!("{PACKAGE}_{}_", version.replace(':', "%3a"));
-    std::fs::read_dir(dir)
-        .ok()?
-        .filter_map(|e| Some(e.ok()?.path()))
-        .find(|path| {
-            let name = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .unwrap_or_default();
-            name.starts_with(&prefix) && name.ends_with(".deb")
-        })
 }
 
 /// Takes the hypervisor out of the package; nothing else in it is needed.
