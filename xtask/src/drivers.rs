@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use object::{Object, ObjectSection};
 
 use crate::initrd::Part;
+use crate::packages;
 use crate::shell::{self, say};
 
 /// What our machines' devices and their tests need: disks on two buses, a network card, a file system, the power
@@ -187,13 +188,7 @@ fn package(version: &Path) -> Option<PathBuf> {
     let name = version.file_name()?.to_str()?;
     let prefix = format!("{name}_");
     let downloads = version.parent()?.join("download");
-    std::fs::read_dir(downloads)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|file| {
-            let name = file.file_name().and_then(|n| n.to_str());
-            name.is_some_and(|n| n.starts_with(&prefix) && n.ends_with(".deb"))
-        })
+    packages::find_prefixed(&downloads, &prefix)
 }
 
 fn unpack(package: &Path, dir: &Path) -> Result<()> {
@@ -201,13 +196,7 @@ fn unpack(package: &Path, dir: &Path) -> Result<()> {
     let staged = dir.with_file_name(format!("drivers-{}", std::process::id()));
     let flat = staged.join("flat");
     std::fs::create_dir_all(&flat).with_context(|| format!("{} cannot be made", flat.display()))?;
-    let mut contents = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("dpkg-deb cannot be started")?;
-    let pipe = contents.stdout.take().context("dpkg-deb has no output")?;
+    let (mut contents, pipe) = packages::contents(package)?;
     // A place that this kernel does not have makes tar fail, and is found out by what is missing then.
     let _ = Command::new("tar")
         .arg("-xC")

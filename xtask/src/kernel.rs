@@ -157,13 +157,7 @@ fn unpack_boot_files(deb: &Path, dir: &Path) -> Result<()> {
     let staged = dir.with_file_name(format!("unpacking-{}", std::process::id()));
     std::fs::create_dir_all(&staged)
         .with_context(|| format!("{} cannot be made", staged.display()))?;
-    let mut contents = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(deb)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("dpkg-deb cannot be started")?;
-    let pipe = contents.stdout.take().context("dpkg-deb has no output")?;
+    let (mut contents, pipe) = packages::contents(deb)?;
     let unpacked = shell::run(
         Command::new("tar")
             .arg("-xC")
@@ -223,13 +217,7 @@ pub fn module(vmlinuz: &Path, name: &str) -> Result<PathBuf> {
             vmlinuz.display()
         )
     })?;
-    let mut contents = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(&deb)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("dpkg-deb cannot be started")?;
-    let pipe = contents.stdout.take().context("dpkg-deb has no output")?;
+    let (mut contents, pipe) = packages::contents(&deb)?;
     let taken = Command::new("tar")
         .args(["-xO", "--wildcards"])
         .arg(format!("./lib/modules/*/kernel/{name}"))

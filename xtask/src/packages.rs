@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -121,9 +121,29 @@ pub fn download(dir: &Path, wanted: &str) -> Result<()> {
     Ok(())
 }
 
+/// Starts unpacking a package: what it holds, as a tar archive in a pipe. The process has to be waited for; it fails
+/// where the file is not a whole package.
+///
+/// # Errors
+/// When dpkg-deb cannot be started.
+pub fn contents(package: &Path) -> Result<(Child, ChildStdout)> {
+    let mut process = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("dpkg-deb cannot be started")?;
+    let pipe = process.stdout.take().context("dpkg-deb has no output")?;
+    Ok((process, pipe))
+}
+
 /// The file that a downloaded package of this version has in `dir`.
 pub fn find(dir: &Path, package: &str, version: &str) -> Option<PathBuf> {
-    let prefix = format!("{package}_{}_", version.replace(':', "%3a"));
+    find_prefixed(dir, &format!("{package}_{}_", version.replace(':', "%3a")))
+}
+
+/// The package in `dir` whose file's name begins so.
+pub fn find_prefixed(dir: &Path, prefix: &str) -> Option<PathBuf> {
     std::fs::read_dir(dir)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -132,7 +152,7 @@ pub fn find(dir: &Path, package: &str, version: &str) -> Option<PathBuf> {
                 .file_name()
                 .and_then(|n| n.to_str())
                 .unwrap_or_default();
-            name.starts_with(&prefix) && name.ends_with(".deb")
+            name.starts_with(prefix) && name.ends_with(".deb")
         })
 }
 

@@ -95,13 +95,7 @@ fn download(dir: &Path, version: &str) -> Result<PathBuf> {
 
 /// Takes the hypervisor out of the package; nothing else in it is needed.
 fn unpack(package: &Path) -> Result<Vec<u8>> {
-    let mut contents = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("dpkg-deb cannot be started")?;
-    let pipe = contents.stdout.take().context("dpkg-deb has no output")?;
+    let (mut contents, pipe) = packages::contents(package)?;
     let mut packed = Command::new("tar")
         .args(["-xO", IMAGE])
         .stdin(pipe)

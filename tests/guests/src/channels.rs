@@ -48,6 +48,17 @@ pub fn bind_interdomain(remote: u64, remote_port: u32) -> Result<u32, i64> {
     )
 }
 
+/// Opens unbound ports until that is refused or the list is full: how many there are now, and the refusal (0 for none).
+pub fn take_all(ports: &mut [u32]) -> (usize, i64) {
+    for (taken, place) in ports.iter_mut().enumerate() {
+        match alloc_unbound(DOMID_SELF) {
+            Ok(port) => *place = port,
+            Err(error) => return (taken, error),
+        }
+    }
+    (ports.len(), 0)
+}
+
 /// What a port of ours is.
 pub fn status(port: u32) -> Result<Status, i64> {
     let mut status = Status {

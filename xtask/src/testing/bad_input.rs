@@ -14,7 +14,7 @@ use crate::qemu::{Boot, CPU, Machine, Module, Modules, SYMBOLS_NAME, merge_words
 use crate::run;
 use crate::shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial;
 use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED, System};
 
 /// The first boot module.
@@ -184,20 +184,14 @@ pub fn cases() -> Vec<Case> {
 
 impl Bad {
     fn run(&self, context: &Context) -> Outcome {
-        let started = self.machine(context).and_then(|machine| {
-            Session::start(&context.tree, &machine, &format!("bad input {}", self.name))
-        });
-        let mut session = match started {
-            Ok(session) => session,
+        let machine = match self.machine(context) {
+            Ok(machine) => machine,
             Err(error) => return Outcome::failed("not started", format!("{error:#}")),
         };
-        let judged = session
-            .wait(LIMIT)
-            .and_then(|status| self.judge(&session.text(), status));
-        match judged {
-            Ok(sentence) => Outcome::passed(sentence),
-            Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
-        }
+        let log = format!("bad input {}", self.name);
+        serial::judged(&context.tree, &machine, &log, LIMIT, |console, status| {
+            self.judge(console, status)
+        })
     }
 
     fn judge(&self, console: &str, status: i32) -> Result<String> {

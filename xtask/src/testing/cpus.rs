@@ -11,7 +11,7 @@ use regex_lite::Regex;
 
 use crate::qemu::{Boot, Machine, Module, merge_words};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial;
 use crate::testing::{Context, RING0_CRASHED, check_cpus_started, check_last_words};
 use crate::{iso, run};
 
@@ -171,17 +171,10 @@ impl Row {
             ..Machine::new(Boot::Direct(run::direct(tree, &contents, None)))
         };
         let log = format!("processors {} {}", self.name, self.guest_and_words());
-        let mut session = match Session::start(tree, &machine, &log) {
-            Ok(session) => session,
-            Err(error) => return Outcome::failed("not started", format!("{error:#}")),
-        };
-        let judged = session
-            .wait(LIMIT)
-            .and_then(|status| self.judge(&session.text(), status));
-        match judged {
-            Ok(()) => Outcome::passed(format!("{} of {} run", self.started, self.smp)),
-            Err(error) => Outcome::failed(format!("{error:#}"), session.report(tree)),
-        }
+        serial::judged(tree, &machine, &log, LIMIT, |console, status| {
+            self.judge(console, status)?;
+            Ok(format!("{} of {} run", self.started, self.smp))
+        })
     }
 
     fn judge(&self, console: &str, status: i32) -> Result<()> {

@@ -10,7 +10,7 @@ use regex_lite::Regex;
 
 use crate::qemu::{Boot, Machine, Module, merge_words};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial;
 use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
 use crate::{iso, run};
 
@@ -194,17 +194,10 @@ impl Crash {
             ..Machine::new(Boot::Direct(run::direct(tree, &contents, None)))
         };
         let log = format!("crash report {} isolate={isolate}", self.name);
-        let mut session = match Session::start(tree, &machine, &log) {
-            Ok(session) => session,
-            Err(error) => return Outcome::failed("not started", format!("{error:#}")),
-        };
-        let judged = session
-            .wait(LIMIT)
-            .and_then(|status| self.judge(&session.text(), status));
-        match judged {
-            Ok(()) => Outcome::passed("reported once"),
-            Err(error) => Outcome::failed(format!("{error:#}"), session.report(tree)),
-        }
+        serial::judged(tree, &machine, &log, LIMIT, |console, status| {
+            self.judge(console, status)?;
+            Ok("reported once".to_owned())
+        })
     }
 
     fn judge(&self, console: &str, status: i32) -> Result<()> {

@@ -16,6 +16,7 @@ use regex_lite::Regex;
 use crate::qemu::Machine;
 use crate::run;
 use crate::shell;
+use crate::testing::runner::Outcome;
 use crate::tree::Tree;
 
 /// A machine that runs, with its console.
@@ -40,6 +41,27 @@ struct Console {
 struct Text {
     clean: String,
     closed: bool,
+}
+
+/// Runs a machine to its end and has its console and the emulator's status judged; `judge` answers the note for a pass.
+pub fn judged(
+    tree: &Tree,
+    machine: &Machine,
+    log: &str,
+    limit: Duration,
+    judge: impl FnOnce(&str, i32) -> Result<String>,
+) -> Outcome {
+    let mut session = match Session::start(tree, machine, log) {
+        Ok(session) => session,
+        Err(error) => return Outcome::failed("not started", format!("{error:#}")),
+    };
+    let verdict = session
+        .wait(limit)
+        .and_then(|status| judge(&session.text(), status));
+    match verdict {
+        Ok(note) => Outcome::passed(note),
+        Err(error) => Outcome::failed(format!("{error:#}"), session.report(tree)),
+    }
 }
 
 impl Session {

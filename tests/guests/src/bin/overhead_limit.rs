@@ -7,7 +7,7 @@ use guest_runtime::abi::{DOMID_SELF, errno};
 use guest_runtime::{check, check_eq, guest};
 use guests::accepted;
 use guests::channels::{
-    VIRQ_TIMER, alloc_unbound, bind_interdomain, bind_ipi, bind_virq, close, kind,
+    VIRQ_TIMER, alloc_unbound, bind_interdomain, bind_ipi, bind_virq, close, kind, take_all,
 };
 
 guest!(overhead_limit, main);
@@ -19,17 +19,7 @@ const UNBOUND: i64 = 1;
 
 fn main() {
     let mut ports = [0u32; MORE_THAN_ALL];
-    let mut taken = 0;
-    let error = loop {
-        match alloc_unbound(DOMID_SELF) {
-            Ok(port) => ports[taken] = port,
-            Err(error) => break error,
-        }
-        taken += 1;
-        if taken == ports.len() {
-            break 0;
-        }
-    };
+    let (taken, error) = take_all(&mut ports);
     check_eq!("the first port beyond the limit", error, -errno::ENOMEM);
     check!(
         (16..2048).contains(&taken),

@@ -5,7 +5,7 @@ use guest_runtime::abi::{DOMID_INVALID, DOMID_SELF, errno};
 use guest_runtime::{check, check_eq, events, hypercall, skip};
 use guests::channels::{
     VIRQ_TIMER, alloc_unbound, bind_interdomain, bind_ipi, bind_vcpu, bind_virq, close, kind,
-    notify, status, unmask,
+    notify, status, take_all, unmask,
 };
 use guests::{accepted, refused};
 
@@ -203,17 +203,7 @@ fn reuse() {
 /// All ports can be taken; then it is an error, and all can be given back.
 fn exhaustion() {
     let mut ports = [0u32; 4200];
-    let mut taken = 0;
-    let error = loop {
-        match alloc_unbound(DOMID_SELF) {
-            Ok(port) => ports[taken] = port,
-            Err(error) => break error,
-        }
-        taken += 1;
-        if taken == ports.len() {
-            break 0;
-        }
-    };
+    let (taken, error) = take_all(&mut ports);
     check!(
         error == -errno::ENOSPC || error == -errno::ENOMEM,
         "more ports than there are"
