@@ -1,7 +1,7 @@
 //! Memory: reservations, maps of the machine, exchange for contiguous frames.
 
-use crate::domain::Guest;
-use crate::hypercall::{Args, Outcome, Stop, is_self};
+use crate::domain::{Domain, Guest};
+use crate::hypercall::{Args, Outcome, Stop, is_self, subject};
 use crate::layout::M2P_GUEST;
 use crate::memory::{alloc, frame_table, m2p};
 use crate::mmu::{HeldFrame, hold};
@@ -26,14 +26,8 @@ pub fn memory_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(MemoryOp::DecreaseReservation) => decrease(g, args, start),
         Some(MemoryOp::PopulatePhysmap | MemoryOp::IncreaseReservation) => populate(g, args, start),
         Some(MemoryOp::MaximumRamPage) => Ok(frame_table::end().saturating_sub(1)),
-        Some(MemoryOp::CurrentReservation) => {
-            target(g, arg)?;
-            Ok(g.dom.pages.load(Ordering::Relaxed))
-        }
-        Some(MemoryOp::MaximumReservation) => {
-            target(g, arg)?;
-            Ok(g.dom.max_pages.load(Ordering::Relaxed))
-        }
+        Some(MemoryOp::CurrentReservation) => Ok(target(g, arg)?.pages.load(Ordering::Relaxed)),
+        Some(MemoryOp::MaximumReservation) => Ok(target(g, arg)?.max_pages.load(Ordering::Relaxed)),
         Some(MemoryOp::MachineMemoryMap) => machine_map(g, arg),
         Some(MemoryOp::MachphysMapping) => {
             let max_mfn = frame_table::end().saturating_sub(1);
@@ -50,15 +44,9 @@ pub fn memory_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
 }
 
-fn target(g: &Guest<'_>, arg: u64) -> Result<(), Stop> {
+fn target(g: &Guest<'_>, arg: u64) -> Result<&'static Domain, Stop> {
     let who: XenMemoryDomain = g.memory().value(arg)?;
-    if is_self(g, who.domid) {
-        Ok(())
-    } else if g.dom.privileged {
-        Err(Errno::Srch.into())
-    } else {
-        Err(Errno::Perm.into())
-    }
+    Ok(subject(g, who.domid)?)
 }
 
 fn reservation(g: &Guest<'_>, arg: u64) -> Result<XenMemoryReservation, Stop> {

@@ -1,7 +1,7 @@
 //! Page-table calls: batches of updates, one address, and the extended operations.
 
 use crate::domain::Guest;
-use crate::hypercall::{Args, Outcome, Stop, descriptor, is_self};
+use crate::hypercall::{Args, Outcome, Stop, descriptor, is_self, subject};
 use crate::layout::{PAGE, guest_address_ok};
 use crate::memory::{frame_table, m2p, phys};
 use crate::mmu::{hold, hold_root, hold_writable, kept_root, show_m2p, tables};
@@ -56,15 +56,7 @@ pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
 
 /// Whose frames the caller's entries may name.
 fn mapped_owner(g: &Guest<'_>, domid: u16) -> Result<DomId, Errno> {
-    if is_self(g, domid) {
-        return Ok(g.dom.id);
-    }
-    if !g.dom.privileged {
-        return Err(Errno::Perm);
-    }
-    crate::domain::get(DomId(domid))
-        .map(|d| d.id)
-        .ok_or(Errno::Srch)
+    subject(g, domid).map(|dom| dom.id)
 }
 
 /// A table on which a batch holds a reference while entries stay in it.

@@ -21,7 +21,8 @@ pub mod vcpu;
 pub mod version;
 pub mod xeno;
 
-use crate::domain::Guest;
+use crate::domain::{self, Domain, Guest};
+use frames::DomId;
 use guest_abi::{Errno, Hypercall};
 
 /// Arguments in the order of the interface: RDI, RSI, RDX, R10, R8.
@@ -141,4 +142,21 @@ impl Guest<'_> {
 /// Resolves a domain number of the interface to the caller, if it names it.
 pub fn is_self(g: &Guest<'_>, domid: u16) -> bool {
     domid == guest_abi::domid::DOMID_SELF || domid == g.dom.id.0
+}
+
+/// The domain that an operation is about: the caller, or for the control domain any other.
+///
+/// The reference is good until the CPU leaves ring 0 (W1 in `domain::teardown`); nothing keeps it longer.
+///
+/// # Errors
+/// `-EPERM` for another's number from an ordinary domain, whether or not there is such a domain; `-ESRCH` for a number
+/// that is nobody's.
+pub fn subject(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Errno> {
+    if is_self(g, domid) {
+        return Ok(g.dom);
+    }
+    if !g.dom.privileged {
+        return Err(Errno::Perm);
+    }
+    domain::get(DomId(domid)).ok_or(Errno::Srch)
 }

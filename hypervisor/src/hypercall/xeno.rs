@@ -1,10 +1,9 @@
 //! Our own operations, which Xen does not have. So far one, for the control domain: the audit.
 
-use crate::domain::{self, Guest};
-use crate::hypercall::{Args, Outcome, is_self};
+use crate::domain::Guest;
+use crate::hypercall::{Args, Outcome, subject};
 use crate::mmu::audit;
 use core::sync::atomic::Ordering;
-use frames::DomId;
 use guest_abi::xeno::{Audit, XENO_INTERFACE_VERSION, XenoCommand};
 use guest_abi::{Errno, Wire};
 
@@ -26,11 +25,7 @@ fn recount(g: &mut Guest<'_>, arg: u64) -> Outcome {
     if want.version != XENO_INTERFACE_VERSION {
         return Err(Errno::Inval.into());
     }
-    let about = if is_self(g, want.domid) {
-        g.dom
-    } else {
-        domain::get(DomId(want.domid)).ok_or(Errno::Srch)?
-    };
+    let about = subject(g, want.domid)?;
     g.memory().check_writable(arg, Audit::SIZE)?;
     let report = audit::run(Some(g), Some(about)).ok_or(Errno::NoMem)?;
     let totals = report.totals;
