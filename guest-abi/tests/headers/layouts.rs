@@ -119,6 +119,7 @@ pub fn layouts() -> Vec<Layout> {
     };
     all.extend(events_and_grants());
     all.extend(memory_and_machine());
+    all.extend(control());
     all
 }
 
@@ -214,5 +215,54 @@ fn memory_and_machine() -> Vec<Layout> {
         "struct xenpf_pcpu_version" => platform::PcpuVersion,
         "struct xenpf_cpu_ol" => platform::CpuOl,
         "struct xenpf_core_parking" => platform::CoreParking { kind: "type" },
+    }
+}
+
+fn control() -> Vec<Layout> {
+    table! {
+        "struct xen_domctl" => domctl::Domctl { u: "u.pad" },
+        "struct xen_arch_domainconfig" => domctl::ArchDomainconfig,
+        "struct xen_domctl_createdomain" => domctl::Createdomain,
+        "struct xen_domctl_getdomaininfo" => domctl::Getdomaininfo,
+        "struct xenctl_bitmap" => domctl::Bitmap,
+        "struct xen_domctl_getpageframeinfo3" => domctl::Getpageframeinfo3,
+        "struct xen_domctl_max_mem" => domctl::MaxMem,
+        "struct xen_domctl_vcpucontext" => domctl::Vcpucontext,
+        "struct xen_domctl_getvcpuinfo" => domctl::Getvcpuinfo,
+        "struct xen_domctl_nodeaffinity" => domctl::Nodeaffinity,
+        "struct xen_domctl_vcpuaffinity" => domctl::Vcpuaffinity,
+        "struct xen_domctl_max_vcpus" => domctl::MaxVcpus,
+        "struct xen_domctl_scheduler_op" => domctl::SchedulerOp { weight: "u.credit2.weight", cap: "u.credit2.cap" },
+        "struct xen_domctl_setdomainhandle" => domctl::Setdomainhandle,
+        "struct xen_domctl_irq_permission" => domctl::IrqPermission,
+        "struct xen_domctl_iomem_permission" => domctl::IomemPermission,
+        "struct xen_domctl_ioport_permission" => domctl::IoportPermission,
+        "struct xen_domctl_hypercall_init" => domctl::HypercallInit,
+        "struct xen_domctl_settimeoffset" => domctl::Settimeoffset,
+        "struct xen_domctl_address_size" => domctl::AddressSize,
+        "struct xen_domctl_tsc_info" => domctl::TscInfo,
+        "struct xen_domctl_ext_vcpucontext" => domctl::ExtVcpucontext,
+        "struct xen_domctl_vcpuextstate" => domctl::Vcpuextstate,
+        "struct xen_domctl_vcpu_msrs" => domctl::VcpuMsrs,
+        "struct xen_domctl_cpu_policy" => domctl::CpuPolicy,
+        "xen_cpuid_leaf_t" => domctl::CpuidLeaf,
+        "xen_msr_entry_t" => domctl::MsrEntry,
+        "struct xen_sysctl" => sysctl::Sysctl { u: "u.pad" },
+        "struct xen_sysctl_readconsole" => sysctl::Readconsole,
+        "struct xen_sysctl_physinfo" => sysctl::Physinfo,
+        "struct xen_sysctl_sched_id" => sysctl::SchedId,
+        "struct xen_sysctl_getdomaininfolist" => sysctl::Getdomaininfolist,
+        "struct xen_sysctl_debug_keys" => sysctl::DebugKeys,
+        "struct xen_sysctl_cpuinfo" => sysctl::Cpuinfo,
+        "struct xen_sysctl_getcpuinfo" => sysctl::Getcpuinfo,
+        "struct xen_sysctl_availheap" => sysctl::Availheap,
+        "struct xen_sysctl_cputopo" => sysctl::Cputopo,
+        "struct xen_sysctl_cputopoinfo" => sysctl::Cputopoinfo,
+        "struct xen_sysctl_meminfo" => sysctl::Meminfo,
+        "struct xen_sysctl_numainfo" => sysctl::Numainfo,
+        "struct xen_sysctl_cpupool_op" => sysctl::CpupoolOp,
+        "struct xen_sysctl_cpu_levelling_caps" => sysctl::CpuLevellingCaps,
+        "struct xen_sysctl_cpu_featureset" => sysctl::CpuFeatureset,
+        "struct xen_sysctl_cpu_policy" => sysctl::CpuPolicy,
     }
 }
