@@ -24,6 +24,10 @@ pub trait Machine {
     fn io_is_read_only(&self, _mfn: Mfn) -> bool {
         false
     }
+    /// Whether a domain that may map other domains' frames may read this frame of ring 0's own.
+    fn ring0_shows(&self, _mfn: Mfn) -> bool {
+        false
+    }
     /// Reads an entry of a table. `index` is below [`ENTRIES_PER_TABLE`](crate::ENTRIES_PER_TABLE).
     fn read_entry(&self, table: Mfn, index: usize) -> Entry;
     /// Calls `act` with each entry of a table that is not zero, in order of index, until it fails. The caller alone

@@ -181,8 +181,9 @@ impl<'m, M: Machine> Tables<'m, M> {
         };
     }
 
-    /// Takes what a leaf that is about to be stored holds. What is to be stored is the answer: the entry itself, or
-    /// without its permission to write where the frame is a device's that guests may only read.
+    /// Takes what a leaf that is about to be stored holds, which may be a frame of `owner`'s, or of a device if that is
+    /// the domain itself or [`DomId::IO`]. What is to be stored is the answer: the entry itself, or without its
+    /// permission to write where the frame is a device's that guests may only read.
     #[inline]
     pub(crate) fn take_leaf(&self, entry: Entry, owner: DomId) -> Result<Entry, Refused> {
         if !entry.is_present() {
@@ -197,7 +198,10 @@ impl<'m, M: Machine> Tables<'m, M> {
                 Ok(entry)
             }
             Class::Ram(frame) => Ok(frame.get(Some(owner)).map(|()| entry)?),
-            Class::Io if self.machine.may_map_io(self.dom, entry.mfn()) => {
+            Class::Io
+                if (owner == self.dom || owner == DomId::IO)
+                    && self.machine.may_map_io(self.dom, entry.mfn()) =>
+            {
                 if entry.is_writable() && self.machine.io_is_read_only(entry.mfn()) {
                     return Ok(Entry(entry.0 & !Entry::WRITABLE));
                 }

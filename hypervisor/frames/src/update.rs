@@ -49,8 +49,10 @@ impl<M: Machine> Tables<'_, M> {
     /// Changes entry `index` of a table that the caller holds a reference on, and returns the old entry: for
     /// [`Change::Replace`] the one that decided whether it changed.
     ///
-    /// `mapped_owner` is the domain whose frames a leaf may name (the caller itself, but for mappings of
-    /// another domain's memory that it is allowed to make).
+    /// `mapped_owner` is whose frames a leaf may name: the domain itself, another whose memory it is allowed to map,
+    /// [`DomId::IO`] for devices only, or [`DomId::RING0`] for the frames that ring 0 shows, which can only be read. What
+    /// the leaf holds is the owner's frame's, so that neither domain need outlive the other for the counts to be right.
+    /// Only an update can bring a foreign leaf into a table: validation refuses what is not the domain's own.
     #[inline]
     pub fn update(
         &self,
@@ -64,8 +66,21 @@ impl<M: Machine> Tables<'_, M> {
             return Err(Refused::Invalid);
         }
         match level.below() {
+            None if mapped_owner == DomId::RING0 && !self.is_shown(change) => {
+                Err(Refused::NotYours)
+            }
             None => self.update_leaf(table, index, change, mapped_owner),
             Some(below) => self.update_upper(table, level, below, index, change),
+        }
+    }
+
+    /// Whether a change brings no entry but one that reads a frame which ring 0 shows.
+    fn is_shown(&self, change: Change) -> bool {
+        match change {
+            Change::Set(new) | Change::SetKeepAd(new) | Change::Replace { new, .. } => {
+                !new.is_present() || !new.is_writable() && self.machine.ring0_shows(new.mfn())
+            }
+            Change::And(_) => true,
         }
     }
 

@@ -21,7 +21,7 @@ use spin::mutex::SpinMutex;
 /// Bytes of ring 0's heap: a domain's 64 vCPUs take up to 600 KiB of it.
 const HEAP: u64 = 2 << 20;
 /// The boot tables reach this far; what boot needs lies below.
-const EARLY_LIMIT: u64 = 4 << 30;
+const EARLY_LIMIT: u64 = m2p::PIECES_BELOW;
 const PIECE: u64 = 2 << 20;
 
 unsafe extern "C" {
@@ -204,6 +204,7 @@ fn map_tables(info: &BootInfo, root: Mfn) -> Result<(), TooLittle> {
                 }
                 paging::map_range(root, va, memory, PIECE, bits::RW, &mut early_table)?;
                 map_m2p_for_guests(root, M2P_GUEST + piece * PIECE, memory)?;
+                m2p::add_piece(memory);
                 usage::add(Use::M2p, PIECE);
                 m2p_pieces += 1;
             }

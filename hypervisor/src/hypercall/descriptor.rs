@@ -152,7 +152,8 @@ pub fn update_descriptor(g: &mut Guest<'_>, args: Args) -> Outcome {
         return Ok(0);
     }
     // Not in use as a table yet: an ordinary page of the caller's.
-    with_writable(g, mfn, || word.store(good, Ordering::Release)).map_err(|_| Errno::Inval)?;
+    with_writable(g.dom.id, mfn, || word.store(good, Ordering::Release))
+        .map_err(|_| Errno::Inval)?;
     Ok(0)
 }
 

@@ -1,13 +1,20 @@
 //! Page-table calls: batches of updates, one address, and the extended operations.
+//!
+//! The control domain may make them on behalf of another domain, and map another domain's frames. A foreign leaf holds
+//! its reference on the frame it maps, whoever owns it; nothing else remembers it (frames F4). It enters a table by an
+//! update only: a table that is no longer in use as one holds nothing, and is refused when it is validated again with a
+//! foreign leaf still in it. Stock kernels do not do that: such mappings are not copied by `fork`, and the tables of an
+//! address space that ends are unpinned for good.
 
-use crate::domain::Guest;
-use crate::hypercall::{Args, Outcome, Stop, descriptor, is_self, subject};
+use crate::domain::{Domain, Guest};
+use crate::hypercall::{Args, Outcome, Stop, descriptor, subject};
 use crate::layout::{PAGE, guest_address_ok};
 use crate::memory::{frame_table, m2p, phys};
 use crate::mmu::{hold, hold_root, hold_writable, kept_root, show_m2p, tables};
 use core::sync::atomic::Ordering;
 use frames::table::{Change, Refused};
 use frames::{Class, DomId, Entry, FrameType, Level, Mfn};
+use guest_abi::domid::{DOMID_IO, DOMID_XEN};
 use guest_abi::mmu::{
     ForeignDomains, MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
     MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, MmuextCommand, MmuextOp,
@@ -27,11 +34,7 @@ fn errno(refused: Refused) -> Errno {
 
 /// `mmu_update(list, count, done, domains)`.
 pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
-    let foreign = ForeignDomains::from_argument(args[3] as u32);
-    if !is_self(g, foreign.tables) {
-        return Err(Errno::Perm.into());
-    }
-    let owner = mapped_owner(g, foreign.frames)?;
+    let whose = Whose::of(g, ForeignDomains::from_argument(args[3] as u32))?;
     let mut batch = Batch::new::<MmuUpdate>(g, args)?;
     let mut held = None;
     let outcome = loop {
@@ -42,7 +45,7 @@ pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
             break Err(batch.again());
         }
         let step = match g.memory().value::<MmuUpdate>(at) {
-            Ok(update) => one_update(g, &mut held, update, owner),
+            Ok(update) => one_update(&mut held, update, whose),
             Err(_) => Err(Errno::Fault),
         };
         if let Err(errno) = step {
@@ -50,34 +53,57 @@ pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         batch.done += 1;
     };
-    drop_held(g, held);
+    drop_held(whose, held);
     batch.finish(g, outcome)
 }
 
-/// Whose frames the caller's entries may name.
+/// Whom a batch of updates is about.
+#[derive(Clone, Copy)]
+struct Whose {
+    /// Whose tables change.
+    tables: DomId,
+    /// Whose frames entries may name.
+    frames: DomId,
+}
+
+impl Whose {
+    /// # Errors
+    /// As [`mapped_owner`] for either; `-EPERM` for another's tables that are to name what is not their domain's: only
+    /// the control domain's own tables have foreign leaves without a grant.
+    fn of(g: &Guest<'_>, domains: ForeignDomains) -> Result<Whose, Errno> {
+        let whose = Whose {
+            tables: subject(g, domains.tables)?.id,
+            frames: mapped_owner(g, domains.frames)?,
+        };
+        let allowed = whose.tables == g.dom.id || whose.tables == whose.frames;
+        allowed.then_some(whose).ok_or(Errno::Perm)
+    }
+}
+
+/// Whose frames the caller's entries may name: a domain's, devices' only, or what ring 0 shows of its own.
 fn mapped_owner(g: &Guest<'_>, domid: u16) -> Result<DomId, Errno> {
-    subject(g, domid).map(|dom| dom.id)
+    match domid {
+        DOMID_IO | DOMID_XEN if !g.dom.privileged => Err(Errno::Perm),
+        DOMID_IO => Ok(DomId::IO),
+        DOMID_XEN => Ok(DomId::RING0),
+        _ => subject(g, domid).map(|dom| dom.id),
+    }
 }
 
 /// A table on which a batch holds a reference while entries stay in it.
 type Held = Option<(Mfn, Level)>;
 
-fn drop_held(g: &Guest<'_>, held: Held) {
+fn drop_held(whose: Whose, held: Held) {
     if let Some((mfn, level)) = held {
-        tables(g.dom.id).put_table(mfn, level);
+        tables(whose.tables).put_table(mfn, level);
     }
 }
 
 #[inline]
-fn one_update(
-    g: &mut Guest<'_>,
-    held: &mut Held,
-    update: MmuUpdate,
-    owner: DomId,
-) -> Result<(), Errno> {
+fn one_update(held: &mut Held, update: MmuUpdate, whose: Whose) -> Result<(), Errno> {
     let command = update.command();
     if command == MMU_MACHPHYS_UPDATE {
-        return set_m2p(g, Mfn(update.ptr >> 12), update.val);
+        return set_m2p(whose.frames, Mfn(update.ptr >> 12), update.val);
     }
     let change = match command {
         MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => Change::Set(Entry(update.val)),
@@ -87,7 +113,7 @@ fn one_update(
     let mfn = Mfn(update.address() >> 12);
     let index = (update.address() & (PAGE - 1)) as usize / 8;
     if held.is_none_or(|(table, _)| table != mfn) {
-        drop_held(g, held.take());
+        drop_held(whose, held.take());
         let Class::Ram(frame) = frame_table::class(mfn) else {
             return Err(Errno::Inval);
         };
@@ -96,26 +122,26 @@ fn one_update(
             Some(level)
                 if snap.type_count() > 0
                     && frame
-                        .get_if_valid(Some(g.dom.id), level.frame_type())
+                        .get_if_valid(Some(whose.tables), level.frame_type())
                         .is_ok() =>
             {
                 *held = Some((mfn, level));
             }
-            _ => return plain_store(g, mfn, index, change),
+            _ => return plain_store(whose.tables, mfn, index, change),
         }
     }
     let Some((_, level)) = *held else {
         return Err(Errno::Inval);
     };
-    tables(g.dom.id)
-        .update(mfn, level, index, change, owner)
+    tables(whose.tables)
+        .update(mfn, level, index, change, whose.frames)
         .map(|_| ())
         .map_err(errno)
 }
 
 /// An update of a frame that is no table: a plain store, as long as the frame may be written.
-fn plain_store(g: &Guest<'_>, mfn: Mfn, index: usize, change: Change) -> Result<(), Errno> {
-    with_writable(g, mfn, || {
+fn plain_store(dom: DomId, mfn: Mfn, index: usize, change: Change) -> Result<(), Errno> {
+    with_writable(dom, mfn, || {
         let word = phys::word(mfn, index);
         match change {
             Change::Set(new) => word.store(new.0, Ordering::Relaxed),
@@ -134,11 +160,11 @@ fn plain_store(g: &Guest<'_>, mfn: Mfn, index: usize, change: Change) -> Result<
     })
 }
 
-fn set_m2p(g: &Guest<'_>, mfn: Mfn, pfn: u64) -> Result<(), Errno> {
+fn set_m2p(owner: DomId, mfn: Mfn, pfn: u64) -> Result<(), Errno> {
     let Class::Ram(frame) = frame_table::class(mfn) else {
         return Err(Errno::Inval);
     };
-    if frame.snapshot().owner() != g.dom.id {
+    if owner == DomId::RING0 || frame.snapshot().owner() != owner {
         return Err(Errno::Perm);
     }
     m2p::set(mfn, pfn);
@@ -213,6 +239,17 @@ const UVMF_FLUSH_MASK: u64 = 3;
 
 /// `update_va_mapping(va, entry, flags)`.
 pub fn update_va_mapping(g: &mut Guest<'_>, args: Args) -> Outcome {
+    set_leaf(g, args, g.dom.id)
+}
+
+/// `update_va_mapping_otherdomain(va, entry, flags, domain)`: the caller's address, another's frame.
+pub fn update_va_mapping_otherdomain(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let owner = mapped_owner(g, args[3] as u16)?;
+    set_leaf(g, args, owner)
+}
+
+/// Sets the leaf for an address of the caller's, to name a frame of `owner`'s.
+fn set_leaf(g: &mut Guest<'_>, args: Args, owner: DomId) -> Outcome {
     let [va, value, flush, ..] = args;
     if !guest_address_ok(va) {
         return Err(Errno::Inval.into());
@@ -230,7 +267,7 @@ pub fn update_va_mapping(g: &mut Guest<'_>, args: Args) -> Outcome {
         .get_if_valid(Some(g.dom.id), FrameType::L1)
         .map_err(|_| Errno::Inval)?;
     let t = tables(g.dom.id);
-    let outcome = t.update(table, Level::L1, index, Change::Set(Entry(value)), g.dom.id);
+    let outcome = t.update(table, Level::L1, index, Change::Set(Entry(value)), owner);
     t.put_table(table, Level::L1);
     outcome.map_err(errno)?;
     if flush & UVMF_FLUSH_MASK != 0 {
@@ -246,7 +283,7 @@ pub fn update_va_mapping(g: &mut Guest<'_>, args: Args) -> Outcome {
 
 /// `mmuext_op(list, count, done, domain)`.
 pub fn mmuext_op(g: &mut Guest<'_>, args: Args) -> Outcome {
-    let target = mapped_owner(g, args[3] as u16)?;
+    let target = subject(g, args[3] as u16)?;
     let mut batch = Batch::new::<MmuextOp>(g, args)?;
     let outcome = loop {
         let Some(at) = batch.next() else {
@@ -267,10 +304,27 @@ pub fn mmuext_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     batch.finish(g, outcome)
 }
 
-fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Errno> {
+fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: &Domain) -> Result<(), Errno> {
     let mfn = Mfn(op.arg1);
-    let t = tables(target);
-    match MmuextCommand::from_number(op.cmd).ok_or(Errno::NoSys)? {
+    let t = tables(target.id);
+    let command = MmuextCommand::from_number(op.cmd).ok_or(Errno::NoSys)?;
+    // Roots, descriptor tables, translations and caches are those of the vCPU that asks.
+    let of_memory = matches!(
+        command,
+        MmuextCommand::PinL1Table
+            | MmuextCommand::PinL2Table
+            | MmuextCommand::PinL3Table
+            | MmuextCommand::PinL4Table
+            | MmuextCommand::UnpinTable
+            | MmuextCommand::ClearPage
+            | MmuextCommand::CopyPage
+            | MmuextCommand::MarkSuper
+            | MmuextCommand::UnmarkSuper
+    );
+    if target.id != g.dom.id && !of_memory {
+        return Err(Errno::Perm);
+    }
+    match command {
         MmuextCommand::PinL1Table => t.pin(mfn, Level::L1).map_err(errno),
         MmuextCommand::PinL2Table => t.pin(mfn, Level::L2).map_err(errno),
         MmuextCommand::PinL3Table => t.pin(mfn, Level::L3).map_err(errno),
@@ -318,8 +372,8 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: DomId) -> Result<(), Er
             }
             Ok(())
         }
-        MmuextCommand::ClearPage => whole_page(g, mfn, None),
-        MmuextCommand::CopyPage => whole_page(g, mfn, Some(Mfn(op.arg2))),
+        MmuextCommand::ClearPage => whole_page(target.id, mfn, None),
+        MmuextCommand::CopyPage => whole_page(target.id, mfn, Some(Mfn(op.arg2))),
         MmuextCommand::MarkSuper | MmuextCommand::UnmarkSuper => Err(Errno::OpNotSupp),
     }
 }
@@ -332,18 +386,20 @@ fn vcpu_set(g: &Guest<'_>, at: u64) -> Result<u64, Errno> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// Fills a page of the caller's that may be written: with zeros, or from another page of the caller's.
-fn whole_page(g: &Guest<'_>, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
+/// Fills a page of a domain's that may be written: with zeros, or from another page of the same domain's.
+fn whole_page(dom: DomId, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
     let Some(from) = from else {
-        return with_writable(g, to, || phys::zero_frame(to));
+        return with_writable(dom, to, || phys::zero_frame(to));
     };
-    let _source = hold(g.dom.id, from)?;
-    with_writable(g, to, || phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE))
+    let _source = hold(dom, from)?;
+    with_writable(dom, to, || {
+        phys::copy_phys(to.0 * PAGE, from.0 * PAGE, PAGE)
+    })
 }
 
-/// Does something to a frame of the caller's while it holds the frame as writable memory.
-pub fn with_writable<T>(g: &Guest<'_>, mfn: Mfn, act: impl FnOnce() -> T) -> Result<T, Errno> {
-    let _frame = hold_writable(g.dom.id, mfn)?;
+/// Does something to a frame of a domain's while it holds the frame as writable memory.
+pub fn with_writable<T>(dom: DomId, mfn: Mfn, act: impl FnOnce() -> T) -> Result<T, Errno> {
+    let _frame = hold_writable(dom, mfn)?;
     Ok(act())
 }
 

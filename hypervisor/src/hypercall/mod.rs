@@ -76,6 +76,7 @@ fn handler(call: Hypercall) -> Option<Handler> {
         Hypercall::MemoryOp => memory::memory_op,
         Hypercall::Multicall => multicall::multicall,
         Hypercall::UpdateVaMapping => mmu::update_va_mapping,
+        Hypercall::UpdateVaMappingOtherdomain => mmu::update_va_mapping_otherdomain,
         Hypercall::SetTimerOp => vcpu::set_timer_op,
         Hypercall::XenVersion => version::xen_version,
         Hypercall::ConsoleIo => console::console_io,

@@ -7,7 +7,7 @@ pub mod trapped;
 use crate::arch::percpu;
 use crate::domain;
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
-use crate::memory::{alloc, frame_table, phys};
+use crate::memory::{alloc, frame_table, m2p, phys};
 use core::sync::atomic::{AtomicBool, Ordering};
 use frames::held::{General, Held, Table, Writable};
 use frames::table::{Refused, Tables};
@@ -45,6 +45,10 @@ impl Machine for Ring0 {
 
     fn io_is_read_only(&self, mfn: Mfn) -> bool {
         crate::device::msi::is_table(mfn)
+    }
+
+    fn ring0_shows(&self, mfn: Mfn) -> bool {
+        m2p::holds(mfn)
     }
 
     #[inline]

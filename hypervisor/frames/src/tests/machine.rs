@@ -15,6 +15,8 @@ pub const RING0_ENTRY: Entry = Entry(0x5a5a);
 pub const BAD_DESCRIPTOR: u64 = 0xbad;
 /// Device registers that [`super::A`] may map; the frame after them nobody may.
 pub const DEVICE: Mfn = Mfn(0x1000);
+/// The one frame of ring 0's own that guests may see, if it is ring 0's.
+pub const SHOWN: Mfn = Mfn(20);
 /// Beyond what the CPU can address.
 pub const ABSENT: Mfn = Mfn(0x10_0000);
 
@@ -236,6 +238,10 @@ impl Machine for Toy {
 
     fn may_map_io(&self, dom: DomId, mfn: Mfn) -> bool {
         dom == super::A && mfn == DEVICE
+    }
+
+    fn ring0_shows(&self, mfn: Mfn) -> bool {
+        mfn == SHOWN
     }
 
     fn read_entry(&self, table: Mfn, index: usize) -> Entry {

@@ -2,6 +2,7 @@
 
 mod counts;
 mod entries;
+mod foreign;
 mod held;
 mod interleavings;
 mod machine;

@@ -11,12 +11,12 @@ use proptest::prelude::*;
 use std::sync::atomic::Ordering::SeqCst;
 use std::vec::Vec;
 
-const FRAMES: u64 = 28;
-const FIRST_OF_B: u64 = 16;
+pub(super) const FRAMES: u64 = 28;
+pub(super) const FIRST_OF_B: u64 = 16;
 const FIRST_FREE: u64 = 24;
 
 #[derive(Clone, Copy, Debug)]
-enum Op {
+pub(super) enum Op {
     Pin(u64, Level),
     Unpin(u64),
     /// As a guest's update: of a table by the rules, of another page by a plain store.
@@ -123,13 +123,13 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// The machine, what the test knows it did, and whose turn it is.
-struct World {
-    toy: Toy,
-    ledger: Ledger,
+pub(super) struct World {
+    pub toy: Toy,
+    pub ledger: Ledger,
 }
 
 impl World {
-    fn new() -> World {
+    pub fn new() -> World {
         let mut world = World {
             toy: Toy::new(FRAMES as usize),
             ledger: Ledger::default(),
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, op: Op, dom: DomId) {
+    pub fn run(&mut self, op: Op, dom: DomId) {
         let refusable = matches!(op, Op::Pin(..) | Op::Store(..) | Op::Hold(_));
         let before = refusable.then(|| self.toy.image());
         let done = match op {
