@@ -22,6 +22,8 @@ pub struct Ports<'a> {
     domain: DomId,
     nr_vcpus: u16,
     limit: usize,
+    /// It gets no port and no storage any more.
+    retired: bool,
     nr_buckets: usize,
     buckets: [Option<&'a mut Bucket>; MAX_BUCKETS],
     free: FreeMap,
@@ -37,6 +39,7 @@ impl<'a> Ports<'a> {
             domain,
             nr_vcpus: nr_vcpus.min(MAX_VCPUS) as u16,
             limit: MAX_PORTS,
+            retired: false,
             nr_buckets: 0,
             buckets: [const { None }; MAX_BUCKETS],
             free: FreeMap::NONE_FREE,
@@ -62,6 +65,11 @@ impl<'a> Ports<'a> {
         core::mem::take(&mut self.pirqs)
     }
 
+    /// The domain is dying: no port can be had from here on, so that closing them comes to an end.
+    pub fn retire(&mut self) {
+        self.retired = true;
+    }
+
     /// True if all ports are taken and another bucket would change that.
     #[must_use]
     pub fn wants_bucket(&self) -> bool {
@@ -69,7 +77,7 @@ impl<'a> Ports<'a> {
     }
 
     fn can_grow(&self) -> bool {
-        self.nr_buckets < MAX_BUCKETS && self.capacity() < self.limit
+        !self.retired && self.nr_buckets < MAX_BUCKETS && self.capacity() < self.limit
     }
 
     /// Adds storage; gives the bucket back if the table is at its limit.
@@ -179,7 +187,11 @@ impl<'a> Ports<'a> {
         }
     }
 
+    /// The port that the next binding gets. `Invalid` in a domain that is dying.
     pub(crate) fn lowest_free(&self) -> Result<Port, EventError> {
+        if self.retired {
+            return Err(EventError::Invalid);
+        }
         self.free
             .lowest()
             .and_then(Port::from_index)

@@ -4,8 +4,10 @@ use crate::{Access, Domain, Frame};
 
 /// Handles that a frame of storage is for.
 pub const HANDLES_PER_FRAME: usize = 256;
+/// Frames of storage that are found without a directory.
+const DIRECT_FRAMES: usize = 8;
 /// Frames of storage a domain may have for them.
-pub const MAX_HANDLE_FRAMES: usize = 32;
+pub const MAX_HANDLE_FRAMES: usize = DIRECT_FRAMES + 4096 / size_of::<Option<&mut HandleFrame>>();
 
 /// Names a mapping.
 pub type Handle = u32;
@@ -49,6 +51,9 @@ const BY_ENTRY: u16 = 8;
 /// A frame of storage.
 pub type HandleFrame = [Slot; HANDLES_PER_FRAME];
 
+/// A frame's room for where more storage lies: what few domains need. All zero: nothing.
+pub type HandleDirectory<'a> = [Option<&'a mut HandleFrame>; MAX_HANDLE_FRAMES - DIRECT_FRAMES];
+
 impl Slot {
     fn of(mapping: Mapping) -> Slot {
         let flag = |on: bool, bit: u16| if on { bit } else { 0 };
@@ -83,32 +88,67 @@ impl Slot {
 }
 
 pub(crate) struct Handles<'a> {
-    frames: [Option<&'a mut HandleFrame>; MAX_HANDLE_FRAMES],
+    direct: [Option<&'a mut HandleFrame>; DIRECT_FRAMES],
+    directory: Option<&'a mut HandleDirectory<'a>>,
     nr_frames: usize,
+    /// Frames of storage there may be.
+    max_frames: usize,
     /// The first free handle, plus one; 0 for none.
     free: u32,
+    /// While taken apart: slots of the last frame that have not been looked at.
+    unseen: usize,
 }
 
 impl<'a> Handles<'a> {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(max_frames: usize) -> Self {
         Handles {
-            frames: [const { None }; MAX_HANDLE_FRAMES],
+            direct: [const { None }; DIRECT_FRAMES],
+            directory: None,
             nr_frames: 0,
+            max_frames: if max_frames < MAX_HANDLE_FRAMES {
+                max_frames
+            } else {
+                MAX_HANDLE_FRAMES
+            },
             free: 0,
+            unseen: HANDLES_PER_FRAME,
         }
+    }
+
+    /// No handle can be had any more, and no storage.
+    pub(crate) fn retire(&mut self) {
+        self.free = 0;
+        self.max_frames = 0;
     }
 
     pub(crate) fn is_full(&self) -> bool {
         self.free == 0
     }
 
+    /// Whether a directory must be added before more storage can be.
+    pub(crate) fn wants_directory(&self) -> bool {
+        self.directory.is_none()
+            && self.nr_frames == DIRECT_FRAMES
+            && self.nr_frames < self.max_frames
+    }
+
+    pub(crate) fn add_directory(&mut self, directory: &'a mut HandleDirectory<'a>) {
+        if self.directory.is_none() {
+            directory.fill_with(|| None);
+            self.directory = Some(directory);
+        }
+    }
+
     pub(crate) fn add(&mut self, storage: &'a mut HandleFrame) -> bool {
-        let first = (self.nr_frames * HANDLES_PER_FRAME) as u32;
-        let Some(slot) = self.frames.get_mut(self.nr_frames) else {
+        let (at, behind) = (self.nr_frames, self.free);
+        let first = (at * HANDLES_PER_FRAME) as u32;
+        if at >= self.max_frames {
+            return false;
+        }
+        let Some(place) = self.place(at) else {
             return false;
         };
         // The new ones come before those that are free already, lowest first.
-        let behind = self.free;
         for (index, slot) in storage.iter_mut().enumerate() {
             let is_last = index + 1 == HANDLES_PER_FRAME;
             *slot = Slot {
@@ -120,22 +160,32 @@ impl<'a> Handles<'a> {
                 ..Slot::default()
             };
         }
-        *slot = Some(storage);
+        *place = Some(storage);
         self.nr_frames += 1;
         self.free = first + 1;
         true
     }
 
+    /// Where a frame of storage is kept.
+    fn place(&mut self, at: usize) -> Option<&mut Option<&'a mut HandleFrame>> {
+        match at.checked_sub(DIRECT_FRAMES) {
+            None => self.direct.get_mut(at),
+            Some(at) => self.directory.as_mut()?.get_mut(at),
+        }
+    }
+
     fn slot(&self, handle: Handle) -> Option<&Slot> {
-        let handle = handle as usize;
-        let frame = self.frames.get(handle / HANDLES_PER_FRAME)?.as_ref()?;
-        frame.get(handle % HANDLES_PER_FRAME)
+        let (at, index) = split(handle);
+        let frame = match at.checked_sub(DIRECT_FRAMES) {
+            None => self.direct.get(at)?,
+            Some(at) => self.directory.as_ref()?.get(at)?,
+        };
+        frame.as_ref()?.get(index)
     }
 
     fn slot_mut(&mut self, handle: Handle) -> Option<&mut Slot> {
-        let handle = handle as usize;
-        let frame = self.frames.get_mut(handle / HANDLES_PER_FRAME)?.as_mut()?;
-        frame.get_mut(handle % HANDLES_PER_FRAME)
+        let (at, index) = split(handle);
+        self.place(at)?.as_mut()?.get_mut(index)
     }
 
     pub(crate) fn get(&self, handle: Handle) -> Option<Mapping> {
@@ -168,22 +218,57 @@ impl<'a> Handles<'a> {
         }
     }
 
-    /// Takes the last frame of storage back. No handle can be had afterwards.
+    /// Ends a mapping in the last frame of storage, `None` if it has none left.
+    pub(crate) fn end_one(&mut self) -> Option<Mapping> {
+        let (last, unseen) = (self.nr_frames.checked_sub(1)?, self.unseen);
+        let frame = self.place(last)?.as_mut()?;
+        let slots = frame.get_mut(..unseen)?.iter_mut().enumerate().rev();
+        for (index, slot) in slots {
+            if let Some(mapping) = slot.mapping() {
+                *slot = Slot::default();
+                self.unseen = index;
+                return Some(mapping);
+            }
+        }
+        self.unseen = 0;
+        None
+    }
+
+    /// Takes the last frame of storage back, if no mapping is in it. No handle can be had afterwards.
     pub(crate) fn take_frame(&mut self) -> Option<&'a mut HandleFrame> {
+        let last = self.nr_frames.checked_sub(1)?;
+        let place = self.place(last)?;
+        if place.as_ref().is_some_and(|frame| has_mapping(frame)) {
+            return None;
+        }
+        let storage = place.take();
         self.free = 0;
-        self.nr_frames = self.nr_frames.checked_sub(1)?;
-        self.frames.get_mut(self.nr_frames)?.take()
+        self.nr_frames = last;
+        self.unseen = HANDLES_PER_FRAME;
+        storage
+    }
+
+    /// Takes the directory back, if no storage is found through it.
+    pub(crate) fn take_directory(&mut self) -> Option<&'a mut HandleDirectory<'a>> {
+        if self.nr_frames > DIRECT_FRAMES {
+            return None;
+        }
+        self.directory.take()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Mapping> + '_ {
-        self.frames
-            .iter()
-            .flatten()
-            .flat_map(|frame| mappings_in(frame))
+        let others = self.directory.iter().flat_map(|frames| frames.iter());
+        let frames = self.direct.iter().chain(others).flatten();
+        frames.flat_map(|frame| frame.iter().filter_map(Slot::mapping))
     }
 }
 
-/// The mappings that a frame of storage has.
-pub(crate) fn mappings_in(frame: &HandleFrame) -> impl Iterator<Item = Mapping> + '_ {
-    frame.iter().filter_map(Slot::mapping)
+/// Where a handle's slot is: the frame of storage and the place in it.
+fn split(handle: Handle) -> (usize, usize) {
+    let handle = handle as usize;
+    (handle / HANDLES_PER_FRAME, handle % HANDLES_PER_FRAME)
+}
+
+fn has_mapping(frame: &HandleFrame) -> bool {
+    frame.iter().any(|slot| slot.mapping().is_some())
 }

@@ -21,7 +21,9 @@ mod entry;
 mod handles;
 
 pub use entry::{Access, Entry, Frame};
-pub use handles::{HANDLES_PER_FRAME, Handle, HandleFrame, MAX_HANDLE_FRAMES, Mapping};
+pub use handles::{
+    HANDLES_PER_FRAME, Handle, HandleDirectory, HandleFrame, MAX_HANDLE_FRAMES, Mapping,
+};
 
 use guest_abi::grant::{GNTST_BAD_GNTREF, GNTST_GENERAL_ERROR, GNTST_NO_SPACE};
 use handles::Handles;
@@ -54,6 +56,7 @@ pub struct Uses {
 pub type UsesFrame = [Uses; ENTRIES_PER_FRAME];
 
 const _: () = assert!(size_of::<UsesFrame>() == 4096 && size_of::<HandleFrame>() == 4096);
+const _: () = assert!(size_of::<HandleDirectory<'_>>() == 4096);
 
 /// One domain's grants: what it lends, and what it has borrowed.
 ///
@@ -61,6 +64,8 @@ const _: () = assert!(size_of::<UsesFrame>() == 4096 && size_of::<HandleFrame>()
 pub struct Grants<'a> {
     uses: [Option<&'a mut UsesFrame>; MAX_TABLE_FRAMES],
     nr_frames: usize,
+    /// Frames of the table there may be.
+    max_frames: usize,
     handles: Handles<'a>,
 }
 
@@ -87,13 +92,30 @@ pub struct Ended {
 }
 
 impl<'a> Grants<'a> {
-    /// No table and no handles.
-    pub const fn new() -> Self {
+    /// No table and no handles, and room for so many frames of each, up to what there can be at all.
+    pub const fn new(max_frames: usize, max_handle_frames: usize) -> Self {
         Grants {
             uses: [const { None }; MAX_TABLE_FRAMES],
             nr_frames: 0,
-            handles: Handles::new(),
+            max_frames: if max_frames < MAX_TABLE_FRAMES {
+                max_frames
+            } else {
+                MAX_TABLE_FRAMES
+            },
+            handles: Handles::new(max_handle_frames),
         }
+    }
+
+    /// The domain is dying: from here on it lends nothing more, borrows nothing more, and gets no storage. Uses of its
+    /// entries that there are go on, and end as ever, also after the table is gone.
+    pub fn retire(&mut self) {
+        self.max_frames = 0;
+        self.handles.retire();
+    }
+
+    /// Frames the table may have.
+    pub fn max_frames(&self) -> usize {
+        self.max_frames
     }
 
     /// Frames of the table.
@@ -104,6 +126,9 @@ impl<'a> Grants<'a> {
     /// Gives the table another frame's entries, with storage for their uses, which is cleared. False if it has all it
     /// may have.
     pub fn add_table_frame(&mut self, storage: &'a mut UsesFrame) -> bool {
+        if self.nr_frames >= self.max_frames {
+            return false;
+        }
         let Some(slot) = self.uses.get_mut(self.nr_frames) else {
             return false;
         };
@@ -118,7 +143,17 @@ impl<'a> Grants<'a> {
         self.handles.is_full()
     }
 
-    /// Storage for more handles. False if there is all there may be.
+    /// Whether the next storage for handles needs a directory that is not there yet.
+    pub fn wants_directory(&self) -> bool {
+        self.handles.wants_directory()
+    }
+
+    /// Room for where more storage lies.
+    pub fn add_directory(&mut self, directory: &'a mut HandleDirectory<'a>) {
+        self.handles.add_directory(directory);
+    }
+
+    /// Storage for more handles. False if there is all there may be, or a directory is wanted.
     pub fn add_handles(&mut self, storage: &'a mut HandleFrame) -> bool {
         self.handles.add(storage)
     }
@@ -244,17 +279,26 @@ impl<'a> Grants<'a> {
         Some(Ended { mapping: before })
     }
 
-    /// For tearing the domain down: takes the last frame of handles' storage back, `None` when there is none left. Each
-    /// mapping in it has ended and is told once; its reference is the caller's to give back (N3).
-    pub fn take_handles(&mut self, mut ended: impl FnMut(Ended)) -> Option<&'a mut HandleFrame> {
-        let storage = self.handles.take_frame()?;
-        for mapping in handles::mappings_in(storage) {
-            ended(Ended { mapping });
-        }
-        Some(storage)
+    /// For tearing the domain down: ends a mapping in the last frame of handles' storage, `None` when it has none left
+    /// and can be taken. Its use and its reference are the caller's to give back (N3).
+    pub fn end_one(&mut self) -> Option<Ended> {
+        let mapping = self.handles.end_one()?;
+        Some(Ended { mapping })
     }
 
-    /// For tearing the domain down: shortens the table by its last frame and gives the storage for its uses back.
+    /// For tearing the domain down: takes the last frame of handles' storage back, `None` when there is none left, or
+    /// a mapping in it.
+    pub fn take_handles(&mut self) -> Option<&'a mut HandleFrame> {
+        self.handles.take_frame()
+    }
+
+    /// For tearing the domain down: takes the directory back when no storage is found through it any more.
+    pub fn take_directory(&mut self) -> Option<&'a mut HandleDirectory<'a>> {
+        self.handles.take_directory()
+    }
+
+    /// For tearing the domain down: shortens the table by its last frame and gives the storage for its uses back. What
+    /// uses there are of its entries are not counted any more: nobody reads the bits that told of them.
     pub fn take_table_frame(&mut self) -> Option<&'a mut UsesFrame> {
         self.nr_frames = self.nr_frames.checked_sub(1)?;
         self.uses.get_mut(self.nr_frames)?.take()
@@ -263,11 +307,5 @@ impl<'a> Grants<'a> {
     /// Every mapping in force.
     pub fn mappings(&self) -> impl Iterator<Item = Mapping> + '_ {
         self.handles.iter()
-    }
-}
-
-impl Default for Grants<'_> {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -25,7 +25,7 @@ fn handles() -> &'static mut grants::HandleFrame {
 }
 
 fn table() -> Grants<'static> {
-    let mut grants = Grants::new();
+    let mut grants = Grants::new(MAX_TABLE_FRAMES, MAX_HANDLE_FRAMES);
     assert!(grants.add_table_frame(uses()));
     grants
 }
@@ -144,7 +144,7 @@ fn mapping(gref: u32) -> Mapping {
 
 #[test]
 fn handles_are_told_apart_and_end_with_their_last_part() {
-    let mut grants = Grants::new();
+    let mut grants = Grants::new(MAX_TABLE_FRAMES, MAX_HANDLE_FRAMES);
     assert_eq!(grants.new_handle(mapping(0)), Err(Status(GNTST_NO_SPACE)));
     assert!(grants.wants_handles() && grants.add_handles(handles()));
     let all: Vec<u32> = (0..HANDLES_PER_FRAME as u32)
@@ -174,10 +174,19 @@ fn handles_are_told_apart_and_end_with_their_last_part() {
     // What was given back is had again, and there is an end to it.
     assert!(grants.new_handle(mapping(1)).is_ok() && grants.new_handle(mapping(1)).is_ok());
     assert!(grants.new_handle(mapping(1)).is_err());
-    for _ in 1..MAX_HANDLE_FRAMES {
+    for frames in 1..MAX_HANDLE_FRAMES {
+        if grants.wants_directory() {
+            assert!(frames == 8 && !grants.add_handles(handles()));
+            grants.add_directory(Box::leak(Box::new([const { None }; MAX_HANDLE_FRAMES - 8])));
+        }
         assert!(grants.add_handles(handles()));
     }
-    assert!(!grants.add_handles(handles()));
+    assert!(!grants.add_handles(handles()) && !grants.wants_directory());
+    let far = MAX_HANDLE_FRAMES * HANDLES_PER_FRAME - 1;
+    let handle = grants.new_handle(mapping(2)).unwrap();
+    assert_eq!(handle as usize, far + 1 - HANDLES_PER_FRAME);
+    assert_eq!(grants.handle(handle), Some(mapping(2)));
+    assert_eq!(grants.handle(far as u32 + 1), None);
 }
 
 #[derive(Clone, Debug)]
@@ -261,7 +270,7 @@ proptest! {
 
 #[test]
 fn taking_a_table_apart_tells_every_mapping_once_and_gives_all_storage_back() {
-    let mut grants = Grants::new();
+    let mut grants = Grants::new(MAX_TABLE_FRAMES, MAX_HANDLE_FRAMES);
     for _ in 0..2 {
         assert!(grants.add_table_frame(uses()));
         assert!(grants.add_handles(handles()));
@@ -281,17 +290,49 @@ fn taking_a_table_apart_tells_every_mapping_once_and_gives_all_storage_back() {
     assert!(grants.unmap(taken[5], true, false).is_some());
     let mut told = Vec::new();
     let mut frames = 0;
-    while grants
-        .take_handles(|ended| told.push(ended.mapping.gref))
-        .is_some()
-    {
-        frames += 1;
+    grants.retire();
+    loop {
+        if let Some(ended) = grants.end_one() {
+            told.push(ended.mapping.gref);
+        } else if grants.take_handles().is_some() {
+            frames += 1;
+        } else {
+            break;
+        }
     }
     told.sort_unstable();
     assert_eq!(told, (0..300).filter(|n| *n != 5).collect::<Vec<_>>());
     assert_eq!((frames, grants.mappings().count()), (2, 0));
     assert!(grants.new_handle(mapping(1)).is_err());
+    assert!(!grants.add_handles(handles()) && !grants.add_table_frame(uses()));
+    assert!(grants.take_directory().is_none());
     assert!(grants.take_table_frame().is_some() && grants.take_table_frame().is_some());
     assert!(grants.take_table_frame().is_none());
     assert_eq!(grants.nr_frames(), 0);
+}
+
+/// A domain that dies takes its table with it; who still has something of it mapped gives it back as ever.
+#[test]
+fn a_use_that_outlives_the_table_ends_without_a_trace() {
+    let mut grants = table();
+    let mut word = entry(GTF_PERMIT_ACCESS, ME, 5);
+    use_it(&mut grants, 8, &mut word, Access::Write);
+    grants.retire();
+    assert!(grants.take_table_frame().is_some());
+    assert_eq!(grants.end(8, Access::Write), Entry::NONE);
+    assert_eq!(grants.is_in_use(8), Err(Status(GNTST_BAD_GNTREF)));
+    assert!(grants.begin(8, word, ME, Access::Read).is_err());
+}
+
+#[test]
+fn neither_table_nor_handles_grow_beyond_what_the_domain_may_have() {
+    let mut grants = Grants::new(2, 1);
+    assert!(grants.add_table_frame(uses()) && grants.add_table_frame(uses()));
+    assert!(!grants.add_table_frame(uses()));
+    assert!(grants.add_handles(handles()) && !grants.add_handles(handles()));
+    for _ in 0..HANDLES_PER_FRAME {
+        assert!(grants.new_handle(mapping(0)).is_ok());
+    }
+    assert_eq!(grants.new_handle(mapping(0)), Err(Status(GNTST_NO_SPACE)));
+    assert_eq!((grants.max_frames(), grants.nr_frames()), (2, 2));
 }

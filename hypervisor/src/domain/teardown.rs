@@ -9,16 +9,20 @@
 
 use crate::device;
 use crate::domain::{Domain, Vcpu, exposed_area, unregister};
-use crate::layout::{DIRECT_MAP, PAGE};
+use crate::event;
+use crate::hypercall::grant;
+use crate::layout::PAGE;
 use crate::memory::{alloc as frame_alloc, frame_table};
 use crate::mmu::{Ring0, tables};
 use crate::{error, schedule};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
-use events::{Peer, Released, SharedBits};
 use frames::held::{Descriptors, General, Held, Table, Writable};
 use frames::table::Tables;
 use frames::{Class, DomId, Frame, Level, Mfn};
+
+/// Ports, mappings and frames given back in a step.
+const STEP: u32 = 128;
 
 /// What came back.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +42,9 @@ pub fn tear_down(dom: &'static Domain) -> Returned {
     if dom.privileged {
         device::quiesce::all();
     }
-    close_ports(dom);
-    dom.grants.lock().tear_down(dom);
+    while !event::close_some(dom, &mut STEP.clone()) {}
+    free_pirqs(dom);
+    while !grant::release_some(dom, &mut STEP.clone()) {}
     let t = tables(dom.id);
     for vcpu in dom.vcpus() {
         release_vcpu(t, vcpu);
@@ -62,29 +67,9 @@ pub fn tear_down(dom: &'static Domain) -> Returned {
     returned
 }
 
-/// Closes every port, masks what was bound to interrupts, and gives the storage back.
-fn close_ports(dom: &Domain) {
-    let mut table = dom.events.lock();
-    while let Some(port) = table.next_in_use(0) {
-        // Links lead to other ports of the domain itself: there are no others to be linked with yet.
-        let Ok(plan) = table.plan_close(port.get(), Peer::Itself) else {
-            error!("domain {}: port {} cannot be closed", dom.id.0, port.get());
-            return;
-        };
-        let (port, released) = plan.commit();
-        dom.clear_pending(port);
-        if let Released::Pirq { pirq } = released {
-            device::pirq::unbound(u32::from(pirq));
-        }
-    }
-    while let Some(bucket) = table.take_bucket() {
-        // It lies in a frame of its own, reached through the direct map (`event::prepare`).
-        let place: *const events::Bucket = bucket;
-        let frame = (place as u64).wrapping_sub(DIRECT_MAP) / PAGE;
-        frame_alloc::give_ring0(Mfn(frame));
-        dom.overhead.fetch_sub(1, Ordering::AcqRel);
-    }
-    let pirqs = table.take_pirqs();
+/// Gives the map of physical interrupts back, which no port is bound to any more.
+fn free_pirqs(dom: &Domain) {
+    let pirqs = dom.events.lock().take_pirqs();
     if !pirqs.is_empty() {
         // SAFETY: the builder leaked a box of exactly this slice into the table, which has let go of it.
         drop(unsafe { Box::from_raw(pirqs) });

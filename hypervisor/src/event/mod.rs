@@ -1,7 +1,11 @@
 //! Event channels on the real machine: the tables of the crate `events` bound to shared pages and the scheduler.
 //!
-//! Locks: a domain's table (`Domain::events`) may be held while a vCPU is woken (the run queue's lock is taken
+//! Locks: two domains' tables are locked in `links` only. A domain's table (`Domain::events`) may be held while a vCPU is woken (the run queue's lock is taken
 //! inside); never the other way round.
+
+pub mod links;
+
+pub use links::close_some;
 
 use crate::arch::percpu;
 use crate::domain::{Domain, Vcpu};

@@ -2,9 +2,9 @@
 
 use crate::device::pirq::Refused;
 use crate::domain::{self, Domain, Guest};
-use crate::event as bus;
-use crate::hypercall::{Args, Outcome, Stop, is_self};
-use events::{Binding, DomId, EventError, Peer, Port, Released, SendTo, SharedBits};
+use crate::event::{self as bus, links};
+use crate::hypercall::{Args, Outcome, Stop, is_self, subject};
+use events::{Binding, DomId, EventError, Port, SendTo, SharedBits};
 use guest_abi::event::{
     AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, EventChannelOp,
     PortStatus, Reset, Send, Status, Unmask,
@@ -28,7 +28,7 @@ pub fn event_channel_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(EventChannelOp::BindIpi) => bind_ipi(g, arg),
         Some(EventChannelOp::Close) => {
             let c: Close = g.memory().value(arg)?;
-            close(g.dom, c.port)
+            close(g, c.port, args)
         }
         Some(EventChannelOp::Send) => {
             let s: Send = g.memory().value(arg)?;
@@ -52,12 +52,18 @@ pub fn event_channel_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
 }
 
-/// Runs a binding with storage for one more port: a frame is added where all ports are taken.
-fn with_room<T>(dom: &Domain, mut bind: impl FnMut(&Domain) -> Result<T, Stop>) -> Result<T, Stop> {
-    if dom.events.lock().wants_bucket() && !bus::prepare(dom) {
-        return Err(Errno::NoMem.into());
+/// Runs a binding with storage for one more port of a domain's: a frame is added where all ports are taken.
+fn with_room<T>(dom: &Domain, mut bind: impl FnMut() -> Result<T, EventError>) -> Result<T, Stop> {
+    loop {
+        if dom.events.lock().wants_bucket() && !bus::prepare(dom) {
+            return Err(Errno::NoMem.into());
+        }
+        match bind() {
+            // Another vCPU took the last port meanwhile. A table grows a few times only.
+            Err(EventError::NoSpace) if dom.events.lock().wants_bucket() => {}
+            outcome => return Ok(outcome?),
+        }
     }
-    bind(dom)
 }
 
 /// Writes a reply whose place was checked before the call committed.
@@ -66,45 +72,38 @@ fn reply<T: Wire>(g: &Guest<'_>, arg: u64, value: &T) -> Outcome {
     Ok(0)
 }
 
+/// Whom a domain number means as the other side of a link: it need not exist.
+fn other_side(g: &Guest<'_>, domid: u16) -> DomId {
+    DomId(if is_self(g, domid) { g.dom.id.0 } else { domid })
+}
+
 fn alloc_unbound(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut a: AllocUnbound = g.memory().value(arg)?;
-    if !is_self(g, a.dom) {
-        return Err(if g.dom.privileged {
-            Errno::Srch
-        } else {
-            Errno::Perm
-        }
-        .into());
-    }
-    let remote = if is_self(g, a.remote_dom) {
-        g.dom.id.0
-    } else {
-        a.remote_dom
-    };
+    let dom = subject(g, a.dom)?;
+    let remote = other_side(g, a.remote_dom);
     g.memory().check_writable(arg, AllocUnbound::SIZE)?;
-    a.port = with_room(g.dom, |dom| {
+    let port = with_room(dom, || {
         let mut table = dom.events.lock();
-        Ok(table.plan_alloc_unbound(DomId(remote))?.commit().get())
+        Ok(table.plan_alloc_unbound(remote)?.commit())
     })?;
-    g.dom_port_cleared(a.port);
+    dom.clear_pending(port);
+    a.port = port.get();
     reply(g, arg, &a)
 }
 
 fn bind_interdomain(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut b: BindInterdomain = g.memory().value(arg)?;
     g.memory().check_writable(arg, BindInterdomain::SIZE)?;
-    if !is_self(g, b.remote_dom) {
-        // Other domains come with the control calls that build them.
-        return Err(Errno::Srch.into());
-    }
-    let (port, vcpu) = with_room(g.dom, |dom| {
-        let mut table = dom.events.lock();
-        Ok(table
-            .plan_bind_interdomain(Peer::Itself, b.remote_port)?
-            .commit())
+    // An end in ring 0 is no domain to bind to: it is bound to by the control domain's word alone.
+    let id = frames::DomId(other_side(g, b.remote_dom).0);
+    let peer = domain::get(id).ok_or(Errno::Srch)?;
+    let (port, vcpu) = with_room(g.dom, || {
+        links::with_tables(g.dom, peer, |own, other| {
+            Ok(own.plan_bind_interdomain(other, b.remote_port)?.commit())
+        })
     })?;
+    g.dom.clear_pending(port);
     b.local_port = port.get();
-    g.dom_port_cleared(b.local_port);
     // The new end is told at once, so that what was sent before it listened is not lost.
     bus::raise(g.dom, port, vcpu);
     reply(g, arg, &b)
@@ -113,8 +112,8 @@ fn bind_interdomain(g: &mut Guest<'_>, arg: u64) -> Outcome {
 fn bind_virq(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut b: BindVirq = g.memory().value(arg)?;
     g.memory().check_writable(arg, BindVirq::SIZE)?;
-    b.port = with_room(g.dom, |dom| {
-        let mut table = dom.events.lock();
+    b.port = with_room(g.dom, || {
+        let mut table = g.dom.events.lock();
         Ok(table.plan_bind_virq(b.virq, b.vcpu)?.commit().get())
     })?;
     g.dom_port_cleared(b.port);
@@ -124,8 +123,8 @@ fn bind_virq(g: &mut Guest<'_>, arg: u64) -> Outcome {
 fn bind_ipi(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut b: BindIpi = g.memory().value(arg)?;
     g.memory().check_writable(arg, BindIpi::SIZE)?;
-    b.port = with_room(g.dom, |dom| {
-        let mut table = dom.events.lock();
+    b.port = with_room(g.dom, || {
+        let mut table = g.dom.events.lock();
         Ok(table.plan_bind_ipi(b.vcpu)?.commit().get())
     })?;
     g.dom_port_cleared(b.port);
@@ -143,8 +142,8 @@ fn bind_pirq(g: &mut Guest<'_>, arg: u64) -> Outcome {
         Err(_) => return Err(Errno::Inval.into()),
     }
     g.memory().check_writable(arg, BindPirq::SIZE)?;
-    b.port = with_room(g.dom, |dom| {
-        let mut table = dom.events.lock();
+    b.port = with_room(g.dom, || {
+        let mut table = g.dom.events.lock();
         Ok(table.plan_bind_pirq(b.pirq)?.commit().get())
     })?;
     g.dom_port_cleared(b.port);
@@ -161,13 +160,14 @@ impl Guest<'_> {
     }
 }
 
-fn close(dom: &Domain, port: u32) -> Outcome {
-    let (port, released) = dom.events.lock().plan_close(port, Peer::Itself)?.commit();
-    dom.clear_pending(port);
-    if let Released::Pirq { pirq } = released {
-        crate::device::pirq::unbound(u32::from(pirq));
+/// Closes a port of the caller's.
+fn close(g: &Guest<'_>, port: u32, args: Args) -> Outcome {
+    match links::close(g.dom, port) {
+        Ok(()) => Ok(0),
+        // Others changed the link all the time: they go first.
+        Err(EventError::Again) => Err(Stop::Again(args)),
+        Err(refused) => Err(refused.into()),
     }
-    Ok(0)
 }
 
 /// Sends on a port.
@@ -195,15 +195,7 @@ pub fn send(dom: &Domain, port: u32) -> Outcome {
 
 fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut s: Status = g.memory().value(arg)?;
-    if !is_self(g, s.dom) {
-        return Err(if g.dom.privileged {
-            Errno::Srch
-        } else {
-            Errno::Perm
-        }
-        .into());
-    }
-    let state = g.dom.events.lock().status(s.port)?;
+    let state = subject(g, s.dom)?.events.lock().status(s.port)?;
     s.vcpu = u32::from(state.vcpu.0);
     match state.binding {
         Binding::Free => s.set_plain(PortStatus::Closed),
@@ -216,25 +208,21 @@ fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
     reply(g, arg, &s)
 }
 
-/// Closes every port, in parts: those that are closed are not looked at again.
+/// Closes every port, in parts: those that are closed are not looked at again. Another's are closed only while it
+/// cannot run.
 fn reset(g: &mut Guest<'_>, args: Args) -> Outcome {
     let r: Reset = g.memory().value(args[1])?;
-    if !is_self(g, r.dom) {
-        return Err(if g.dom.privileged {
-            Errno::Srch
-        } else {
-            Errno::Perm
-        }
-        .into());
-    }
+    let dom = subject(g, r.dom)?;
     let mut from = 1;
     loop {
-        let next = g.dom.events.lock().next_in_use(from);
+        let next = dom.events.lock().next_in_use(from);
         let Some(port) = next else { break };
         if !g.spend() {
             return Err(Stop::Again(args));
         }
-        let _ = close(g.dom, port.get());
+        if links::close(dom, port.get()) == Err(EventError::Again) {
+            return Err(Stop::Again(args));
+        }
         from = port.get() + 1;
     }
     Ok(0)

@@ -63,7 +63,7 @@ fn map_one(g: &mut Guest<'_>, op: &MapGrantRef) -> Result<(u32, u64), Status> {
     };
     let handle = mapped.and_then(|()| g.dom.grants.lock().rules.new_handle(mapping));
     if handle.is_err() {
-        finish(dom, &mapping);
+        finish(&mapping);
     }
     Ok((handle?, frame.0 * PAGE))
 }
@@ -139,7 +139,7 @@ fn unmap_one(g: &mut Guest<'_>, op: &UnmapGrantRef) -> Result<(), Status> {
     }
     let ended = g.dom.grants.lock().rules.unmap(op.handle, host, device);
     if let Some(ended) = ended {
-        finish(granter(g, ended.mapping.granter)?, &ended.mapping);
+        finish(&ended.mapping);
     }
     Ok(())
 }

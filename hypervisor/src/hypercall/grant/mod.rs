@@ -1,7 +1,5 @@
 //! Grant tables: the rules of the crate `grants` bound to frames, page tables and guests' memory.
 //!
-//! There is one domain, so it lends to itself; what counts uses and references does not know that.
-//!
 //! # Invariants
 //! - V1: the table's frames are the domain's, held as writable memory for as long as it lives; it maps them as it likes.
 //! - V2: every mapping in force holds one reference on its frame beside that of its page-table entry: a writable one if
@@ -11,16 +9,20 @@
 
 mod copy;
 mod map;
+mod release;
 mod table;
 
-use crate::domain::{Domain, Guest};
+pub use release::release_some;
+
+use crate::domain::{self, Domain, Guest};
+use crate::error;
 use crate::hypercall::{Args, Outcome, Stop};
-use crate::layout::{DIRECT_MAP, PAGE, guest_range_ok};
+use crate::layout::{PAGE, guest_range_ok};
 use crate::memory::{alloc as frame_alloc, frame_table, m2p, phys};
 use crate::mmu::{hold, hold_writable, kept, kept_writable};
 use core::sync::atomic::Ordering;
 use frames::audit::Hold;
-use frames::{Class, FrameType, Mfn};
+use frames::{Class, DomId, FrameType, Mfn};
 use grants::{Access, Entry, Grants, MAX_TABLE_FRAMES, Mapping, Status};
 use guest_abi::grant::{
     Copy, GNTST_BAD_DOMAIN, GNTST_BAD_PAGE, GNTST_GENERAL_ERROR, GNTST_OKAY, GrantTableOp,
@@ -41,10 +43,11 @@ pub struct DomainGrants {
 }
 
 impl DomainGrants {
-    /// None yet.
-    pub const fn new() -> Self {
+    /// None yet, and room for so many frames of the table and of handles (at most [`MAX_TABLE_FRAMES`] and
+    /// [`grants::MAX_HANDLE_FRAMES`]).
+    pub const fn new(max_frames: usize, max_handle_frames: usize) -> Self {
         DomainGrants {
-            rules: Grants::new(),
+            rules: Grants::new(max_frames, max_handle_frames),
             frames: [None; MAX_TABLE_FRAMES],
         }
     }
@@ -70,7 +73,11 @@ impl DomainGrants {
 
     /// Grows the table by a frame, which with the storage for its uses is charged to the domain.
     pub fn grow(&mut self, dom: &Domain) -> Option<()> {
-        let slot = self.frames.get_mut(self.rules.nr_frames())?;
+        let at = self.rules.nr_frames();
+        if at >= self.rules.max_frames() {
+            return None;
+        }
+        let slot = self.frames.get_mut(at)?;
         let storage = dom.take_charged()?;
         let Some(frame) = frame_alloc::take(dom.id, 0, 64) else {
             dom.give_charged(storage);
@@ -89,6 +96,12 @@ impl DomainGrants {
 
     /// Storage for more handles, charged to the domain.
     fn add_handles(&mut self, dom: &Domain) -> Option<()> {
+        if self.rules.wants_directory() {
+            let directory = dom.take_charged()?;
+            let place = phys::at(directory.0 * PAGE, PAGE);
+            // SAFETY: as in `grow`; all zeroes are places without storage.
+            self.rules.add_directory(unsafe { &mut *place.cast() });
+        }
         let storage = dom.take_charged()?;
         let place = phys::at(storage.0 * PAGE, PAGE);
         // SAFETY: as in `grow`; any bytes are unused handles.
@@ -98,24 +111,6 @@ impl DomainGrants {
             dom.give_charged(storage);
         }
         added.then_some(())
-    }
-
-    /// Gives back whatever is held for the table and its mappings; the table's frames stay claimed by the domain, as its
-    /// other frames. For tearing it down.
-    pub fn tear_down(&mut self, dom: &Domain) {
-        let storage_frame = |place: u64| Mfn(place.wrapping_sub(DIRECT_MAP) / PAGE);
-        while let Some(storage) = self.rules.take_handles(|ended| {
-            let mapping = ended.mapping;
-            give(dom, Mfn(u64::from(mapping.frame.0)), mapping.access);
-        }) {
-            dom.give_charged(storage_frame(storage.as_ptr() as u64));
-        }
-        while let Some(storage) = self.rules.take_table_frame() {
-            dom.give_charged(storage_frame(storage.as_ptr() as u64));
-        }
-        for frame in self.frames.iter_mut().filter_map(Option::take) {
-            drop(kept_writable(dom.id, frame));
-        }
     }
 
     /// The word of an entry.
@@ -178,13 +173,12 @@ fn give(dom: &Domain, frame: Mfn, access: Access) {
     }
 }
 
-/// The domain of this number as a granter.
+/// The domain of this number, as who lends. `DOMID_SELF` is nobody's here.
 fn granter(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Status> {
     if domid == g.dom.id.0 {
-        Ok(g.dom)
-    } else {
-        Err(Status(GNTST_BAD_DOMAIN))
+        return Ok(g.dom);
     }
+    domain::get(DomId(domid)).ok_or(Status(GNTST_BAD_DOMAIN))
 }
 
 /// `grant_table_op(op, list, count)`.
@@ -262,9 +256,17 @@ fn status(result: Result<(), Status>) -> i16 {
 }
 
 /// What `mapping` holds, given back with its use.
-fn finish(dom: &Domain, mapping: &Mapping) {
+fn finish(mapping: &Mapping) {
     let frame = Mfn(u64::from(mapping.frame.0));
-    dom.grants
-        .lock()
-        .end(dom, mapping.gref, frame, mapping.access);
+    // The frame keeps its owner's record, dying or not.
+    match domain::get(DomId(mapping.granter)) {
+        Some(dom) => dom
+            .grants
+            .lock()
+            .end(dom, mapping.gref, frame, mapping.access),
+        None => error!(
+            "domain {}: a mapping of its frame {:#x} outlived it",
+            mapping.granter, frame.0
+        ),
+    }
 }

@@ -20,7 +20,7 @@ pub(super) fn query_size(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut query: QuerySize = g.memory().value(arg)?;
     if is_self(g, query.dom) {
         query.nr_frames = g.dom.grants.lock().table_frames() as u32;
-        query.max_nr_frames = MAX_TABLE_FRAMES as u32;
+        query.max_nr_frames = g.dom.grants.lock().rules.max_frames() as u32;
         query.status = GNTST_OKAY;
     } else {
         query.status = GNTST_BAD_DOMAIN;

@@ -1,0 +1,99 @@
+//! Operations on event channels that concern two domains' tables.
+//!
+//! # Invariants
+//! - L1: two tables are locked here and nowhere else, that of the lower domain number first. Everything else, sending
+//!   above all, holds one at a time.
+//! - L2: a domain stays in the list while a port anywhere leads to it: its number is given up only after
+//!   [`close_some`] has closed its own end of every link, and with it the other one (E1 of the crate `events`).
+
+use crate::device;
+use crate::domain::{self, Domain};
+use crate::event::DomainEvents;
+use crate::layout::{DIRECT_MAP, PAGE};
+use events::{EventError, Peer, Port, Released, SharedBits};
+use frames::{DomId, Mfn};
+
+/// How often a port whose link changes under us is looked at again.
+const TRIES: u32 = 16;
+
+/// Does something with a domain's table and another's (L1); with its own alone if `peer` is the domain itself.
+pub fn with_tables<T>(
+    dom: &Domain,
+    peer: &Domain,
+    act: impl FnOnce(&mut DomainEvents, Peer<'_, 'static>) -> T,
+) -> T {
+    if peer.id == dom.id {
+        return act(&mut dom.events.lock(), Peer::Itself);
+    }
+    let (mut own, mut other);
+    if dom.id < peer.id {
+        own = dom.events.lock();
+        other = peer.events.lock();
+    } else {
+        other = peer.events.lock();
+        own = dom.events.lock();
+    }
+    act(&mut own, Peer::Other(&mut other))
+}
+
+/// Closes a port, and gives up what it was bound to.
+///
+/// # Errors
+/// *Invalid* for a port that is not in use; *again* if it was bound anew each time it was looked at.
+pub fn close(dom: &Domain, claim: u32) -> Result<(), EventError> {
+    for _ in 0..TRIES {
+        let needs = dom.events.lock().close_needs(claim)?;
+        let peer = match needs {
+            // L2: if it is not there, then the link is not either, by now.
+            Some(id) => match domain::get(DomId(id.0)) {
+                Some(peer) => peer,
+                None => continue,
+            },
+            None => dom,
+        };
+        let closed = with_tables(dom, peer, |own, other| {
+            own.plan_close(claim, other).map(|plan| plan.commit())
+        });
+        match closed {
+            Ok((port, released)) => {
+                after_close(dom, port, released);
+                return Ok(());
+            }
+            Err(EventError::Again) => {}
+            Err(refused) => return Err(refused),
+        }
+    }
+    Err(EventError::Again)
+}
+
+fn after_close(dom: &Domain, port: Port, released: Released) {
+    dom.clear_pending(port);
+    if let Released::Pirq { pirq } = released {
+        device::pirq::unbound(u32::from(pirq));
+    }
+}
+
+/// A step of giving a dying domain's event channels back: closes its ports, the other ends of its links with them, and
+/// returns the storage. Each port and each frame takes one from `budget`. True when nothing is left; no port can be
+/// had from the first step on.
+pub fn close_some(dom: &Domain, budget: &mut u32) -> bool {
+    dom.events.lock().retire();
+    loop {
+        let next = dom.events.lock().next_in_use(0);
+        let Some(port) = next else { break };
+        let Some(left) = budget.checked_sub(1) else {
+            return false;
+        };
+        *budget = left;
+        // Refused only while others change the link: the next turn looks again.
+        let _ = close(dom, port.get());
+    }
+    let mut table = dom.events.lock();
+    while let Some(bucket) = table.take_bucket() {
+        // It lies in a frame of its own, reached through the direct map (`event::prepare`).
+        let place: *const events::Bucket = bucket;
+        dom.give_charged(Mfn((place as u64).wrapping_sub(DIRECT_MAP) / PAGE));
+        *budget = budget.saturating_sub(1);
+    }
+    true
+}

@@ -1,0 +1,62 @@
+//! Giving a dying domain's grants back, a bounded step at a time.
+//!
+//! First what it has mapped of others', then its own table. Others may go on using what they have mapped of it: each
+//! such mapping holds its frame, and with the frame the domain's record, until it ends.
+
+use super::{DomainGrants, finish};
+use crate::domain::Domain;
+use crate::layout::{DIRECT_MAP, PAGE};
+use crate::mmu::{hold, kept_writable};
+use core::sync::atomic::Ordering;
+use frames::Mfn;
+
+/// A step of giving a dying domain's grants back. Each mapping and each frame takes one from `budget`. True when
+/// nothing is left. From the first step on it can neither lend nor borrow; what others have mapped of it stays theirs
+/// until they unmap it.
+///
+/// The frames of its table go as its other frames do, and count as its pages until they are free: they may be mapped.
+pub fn release_some(dom: &Domain, budget: &mut u32) -> bool {
+    dom.grants.lock().rules.retire();
+    while let Some(left) = budget.checked_sub(1) {
+        *budget = left;
+        // One lock at a time: the granter's is another.
+        let ended = dom.grants.lock().rules.end_one();
+        match ended {
+            Some(ended) => finish(&ended.mapping),
+            None if dom.grants.lock().release_frame(dom) => {}
+            None => return true,
+        }
+    }
+    false
+}
+
+impl DomainGrants {
+    /// Gives a frame of storage back: of handles, which are all unused, else of the table. False when there is none.
+    fn release_frame(&mut self, dom: &Domain) -> bool {
+        // It lies in a frame of its own, reached through the direct map.
+        let frame_of = |place: u64| Mfn(place.wrapping_sub(DIRECT_MAP) / PAGE);
+        if let Some(storage) = self.rules.take_handles() {
+            dom.give_charged(frame_of(storage.as_ptr() as u64));
+            return true;
+        }
+        if let Some(directory) = self.rules.take_directory() {
+            dom.give_charged(frame_of(directory.as_ptr() as u64));
+            return true;
+        }
+        let Some(storage) = self.rules.take_table_frame() else {
+            return false;
+        };
+        dom.give_charged(frame_of(storage.as_ptr() as u64));
+        let at = self.rules.nr_frames();
+        if let Some(frame) = self.frames.get_mut(at).and_then(Option::take) {
+            // From here on it is a page of the domain's that is on its way out.
+            dom.pages.fetch_add(1, Ordering::AcqRel);
+            let claim = hold(dom.id, frame);
+            drop(kept_writable(dom.id, frame));
+            if let Ok(claim) = claim {
+                claim.disown();
+            }
+        }
+        true
+    }
+}
