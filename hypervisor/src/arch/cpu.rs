@@ -293,6 +293,16 @@ pub fn read_selectors() -> [u16; 4] {
     [ds as u16, es as u16, fs as u16, gs as u16]
 }
 
+/// Bits of a physical address.
+pub fn address_bits() -> u8 {
+    const SIZES: u32 = 0x8000_0008;
+    if cpuid(0x8000_0000, 0).eax >= SIZES {
+        cpuid(SIZES, 0).eax as u8
+    } else {
+        36
+    }
+}
+
 /// Whether the CPU has TSC_AUX (RDTSCP or RDPID).
 pub fn has_tsc_aux() -> bool {
     cpuid(0x8000_0001, 0).edx >> 27 & 1 == 1

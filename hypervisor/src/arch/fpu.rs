@@ -59,6 +59,15 @@ impl FpuState {
     }
 }
 
+impl FpuState {
+    /// The part of the state that FXSAVE knows.
+    pub fn fxsave(&self) -> [u8; FXSAVE_BYTES] {
+        let mut image = [0; FXSAVE_BYTES];
+        image.copy_from_slice(&self.bytes[..FXSAVE_BYTES]);
+        image
+    }
+}
+
 fn word(bytes: &[u8], place: Range<usize>) -> u32 {
     u32::from_le_bytes(bytes[place].try_into().unwrap_or_default())
 }

@@ -5,7 +5,7 @@ pub mod restart;
 use crate::account;
 use crate::boot;
 use crate::device::power;
-use crate::domain::{Domain, Guest, crash};
+use crate::domain::{Domain, Guest, crash, life};
 use crate::mmu::audit;
 use crate::{error, info};
 use boot_info::params::{LogLevel, OnCrash};
@@ -21,16 +21,20 @@ pub fn last_words(g: &Guest<'_>) {
     }
 }
 
-/// A domain shuts itself down.
+/// A domain shuts itself down: with the control domain goes the machine, any other waits for the control domain to look
+/// after it.
 pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
     info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
+    if !g.dom.privileged && reason != ShutdownReason::Crash {
+        return life::stop(g.dom, reason);
+    }
     if g.dom.privileged {
         last_words(g);
     }
     match reason {
         ShutdownReason::Crash => crash::domain(g, "it asked for it (shutdown code crash)"),
-        ShutdownReason::Poweroff if g.dom.privileged => power::power_off(),
-        ShutdownReason::Reboot | ShutdownReason::SoftReset if g.dom.privileged => power::reboot(),
+        ShutdownReason::Poweroff => power::power_off(),
+        ShutdownReason::Reboot | ShutdownReason::SoftReset => power::reboot(),
         _ => {
             g.dom.stopped.store(true, Ordering::Release);
             crate::event::reschedule_here();

@@ -29,6 +29,8 @@ static BEFORE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 pub fn note_before() {
     // The one page that the first descriptor table makes for all.
     descriptor::empty_page();
+    // And what names the first domains.
+    domain::table::prepare();
     BEFORE[0].store(free_or_devices(), Ordering::Relaxed);
     BEFORE[1].store(heap::usage().0 as u64, Ordering::Relaxed);
 }
@@ -64,20 +66,19 @@ extern "C" fn build_anew() -> ! {
 }
 
 fn take_apart(dom: &'static Domain) {
-    let returned = teardown::tear_down(dom);
+    let frames_before = dom.pages.load(Ordering::Acquire);
+    let left = teardown::tear_down(dom);
     let [frames, bytes] = BEFORE.each_ref().map(|b| b.load(Ordering::Relaxed));
     let free = free_or_devices();
     let used = heap::usage().0 as u64;
-    if returned.left == 0 && free == frames && used == bytes {
+    if left == 0 && free == frames && used == bytes {
         info!(
-            "the crashed control domain is taken apart: {} frames given back, {free} free as before it was built",
-            returned.frames
+            "the crashed control domain is taken apart: {frames_before} frames given back, {free} free as before it was built"
         );
     } else {
         error!(
-            "the crashed control domain is taken apart, but not all is back: {} of its frames are referred to, {free} \
-             frames are free of {frames}, {used} bytes of the heap in use instead of {bytes}",
-            returned.left
+            "the crashed control domain is taken apart, but not all is back: {left} of its frames are referred to, {free} \
+             frames are free of {frames}, {used} bytes of the heap in use instead of {bytes}"
         );
     }
     if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(None).is_none() {

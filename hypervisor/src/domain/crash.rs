@@ -1,14 +1,18 @@
 //! A domain that did what it may not: its registers and the reason go to the console, and it runs no more.
 
 use crate::arch::percpu;
-use crate::domain::Guest;
+use crate::domain::{Guest, life};
 use crate::{error, info};
 use core::sync::atomic::Ordering;
+use guest_abi::sched::ShutdownReason;
 
 /// Crashes the domain in hand. It does not run again; the way out finds it stopped.
 pub fn domain(g: &mut Guest<'_>, why: &str) {
     if g.dom.stopped.swap(true, Ordering::AcqRel) {
         return;
+    }
+    if !g.dom.privileged {
+        life::stop(g.dom, ShutdownReason::Crash);
     }
     error!("domain {} vCPU {} crashed: {why}", g.dom.id.0, g.vcpu.id);
     crate::control::note_crash(g.dom);

@@ -8,7 +8,7 @@
 //! +0x21000  vcpu_info's page, read-write
 //! ```
 
-use crate::arch::paging::{self, NoFrame, bits};
+use crate::arch::paging::{self, NoFrame, TableSource, bits};
 use crate::layout::{EXPOSED, EXPOSED_VCPU_STRIDE, EXPOSED_VCPUS, FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::{alloc, phys};
 use core::sync::atomic::Ordering;
@@ -49,33 +49,41 @@ pub fn new_ring0_root(exposed_l3: Mfn) -> Result<Mfn, NoFrame> {
     Ok(root)
 }
 
-/// Maps (or with `None` unmaps) one page of a domain's exposed area.
+/// Maps (or with `None` unmaps) one page of a domain's exposed area, whose tables are there.
 pub fn map(l3: Mfn, address: u64, frame: Option<Mfn>, leaf: u64) -> Result<(), NoFrame> {
     let leaf = frame.map_or(0, |f| (f.0 * PAGE) | leaf);
-    paging::map_below(l3, 3, address, leaf, bits::TABLE, &mut alloc::take_ring0)
+    paging::map_below(l3, 3, address, leaf, bits::TABLE, &mut || None::<Mfn>)
 }
 
-/// A zeroed frame of ring 0's own, mapped read-write in a domain's exposed area.
-pub fn new_page(l3: Mfn, address: u64) -> Result<Mfn, NoFrame> {
-    let frame = alloc::take_ring0().ok_or(NoFrame)?;
-    map(l3, address, Some(frame), bits::RW)?;
-    Ok(frame)
+/// As [`map`], for an address whose tables may be missing: what they are made of comes from `source`.
+pub fn map_new(
+    l3: Mfn,
+    address: u64,
+    frame: Mfn,
+    leaf: u64,
+    source: &mut dyn TableSource,
+) -> Result<(), NoFrame> {
+    paging::map_below(l3, 3, address, (frame.0 * PAGE) | leaf, bits::TABLE, source)
 }
 
 /// Gives back a domain's L3 table and all that is only reached through it: the tables below, and each vCPU's own
-/// descriptor page and transit page. What else they map is somebody else's. No CPU may be on a root that has it.
-pub fn free(l3: Mfn) {
+/// descriptor page and transit page. What else they map is somebody else's. No CPU may be on a root that has it. Says how
+/// many frames there were.
+pub fn free(l3: Mfn) -> u64 {
+    let mut given = 1;
     // The first entry is the common part, which all domains have.
     for index in 1..512 {
         if let Some(l2) = below(l3, index) {
-            free_l2(l2);
+            given += free_l2(l2) + 1;
             alloc::give_ring0(l2);
         }
     }
     alloc::give_ring0(l3);
+    given
 }
 
-fn free_l2(l2: Mfn) {
+fn free_l2(l2: Mfn) -> u64 {
+    let mut given = 0;
     for l1 in (0..512).filter_map(|index| below(l2, index)) {
         for index in 0..512 {
             // A table covers a whole number of vCPUs' parts, and begins with one.
@@ -84,10 +92,13 @@ fn free_l2(l2: Mfn) {
                 && let Some(page) = below(l1, index)
             {
                 alloc::give_ring0(page);
+                given += 1;
             }
         }
         alloc::give_ring0(l1);
+        given += 1;
     }
+    given
 }
 
 const _: () = assert!(

@@ -2,34 +2,39 @@
 //!
 //! # Invariants
 //! - D1: a vCPU's [`Local`] state is touched only by the CPU the vCPU runs on, through the one [`Guest`] that its
-//!   exit made; before it is initialised, by whoever brings it up, who holds [`Domain::bring_up`].
+//!   exit made; before it is initialised, by whoever brings it up, who holds [`Domain::bring_up`]; and while its
+//!   domain is paused, by the control domain, which holds that lock too.
 //! - D2: a vCPU's kernel root is a validated L4 table of its domain on which the vCPU holds a reference; so is its
 //!   user root if it has one. The CPU never runs the vCPU on any other root.
 //! - D3: `Transit::user` says which of the two modes the guest is in, and GS bases are swapped accordingly.
 
 pub mod crash;
+pub mod create;
 pub mod exposed_area;
 pub mod guest;
 pub mod initial;
 pub mod inject;
+pub mod life;
 pub mod local;
 pub mod run;
 pub mod shared;
+pub mod table;
 pub mod teardown;
 
 use crate::arch::walk_cache::WalkCache;
 use crate::event::DomainEvents;
 use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
+use crate::memory::owned::OwnedFrames;
 use crate::memory::{alloc, phys};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
 use sched::{Runstate, VcpuHandle};
-use spin::Once;
 use spin::mutex::SpinMutex;
+pub use table::{all, control, get, living};
 
 /// vCPUs a domain may have.
 pub const MAX_VCPUS: usize = 64;
@@ -47,7 +52,9 @@ pub struct Domain {
     /// Frames of ring 0's that exist because of it: storage for its event channels and the like.
     pub overhead: AtomicU64,
     /// How many of those there may be.
-    pub max_overhead: u64,
+    pub max_overhead: AtomicU64,
+    /// Its frames, for whoever takes it apart.
+    pub frames: SpinMutex<OwnedFrames>,
     /// The page it shares with us.
     pub shared_info: Mfn,
     /// A page of ring 0's own for the infos of vCPUs that have no place in it, if there are such.
@@ -66,9 +73,17 @@ pub struct Domain {
     pub assists: AtomicU64,
     /// Counts changes of its upper-level page-table entries. Wide, so that no guest sees it come round again.
     pub generation: AtomicU64,
-    /// Set when it was crashed or shut down; it does not run any more.
+    /// Set when it was crashed or shut down; it does not run any more, unless it is resumed.
     pub stopped: AtomicBool,
-    vcpus: [Once<&'static Vcpu>; MAX_VCPUS],
+    /// Where it is in its life.
+    pub life: life::Life,
+    /// What the tool stack knows it by.
+    pub handle: SpinMutex<[u8; 16]>,
+    /// Whether it serves the store.
+    pub serves_store: bool,
+    /// Seconds by which its time of day differs from the machine's.
+    pub time_offset: AtomicI64,
+    vcpus: [AtomicPtr<Vcpu>; MAX_VCPUS],
     /// Held while a vCPU is initialised, brought up or taken down: who may do so depends on the others. Before
     /// every other lock.
     pub bring_up: SpinMutex<()>,
@@ -79,7 +94,8 @@ pub struct Domain {
 impl Domain {
     /// A zeroed frame of ring 0's, charged to this domain; `None` when it has had its share or there is none.
     pub fn take_charged(&self) -> Option<Mfn> {
-        let within = |held: u64| (held < self.max_overhead).then_some(held + 1);
+        let most = self.max_overhead.load(Ordering::Acquire);
+        let within = |held: u64| (held < most).then_some(held + 1);
         self.overhead
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, within)
             .ok()?;
@@ -96,17 +112,35 @@ impl Domain {
         self.overhead.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Counts frames of ring 0's that the domain or a vCPU consists of: on top of what it may cause itself.
+    pub fn count_fixed(&self, frames: u64) {
+        self.max_overhead.fetch_add(frames, Ordering::AcqRel);
+        self.overhead.fetch_add(frames, Ordering::AcqRel);
+    }
+
+    /// Says that frames of [`Self::count_fixed`] are given back.
+    pub fn uncount_fixed(&self, frames: u64) {
+        self.overhead.fetch_sub(frames, Ordering::AcqRel);
+        self.max_overhead.fetch_sub(frames, Ordering::AcqRel);
+    }
+
     /// A vCPU by its number.
     pub fn vcpu(&self, id: u32) -> Option<&'static Vcpu> {
-        self.vcpus.get(id as usize)?.get().copied()
+        let slot = self.vcpus.get(id as usize)?;
+        // SAFETY: null, or a record that `create::add_vcpu` put there; who ends it does so when no CPU is in code that
+        // looked here before (W1 in `teardown`).
+        unsafe { slot.load(Ordering::Acquire).as_ref() }
     }
 
     /// The vCPUs there are.
     pub fn vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + '_ {
-        self.vcpus
-            .iter()
-            .take(self.max_vcpus as usize)
-            .filter_map(|v| v.get().copied())
+        (0..self.max_vcpus).filter_map(|id| self.vcpu(id))
+    }
+
+    /// Whether it is being destroyed, or is, but for frames that others refer to.
+    #[inline]
+    pub fn is_dying(&self) -> bool {
+        self.life.is_dying()
     }
 }
 
@@ -161,7 +195,7 @@ impl Vcpu {
     ///
     /// # Safety
     /// D1: the caller is the exit path of the CPU this vCPU runs on, or holds `bring_up` and the vCPU was never
-    /// initialised.
+    /// initialised or its domain is paused.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn local(&self) -> &mut Local {
         // SAFETY: the caller's contract makes the reference unique.
@@ -296,49 +330,5 @@ impl Transit {
     /// The kernel's stack, already aligned.
     pub fn set_kernel_sp(self, sp: u64) {
         self.word(Self::KERNEL_SP).store(sp, Ordering::Relaxed);
-    }
-}
-
-/// Domains there can be.
-const MAX_DOMAINS: usize = 64;
-
-/// The domains by number; null where there is none. Each is a leaked box until [`teardown`] takes it out.
-static DOMAINS: [AtomicPtr<Domain>; MAX_DOMAINS] =
-    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_DOMAINS];
-
-fn in_slot(slot: &AtomicPtr<Domain>) -> Option<&'static Domain> {
-    // SAFETY: null, or a box that `register` was given; who takes it out frees it only when no CPU is in code that
-    // looked here before (W1 in `teardown`).
-    unsafe { slot.load(Ordering::Acquire).as_ref() }
-}
-
-/// A domain by its number.
-#[inline]
-pub fn get(id: DomId) -> Option<&'static Domain> {
-    in_slot(DOMAINS.get(usize::from(id.0))?)
-}
-
-/// All domains there are.
-pub fn all() -> impl Iterator<Item = &'static Domain> {
-    DOMAINS.iter().filter_map(in_slot)
-}
-
-/// The control domain, once it is built.
-pub fn control() -> Option<&'static Domain> {
-    get(DomId(0))
-}
-
-/// Makes a domain known under its number.
-fn register(domain: &'static Domain) {
-    if let Some(slot) = DOMAINS.get(usize::from(domain.id.0)) {
-        let fresh: *const Domain = domain;
-        slot.store(fresh.cast_mut(), Ordering::Release);
-    }
-}
-
-/// Makes a domain unknown.
-fn unregister(domain: &Domain) {
-    if let Some(slot) = DOMAINS.get(usize::from(domain.id.0)) {
-        slot.store(core::ptr::null_mut(), Ordering::Release);
     }
 }

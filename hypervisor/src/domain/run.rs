@@ -5,7 +5,7 @@ use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, fpu, paging, pcid, percpu, smp};
 use crate::debug::{crash, crash_test};
-use crate::domain::{Guest, Vcpu, exposed_area, inject};
+use crate::domain::{Guest, Vcpu, exposed_area, inject, teardown};
 use crate::hypercall::descriptor;
 use crate::info;
 use crate::layout::{PAGE, is_canonical};
@@ -142,7 +142,8 @@ fn sanitize(regs: &mut Regs) {
 fn reschedule(g: &mut Guest<'_>) {
     let this = percpu::current();
     loop {
-        if g.dom.stopped.load(Ordering::Acquire) {
+        teardown::bury();
+        if g.dom.stopped.load(Ordering::Acquire) && g.dom.privileged {
             for vcpu in g.dom.vcpus() {
                 schedule::down(vcpu);
             }

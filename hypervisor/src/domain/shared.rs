@@ -99,6 +99,8 @@ impl Domain {
 
     /// Publishes the wall clock: the time of day, in seconds and nanoseconds, when system time was zero.
     pub fn put_wall_clock(&self, seconds: u64, nanoseconds: u32) {
+        let offset = self.time_offset.load(Ordering::Relaxed);
+        let seconds = seconds.saturating_add_signed(offset);
         let base = self.shared_info.0 * PAGE + WALL_CLOCK;
         let first = word_at(base);
         let version = first.load(Ordering::Relaxed) as u32;

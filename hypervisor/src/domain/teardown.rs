@@ -1,70 +1,127 @@
-//! Takes a domain apart: whatever exists because of it is given back, and it is forgotten.
+//! Takes a domain apart, in bounded steps: whatever exists because of it is given back, and it is forgotten.
+//!
+//! Where it is stands in the domain's record (`domain::life`), so that whoever asks next goes on from there. When all its
+//! own references are gone the domain is *left*: what frames it still has, others refer to. With the last of them
+//! (`mmu`'s release) the record goes too.
 //!
 //! # Invariants
-//! - W1: none of its vCPUs runs, here or elsewhere, and no CPU is on a root of its or in code that looked it up: the
-//!   caller has put this CPU on ring 0's own root and stack (`run::vacate`), and one CPU runs domains.
-//! - W2: its devices are quiet before the first frame is given back.
-//! - W3: first go the references that ring 0 holds in its name, then its pins, then its claims. Tables are undone when
-//!   their last reference goes, so that after the claims no reference is left; what is left is a fault and is told.
+//! - W1: a record is ended only on the way out of ring 0 or before any domain runs ([`bury`]), where no code is left that
+//!   looked the domain up, and none of its vCPUs is in hand: one CPU runs domains.
+//! - W2: the control domain's devices are quiet before its first frame is given back.
+//! - W3: first go the references that ring 0 holds in its name, then with each frame its pin and its claim. Tables are
+//!   undone when their last reference goes.
+//! - W4: nothing new is had by a domain that dies: who could give it something looks it up with `domain::living`.
 
+use crate::arch::percpu;
 use crate::device;
-use crate::domain::{Domain, Vcpu, exposed_area, unregister};
+use crate::domain::life::{self, Stage};
+use crate::domain::{Domain, Vcpu, all, exposed_area, table};
 use crate::event;
-use crate::hypercall::grant;
+use crate::hypercall::{descriptor, grant};
 use crate::layout::PAGE;
-use crate::memory::{alloc as frame_alloc, frame_table};
+use crate::memory::owned::List;
+use crate::memory::{alloc as frame_alloc, frame_table, record};
 use crate::mmu::{Ring0, tables};
 use crate::{error, schedule};
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
-use frames::held::{Descriptors, General, Held, Table, Writable};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use frames::held::{General, Held, Table, Writable};
 use frames::table::Tables;
-use frames::{Class, DomId, Frame, Level, Mfn};
+use frames::{Frame, Level, Mfn};
 
-/// Ports, mappings and frames given back in a step.
-const STEP: u32 = 128;
-
-/// What came back.
-#[derive(Clone, Copy, Debug)]
-pub struct Returned {
-    /// Frames that were the domain's.
-    pub frames: u64,
-    /// Frames that still are somebody's reference, though nobody's business: a fault.
-    pub left: u64,
+/// Whether there is more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Yes.
+    More,
+    /// No: the domain is gone, or left.
+    Done,
 }
 
-/// Takes a domain apart. After this neither it nor its vCPUs exist (W1).
-pub fn tear_down(dom: &'static Domain) -> Returned {
-    dom.stopped.store(true, Ordering::Release);
-    for vcpu in dom.vcpus() {
-        schedule::remove(vcpu);
-    }
+/// Frames given back in one step, or ports closed.
+pub const STEP: u32 = 64;
+
+/// Set when a domain that is left may have lost its last frame.
+static TO_BURY: AtomicBool = AtomicBool::new(false);
+
+/// Takes a domain apart at once and forgets it. No CPU may be in code that looked it up before (W1). Says how many frames
+/// it has that others refer to: it is left then.
+pub fn tear_down(dom: &'static Domain) -> u64 {
+    life::begin_to_die(dom);
     if dom.privileged {
         device::quiesce::all();
     }
-    while !event::close_some(dom, &mut STEP.clone()) {}
-    free_pirqs(dom);
-    while !grant::release_some(dom, &mut STEP.clone()) {}
-    let t = tables(dom.id);
-    for vcpu in dom.vcpus() {
-        release_vcpu(t, vcpu);
+    while step(dom) == Progress::More {}
+    let left = dom.pages.load(Ordering::Acquire);
+    bury();
+    left
+}
+
+/// Makes one step of destroying a domain for which [`life::begin_to_die`] was called.
+pub fn step(dom: &'static Domain) -> Progress {
+    if !dom.life.begin_step() {
+        return Progress::More;
     }
-    drop(Held::kept(t, dom.shared_info, Writable));
-    let returned = give_frames(t, dom.id);
-    exposed_area::free(dom.exposed_l3);
-    frame_alloc::give_ring0(dom.ring0_root);
-    if let Some(infos) = dom.spare_infos {
-        frame_alloc::give_ring0(infos);
+    let next = match dom.life.stage() {
+        Stage::Alive | Stage::Left => None,
+        Stage::Ports => event::close_some(dom, &mut STEP.clone()).then(|| {
+            free_pirqs(dom);
+            Stage::Grants
+        }),
+        Stage::Grants => grant::release_some(dom, &mut STEP.clone()).then_some(Stage::Vcpus),
+        Stage::Vcpus => end_vcpu(dom).then_some(Stage::Frames),
+        Stage::Frames => give_frames(dom).then_some(Stage::Left),
+    };
+    if let Some(next) = next {
+        dom.life.set_stage(next);
+        if next == Stage::Left {
+            life::tell_control();
+            note_release(dom);
+        }
     }
-    let charged = dom.overhead.load(Ordering::Acquire);
-    if charged != 0 {
-        error!(
-            "domain {}: {charged} frames of ring 0's are still charged to it",
-            dom.id.0
-        );
+    dom.life.end_step();
+    match dom.life.stage() {
+        Stage::Alive | Stage::Left => Progress::Done,
+        _ => Progress::More,
     }
-    forget(dom);
-    returned
+}
+
+/// To be called when a frame of a domain's was given back.
+#[inline]
+pub fn note_release(dom: &Domain) {
+    if dom.is_dying() && dom.life.stage() == Stage::Left && is_empty(dom) {
+        TO_BURY.store(true, Ordering::Release);
+        percpu::current().reschedule.set(true);
+    }
+}
+
+fn is_empty(dom: &Domain) -> bool {
+    let frames = dom.frames.lock();
+    frames.first(List::Live).is_none() && frames.first(List::Left).is_none()
+}
+
+/// Ends the records of domains that are left and have no frame any more (W1).
+pub fn bury() {
+    if !TO_BURY.swap(false, Ordering::AcqRel) {
+        return;
+    }
+    for dom in all() {
+        if dom.life.stage() != Stage::Left || !is_empty(dom) {
+            continue;
+        }
+        dom.uncount_fixed(record::frames_of::<Domain>());
+        let charged = dom.overhead.load(Ordering::Acquire);
+        if charged != 0 {
+            error!(
+                "domain {}: {charged} frames of ring 0's are still charged to it",
+                dom.id.0
+            );
+        }
+        table::unregister(dom);
+        // SAFETY: made by `create`; unknown from here on, and nobody who knew it before still looks (W1).
+        unsafe { record::end(dom) };
+        life::tell_control();
+    }
 }
 
 /// Gives the map of physical interrupts back, which no port is bound to any more.
@@ -76,74 +133,96 @@ fn free_pirqs(dom: &Domain) {
     }
 }
 
+/// Ends one vCPU; true when there was none left.
+fn end_vcpu(dom: &'static Domain) -> bool {
+    let t = tables(dom.id);
+    let Some(vcpu) = dom.vcpus().next() else {
+        // Nobody is left to write the shared page for. It is an ordinary frame from here on.
+        drop(Held::kept(t, dom.shared_info, Writable));
+        dom.pages.fetch_add(1, Ordering::AcqRel);
+        return true;
+    };
+    schedule::remove(vcpu);
+    release_vcpu(dom, vcpu);
+    let slot = dom.vcpus.get(vcpu.id as usize);
+    slot.inspect(|slot: &&AtomicPtr<Vcpu>| {
+        slot.store(core::ptr::null_mut(), Ordering::Release);
+    });
+    dom.uncount_fixed(record::frames_of::<Vcpu>());
+    // SAFETY: made by `create`; the scheduler and the domain have let go of it, it is not the one in hand (W1), and this
+    // is the last look at it.
+    unsafe { record::end(vcpu) };
+    false
+}
+
 /// Gives back what ring 0 holds for a vCPU: roots, descriptor tables, the page of its info.
-fn release_vcpu(t: Tables<'static, Ring0>, vcpu: &Vcpu) {
+fn release_vcpu(dom: &'static Domain, vcpu: &'static Vcpu) {
     if vcpu.info_moved.swap(false, Ordering::AcqRel) {
         let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
-        drop(Held::kept(t, info, Writable));
+        drop(Held::kept(tables(dom.id), info, Writable));
     }
+    release_state(dom, vcpu);
+}
+
+/// Takes from a vCPU the state that it was given, with what that refers to. It runs no more, and is not the one in hand.
+pub fn release_state(dom: &'static Domain, vcpu: &'static Vcpu) {
     if !vcpu.initialised.swap(false, Ordering::AcqRel) {
         return;
     }
-    // SAFETY: D1: it runs no more (W1).
+    let t = tables(dom.id);
+    // SAFETY: D1: it runs no more (L1 in `life`), and nobody else has its state in hand: one CPU runs vCPUs.
     let local = unsafe { vcpu.local() };
+    descriptor::clear(dom, vcpu, local);
     drop(Held::kept(t, local.kernel_root, Table(Level::L4)));
     if let Some(root) = local.user_root.take() {
         drop(Held::kept(t, root, Table(Level::L4)));
     }
-    let held = local.gdt.iter_mut().chain(&mut local.ldt);
-    for page in held.filter_map(Option::take) {
-        drop(Held::kept(t, page, Descriptors));
-    }
+    vcpu.walks.forget();
 }
 
-/// Takes the domain's pins and claims from all its frames (W3).
-fn give_frames(t: Tables<'static, Ring0>, dom: DomId) -> Returned {
-    let owned = || {
-        (0..frame_table::end()).filter_map(move |mfn| match frame_table::class(Mfn(mfn)) {
-            Class::Ram(frame) if frame.snapshot().owner() == dom => Some((Mfn(mfn), frame)),
-            _ => None,
-        })
+/// Takes pins and claims from frames; with the last one gives back what ring 0 has for the domain, and says so.
+fn give_frames(dom: &'static Domain) -> bool {
+    let t = tables(dom.id);
+    for _ in 0..STEP {
+        let mfn = {
+            let mut frames = dom.frames.lock();
+            let Some(mfn) = frames.first(List::Live) else {
+                drop(frames);
+                give_exposed(dom);
+                return true;
+            };
+            frames.remove(mfn);
+            frames.insert(mfn, List::Left);
+            mfn
+        };
+        if let Some(frame) = frame_table::get(mfn) {
+            give_frame(dom, t, mfn, frame);
+        }
+    }
+    false
+}
+
+/// Takes pin and claim from one frame.
+fn give_frame(dom: &Domain, t: Tables<'static, Ring0>, mfn: Mfn, frame: &Frame) {
+    // A reference of our own, so that it stays what it is until both are gone.
+    let Ok(held) = t.hold(mfn, General) else {
+        return;
     };
-    let frames = owned().count() as u64;
-    for (mfn, _) in owned().filter(|(_, frame)| frame.snapshot().is_pinned()) {
-        if t.unpin(mfn).is_err() {
-            error!("domain {}: frame {:#x} cannot be unpinned", dom.0, mfn.0);
-        }
+    if frame.snapshot().is_pinned() && t.unpin(mfn).is_err() {
+        error!("domain {}: frame {:#x} cannot be unpinned", dom.id.0, mfn.0);
     }
-    for (mfn, _) in owned().filter(|(_, frame)| frame.snapshot().is_allocated()) {
-        if let Ok(held) = t.hold(mfn, General) {
-            held.disown();
-        }
+    if frame.snapshot().is_allocated() {
+        held.disown();
     }
-    let mut left = 0;
-    for (mfn, frame) in owned() {
-        if left == 0 {
-            tell(dom, mfn, frame);
-        }
-        left += 1;
-    }
-    Returned { frames, left }
 }
 
-fn tell(dom: DomId, mfn: Mfn, frame: &Frame) {
-    error!(
-        "domain {}: frame {:#x} is still referred to: {:x?}",
-        dom.0,
-        mfn.0,
-        frame.snapshot()
-    );
-}
-
-/// Makes the domain and its vCPUs unknown and gives their records back.
-fn forget(dom: &'static Domain) {
-    unregister(dom);
-    for vcpu in dom.vcpus() {
-        let record: *const Vcpu = vcpu;
-        // SAFETY: the builder leaked a box; the scheduler and this CPU have let go of it, and nobody else looks (W1).
-        drop(unsafe { Box::from_raw(record.cast_mut()) });
+/// Gives back the exposed area and ring 0's root for the domain: no CPU runs it any more.
+fn give_exposed(dom: &Domain) {
+    let mut given = exposed_area::free(dom.exposed_l3) + 1;
+    frame_alloc::give_ring0(dom.ring0_root);
+    if let Some(infos) = dom.spare_infos {
+        frame_alloc::give_ring0(infos);
+        given += 1;
     }
-    let record: *const Domain = dom;
-    // SAFETY: as above.
-    drop(unsafe { Box::from_raw(record.cast_mut()) });
+    dom.uncount_fixed(given);
 }

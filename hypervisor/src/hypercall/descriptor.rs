@@ -130,6 +130,18 @@ impl Gdt {
     }
 }
 
+/// Takes a vCPU's tables away, which does not run: nothing of them is mapped for it any more, and nothing held.
+pub fn clear(dom: &'static Domain, vcpu: &Vcpu, local: &mut Local) {
+    let none = Gdt {
+        dom,
+        frames: [const { None }; GDT_FRAMES],
+        entries: 0,
+    };
+    none.install(vcpu, local);
+    drop_ldt_pages_of(dom, vcpu, local);
+    name_ldt(vcpu, local, 0, 0);
+}
+
 /// `update_descriptor(machine address, descriptor)`.
 pub fn update_descriptor(g: &mut Guest<'_>, args: Args) -> Outcome {
     let (address, raw) = (args[0], args[1]);
@@ -198,15 +210,19 @@ pub fn bring_in_ldt(g: &mut Guest<'_>, selector: u16) {
 }
 
 fn drop_ldt_pages(g: &mut Guest<'_>) {
-    let t = tables(g.dom.id);
-    let old = core::mem::take(&mut g.local.ldt);
+    drop_ldt_pages_of(g.dom, g.vcpu, g.local);
+}
+
+fn drop_ldt_pages_of(dom: &Domain, vcpu: &Vcpu, local: &mut Local) {
+    let t = tables(dom.id);
+    let old = core::mem::take(&mut local.ldt);
     if old.iter().all(Option::is_none) {
         return;
     }
     for (i, frame) in old.iter().enumerate() {
         if frame.is_some() {
-            let va = g.vcpu.area + exposed_area::LDT + i as u64 * PAGE;
-            let _ = exposed_area::map(g.dom.exposed_l3, va, None, 0);
+            let va = vcpu.area + exposed_area::LDT + i as u64 * PAGE;
+            let _ = exposed_area::map(dom.exposed_l3, va, None, 0);
         }
     }
     crate::arch::percpu::flush_here();

@@ -6,6 +6,7 @@
 pub mod console;
 pub mod debug_registers;
 pub mod descriptor;
+pub mod domctl;
 pub mod event;
 pub mod grant;
 pub mod mca;
@@ -16,6 +17,7 @@ pub mod page;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
+pub mod sysctl;
 pub mod trap;
 pub mod vcpu;
 pub mod version;
@@ -91,6 +93,8 @@ fn handler(call: Hypercall) -> Option<Handler> {
         Hypercall::EventChannelOp => event::event_channel_op,
         Hypercall::PhysdevOp => physdev::physdev_op,
         Hypercall::Mca => mca::mca,
+        Hypercall::Sysctl => sysctl::sysctl,
+        Hypercall::Domctl => domctl::domctl,
         Hypercall::XenoOp => xeno::xeno_op,
         _ => return None,
     })
@@ -151,7 +155,7 @@ pub fn is_self(g: &Guest<'_>, domid: u16) -> bool {
 ///
 /// # Errors
 /// `-EPERM` for another's number from an ordinary domain, whether or not there is such a domain; `-ESRCH` for a number
-/// that is nobody's.
+/// that is nobody's, or that of a domain that is being destroyed.
 pub fn subject(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Errno> {
     if is_self(g, domid) {
         return Ok(g.dom);
@@ -159,5 +163,5 @@ pub fn subject(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Errno> {
     if !g.dom.privileged {
         return Err(Errno::Perm);
     }
-    domain::get(DomId(domid)).ok_or(Errno::Srch)
+    domain::living(DomId(domid)).ok_or(Errno::Srch)
 }

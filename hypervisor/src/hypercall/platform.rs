@@ -1,7 +1,7 @@
 //! The machine's firmware and power, for the control domain.
 
 use crate::device;
-use crate::domain::Guest;
+use crate::domain::{self, Guest};
 use crate::hypercall::{Args, Outcome};
 use guest_abi::platform::{
     EfiConfigTable, EnterAcpiSleep, Pcpuinfo, PlatformCommand, PlatformOp, Settime64,
@@ -35,7 +35,9 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
                 .saturating_mul(clock::NS_PER_SECOND)
                 .saturating_add(u64::from(wall.nanoseconds));
             device::timer::set_wall_base_ns(base);
-            g.dom.put_wall_clock(wall.seconds, wall.nanoseconds);
+            for dom in domain::all().filter(|dom| !dom.is_dying()) {
+                dom.put_wall_clock(wall.seconds, wall.nanoseconds);
+            }
             Ok(0)
         }
         Some(PlatformCommand::EnterAcpiSleep) => {

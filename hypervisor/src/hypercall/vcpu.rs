@@ -1,6 +1,6 @@
 //! Virtual processors: state, timers, and where they publish what.
 
-mod initialise;
+pub mod initialise;
 
 use crate::control;
 use crate::device::{self, timer};

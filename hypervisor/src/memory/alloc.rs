@@ -8,9 +8,12 @@
 //! - B3: every frame in a free block has no reference (F3) and owner nobody.
 //!
 //! Bounded: an allocation looks at most at `ZONES * ORDERS` list heads; a free merges at most `ORDERS` times.
+//! Frames that a domain gets are put on its list (`memory/owned.rs`), and taken off when they come back.
 //! Lock: `FREE`, innermost; nothing else is taken while it is held.
 
 use crate::arch::percpu;
+use crate::domain;
+use crate::memory::owned::List;
 use crate::memory::{frame_table, m2p, phys};
 use core::sync::atomic::Ordering::Relaxed;
 use frames::{DomId, Frame, Mfn};
@@ -153,12 +156,16 @@ pub fn take_raw(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
     }
     let max_zone = (address_bits.saturating_sub(12) as usize).min(ZONES - 1);
     let first = u64::from(FREE.lock().take(order, max_zone)?);
+    let its = domain::get(owner);
     for m in first..first + (1 << order) {
         if let Some(frame) = frame_table::get(Mfn(m)) {
             // F5: the last owner's translations end before the next owner begins.
             percpu::flush_since(frame.stamp());
             let assigned = frame.assign(owner);
             assert!(assigned, "B3: a listed frame was not free");
+        }
+        if let Some(its) = its {
+            its.frames.lock().insert(Mfn(m), List::Live);
         }
     }
     Some(Mfn(first))
@@ -172,6 +179,9 @@ pub fn take_ring0() -> Option<Mfn> {
 /// Gives back a frame whose last reference is gone.
 pub fn give(mfn: Mfn) {
     if let Some(frame) = frame_table::get(mfn) {
+        if let Some(owner) = domain::get(frame.snapshot().owner()) {
+            owner.frames.lock().remove(mfn);
+        }
         frame.retire();
         m2p::set(mfn, m2p::INVALID);
         FREE.lock().insert(mfn.0 as u32, 0);

@@ -5,5 +5,7 @@ pub mod boot_alloc;
 pub mod frame_table;
 pub mod heap;
 pub mod m2p;
+pub mod owned;
 pub mod phys;
+pub mod record;
 pub mod usage;

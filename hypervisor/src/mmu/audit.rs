@@ -9,6 +9,7 @@
 //!   takes as long as it takes, and only the control domain may ask for it.
 //! - U2: every reference that is no entry, claim or pin is named by [`holders`]; who keeps a new kind names it there.
 
+use crate::domain::life::Stage;
 use crate::domain::{Domain, Guest, Local};
 use crate::layout::PAGE;
 use crate::memory::{alloc, frame_table, phys};
@@ -74,7 +75,8 @@ fn sums(totals: &Totals, about: Option<&Domain>) -> u64 {
     let mut wrong = 0;
     // The shared page and the grant table are the domain's, and not of its allotment.
     let pages = about.map_or(0, |dom| {
-        dom.pages.load(Ordering::Acquire) + 1 + dom.grants.lock().table_frames()
+        let shared = u64::from(has_shared_page(dom));
+        dom.pages.load(Ordering::Acquire) + shared + dom.grants.lock().table_frames()
     });
     let pairs = [
         ("free frames", alloc::free_frames(), totals.free),
@@ -105,7 +107,9 @@ pub fn run_and_say(g: Option<&Guest<'_>>) -> Option<bool> {
 /// What holds references besides claims, pins and entries of tables (U2).
 fn holders(g: Option<&Guest<'_>>, hold: &mut dyn FnMut(Mfn, Hold)) {
     for dom in crate::domain::all() {
-        hold(dom.shared_info, Hold::Type(FrameType::Writable));
+        if has_shared_page(dom) {
+            hold(dom.shared_info, Hold::Type(FrameType::Writable));
+        }
         dom.grants.lock().held(hold);
         for vcpu in dom.vcpus() {
             // Before it is initialised it holds nothing but what its vcpu_info lies in.
@@ -123,6 +127,11 @@ fn holders(g: Option<&Guest<'_>>, hold: &mut dyn FnMut(Mfn, Hold)) {
             }
         }
     }
+}
+
+/// Whether ring 0 still writes the page it shares with a domain.
+fn has_shared_page(dom: &Domain) -> bool {
+    dom.life.stage() < Stage::Frames
 }
 
 fn held_by_vcpu(local: &Local, hold: &mut dyn FnMut(Mfn, Hold)) {

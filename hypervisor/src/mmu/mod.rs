@@ -5,7 +5,7 @@ mod device_write;
 pub mod trapped;
 
 use crate::arch::percpu;
-use crate::domain;
+use crate::domain::{self, teardown};
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::{alloc, frame_table, m2p, phys};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -144,10 +144,12 @@ impl Machine for Ring0 {
 
     fn release(&self, mfn: Mfn) {
         if let Some(frame) = frame_table::get(mfn) {
-            if let Some(owner) = domain::get(frame.snapshot().owner()) {
-                owner.pages.fetch_sub(1, Ordering::AcqRel);
-            }
+            let owner = domain::get(frame.snapshot().owner());
             alloc::give(mfn);
+            if let Some(owner) = owner {
+                owner.pages.fetch_sub(1, Ordering::AcqRel);
+                teardown::note_release(owner);
+            }
         }
     }
 

@@ -55,6 +55,34 @@ const NOTHING: CpuidResult = CpuidResult {
     edx: 0,
 };
 
+/// Leaf, subleaf and register (0 is EAX) of each word of a feature set, in the interface's order.
+const FEATURE_WORDS: [(u32, u32, u8); 11] = [
+    (1, 0, 3),
+    (1, 0, 2),
+    (0x8000_0001, 0, 3),
+    (0x8000_0001, 0, 2),
+    (0xd, 1, 0),
+    (7, 0, 1),
+    (7, 0, 2),
+    (0x8000_0007, 0, 3),
+    (0x8000_0008, 0, 1),
+    (7, 0, 3),
+    (7, 1, 0),
+];
+
+/// The first words of a feature set, from whoever answers for CPUID.
+pub fn feature_words<const N: usize>(ask: impl Fn(u32, u32) -> CpuidResult) -> [u32; N] {
+    let mut words = [0; N];
+    for (word, (leaf, sub, register)) in words.iter_mut().zip(FEATURE_WORDS) {
+        if ask(leaf & 0x8000_0000, 0).eax < leaf {
+            continue;
+        }
+        let answer = ask(leaf, sub);
+        *word = [answer.eax, answer.ebx, answer.ecx, answer.edx][usize::from(register)];
+    }
+    words
+}
+
 /// The answer to a guest kernel's CPUID.
 pub fn answer(leaf: u32, sub: u32) -> CpuidResult {
     if (XEN_CPUID_FIRST_LEAF..XEN_CPUID_FIRST_LEAF + 0x1_0000).contains(&leaf) {

@@ -140,6 +140,16 @@ pub fn down(vcpu: &Vcpu) {
     change(vcpu, |q, now| q.down(vcpu.handle, now));
 }
 
+/// Stops a vCPU until it is unpaused as often.
+pub fn pause(vcpu: &Vcpu) {
+    change(vcpu, |q, now| q.pause(vcpu.handle, now));
+}
+
+/// Undoes one [`pause`].
+pub fn unpause(vcpu: &Vcpu) {
+    change(vcpu, |q, now| q.unpause(vcpu.handle, now));
+}
+
 /// Sets a vCPU's one-shot timer (system time in nanoseconds), or clears it.
 pub fn set_timer(vcpu: &Vcpu, deadline: Option<u64>) {
     if let Some(timers) = TIMERS.lock().as_mut() {

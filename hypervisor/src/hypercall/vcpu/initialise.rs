@@ -1,4 +1,4 @@
-//! Giving a vCPU the state it starts from.
+//! Giving a vCPU the state it starts from, by its own domain or by the control domain.
 //!
 //! The structure is copied once; every field is checked, and every frame it names is held, before the vCPU is touched:
 //! a call that is refused leaves no reference and no field behind.
@@ -19,6 +19,7 @@ use guest_abi::context::{
     CpuUserRegs, VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL, VGCF_ONLINE,
     VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext, xen_cr3_to_pfn,
 };
+use guest_abi::vm_assist::VmAssistType;
 use guest_abi::{Errno, Wire};
 
 /// `VCPUOP_initialise`.
@@ -27,28 +28,100 @@ pub fn initialise(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
     if info != g.dom.shared_info.0 && !vcpu.info_moved.load(Ordering::Acquire) {
         return Err(Errno::Inval.into());
     }
+    let context = read(g, arg)?;
+    give_state(g.dom, vcpu, &context, By::Guest)?;
+    Ok(0)
+}
+
+/// Copies a description.
+pub fn read(g: &Guest<'_>, at: u64) -> Result<VcpuGuestContext, Errno> {
     let mut bytes = [0u8; VcpuGuestContext::SIZE];
-    g.memory().read(arg, &mut bytes)?;
-    let context = VcpuGuestContext::read_from(&bytes).ok_or(Errno::Inval)?;
-    let _alone = g.dom.bring_up.lock();
-    if vcpu.initialised.load(Ordering::Acquire) {
-        return Err(Errno::Exist.into());
+    g.memory().read(at, &mut bytes)?;
+    VcpuGuestContext::read_from(&bytes).ok_or(Errno::Inval)
+}
+
+/// Who gives a vCPU its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Its own domain, once.
+    Guest,
+    /// The control domain, which has paused the domain: again, too, if it refers to what it referred to before.
+    Control,
+}
+
+/// Gives a vCPU its state, or changes nothing. What it refers to is held in the name of its own domain.
+///
+/// # Errors
+/// `-EEXIST` from the domain itself for a vCPU that has a state; `-EOPNOTSUPP` for one that has other tables;
+/// `-EINVAL` for what cannot be a state.
+pub fn give_state(
+    dom: &'static Domain,
+    vcpu: &'static Vcpu,
+    context: &VcpuGuestContext,
+    by: By,
+) -> Result<(), Errno> {
+    let _alone = dom.bring_up.lock();
+    let has_state = vcpu.initialised.load(Ordering::Acquire);
+    if has_state && by == By::Guest {
+        return Err(Errno::Exist);
     }
-    if !is_acceptable(&context) {
-        return Err(Errno::Inval.into());
+    if !is_acceptable(context) {
+        return Err(Errno::Inval);
     }
-    let referred = Referred::hold(g.dom, &context)?;
-    // SAFETY: D1: never initialised, and `bring_up` is held.
-    let local = unsafe { vcpu.local() };
-    referred.install(vcpu, local);
-    set_state(vcpu, local, &context);
+    if has_state {
+        // SAFETY: D1: its domain is paused, and `bring_up` is held.
+        let local = unsafe { vcpu.local() };
+        if !refers_to_the_same(local, context) {
+            return Err(Errno::OpNotSupp);
+        }
+        set_state(vcpu, local, context);
+    } else {
+        let referred = Referred::hold(dom, context)?;
+        // SAFETY: D1: never initialised, and `bring_up` is held.
+        let local = unsafe { vcpu.local() };
+        referred.install(vcpu, local);
+        set_state(vcpu, local, context);
+    }
+    if by == By::Control && vcpu.id == 0 {
+        dom.assists
+            .store(context.vm_assist & KNOWN_ASSISTS, Ordering::Release);
+        let (seconds, nanoseconds) = crate::device::wall_clock_base();
+        dom.put_wall_clock(seconds, nanoseconds);
+    }
     vcpu.put_time(&crate::device::timer::clock(), 0);
     vcpu.initialised.store(true, Ordering::Release);
-    if context.flags & VGCF_ONLINE != 0 {
-        vcpu.up.store(true, Ordering::Release);
+    let online = context.flags & VGCF_ONLINE != 0;
+    if online && !vcpu.up.swap(true, Ordering::AcqRel) {
         schedule::up(vcpu);
+    } else if !online && vcpu.up.swap(false, Ordering::AcqRel) {
+        schedule::down(vcpu);
     }
-    Ok(0)
+    Ok(())
+}
+
+/// Assists that a domain can be given, one bit each.
+const KNOWN_ASSISTS: u64 = {
+    let mut known = 0;
+    let mut i = 0;
+    while i < VmAssistType::ALL.len() {
+        known |= 1 << VmAssistType::ALL[i].number();
+        i += 1;
+    }
+    known
+};
+
+/// Whether a vCPU that has a state refers to the tables that a description names: changing them is not offered.
+fn refers_to_the_same(local: &Local, c: &VcpuGuestContext) -> bool {
+    let root = |cr3| Mfn(xen_cr3_to_pfn(cr3));
+    let frames = local.gdt.iter().zip(&c.gdt_frames);
+    root(c.ctrlreg[3]) == local.kernel_root
+        && local.user_root == (c.ctrlreg[1] != 0).then(|| root(c.ctrlreg[1]))
+        && u64::from(local.gdt_entries) == c.gdt_ents
+        && frames
+            .into_iter()
+            .all(|(have, named)| have.is_none_or(|have| have.0 == *named))
+        && local.ldt_base == c.ldt_base
+        && u64::from(local.ldt_entries) == c.ldt_ents
 }
 
 /// Everything that can be judged by looking at it.

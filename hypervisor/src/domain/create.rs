@@ -1,0 +1,276 @@
+//! Making a domain and its vCPUs, before it has memory: records, exposed area, the shared page, storage for the first
+//! event channels and grants. The control domain's builder and its calls for others come here.
+
+use crate::arch::exposed;
+use crate::arch::paging::{NoFrame, bits};
+use crate::arch::walk_cache::WalkCache;
+use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
+use crate::domain::life::{self, Life};
+use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown};
+use crate::hypercall::descriptor;
+use crate::hypercall::grant::DomainGrants;
+use crate::layout::PAGE;
+use crate::memory::owned::{List, OwnedFrames};
+use crate::memory::record;
+use crate::memory::{alloc, frame_table, m2p, phys};
+use crate::{boot, device, event, schedule};
+use ::sched::{Runstate, State};
+use boot_info::params::Choice;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use frames::{DomId, Mfn};
+use spin::mutex::SpinMutex;
+
+/// vCPUs whose vcpu_info has a place in shared_info; the guest has to give the others one before they can run.
+const INFOS_SHARED: u32 = 32;
+/// Bytes of a vcpu_info.
+const INFO_BYTES: u64 = 64;
+/// vcpu_info: event delivery masked.
+const UPCALL_MASKED: u64 = 0x100;
+
+// Every vCPU has its place.
+const _: () = assert!(MAX_VCPUS <= 2 * INFOS_SHARED as usize && MAX_VCPUS <= events::MAX_VCPUS);
+
+/// What a domain is to be.
+pub struct Wanted {
+    /// Its number, which nobody has.
+    pub id: DomId,
+    /// Whether it is the control domain.
+    pub privileged: bool,
+    /// vCPUs it may have, from 1 to [`MAX_VCPUS`].
+    pub max_vcpus: u32,
+    /// Frames it may have.
+    pub max_pages: u64,
+    /// Frames of ring 0's that it may cause to be used, beside those that it consists of.
+    pub max_overhead: u64,
+    /// Event channels it may have, port 0 counted.
+    pub max_ports: usize,
+    /// Frames its grant table may have.
+    pub grant_frames: usize,
+    /// Frames of storage for handles of what it maps of others' grants.
+    pub handle_frames: usize,
+    /// What the tool stack knows it by.
+    pub handle: [u8; 16],
+    /// Whether it serves the store.
+    pub serves_store: bool,
+    /// How often it is paused to begin with.
+    pub pauses: u32,
+}
+
+/// Frames of ring 0's own that go back unless they are put to use.
+struct Fresh {
+    frames: [Option<Mfn>; 3],
+}
+
+impl Fresh {
+    fn keep(mut self) -> [Option<Mfn>; 3] {
+        core::mem::take(&mut self.frames)
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        self.frames
+            .iter()
+            .flatten()
+            .for_each(|f| alloc::give_ring0(*f));
+    }
+}
+
+/// Whether a domain runs with ring 0 unmapped.
+fn is_isolated() -> bool {
+    match boot::params().isolate {
+        Choice::Yes => true,
+        Choice::No => false,
+        Choice::Auto => device::cpu_has_meltdown(),
+    }
+}
+
+/// Makes a domain without vCPUs and without memory, and makes it known. Without enough memory nothing is left of it.
+pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
+    let mut fresh = Fresh { frames: [None; 3] };
+    let exposed_l3 = exposed_area::new_l3()?;
+    fresh.frames[0] = Some(exposed_l3);
+    let ring0_root = exposed_area::new_ring0_root(exposed_l3)?;
+    fresh.frames[1] = Some(ring0_root);
+    let spare_infos = match wanted.max_vcpus > INFOS_SHARED {
+        true => Some(new_infos()?),
+        false => None,
+    };
+    fresh.frames[2] = spare_infos;
+    let shared_info = new_shared_page(wanted.id).ok_or(NoFrame)?;
+    let made = record::place(new_record(
+        wanted,
+        shared_info,
+        spare_infos,
+        ring0_root,
+        exposed_l3,
+    ));
+    let Some(domain) = made else {
+        give_shared_page(shared_info);
+        return Err(NoFrame);
+    };
+    if !table::register(domain) {
+        give_shared_page(shared_info);
+        // SAFETY: made above, and known to nobody.
+        unsafe { record::end(domain) };
+        return Err(NoFrame);
+    }
+    let frames = fresh.keep().iter().flatten().count() as u64;
+    domain.count_fixed(frames + record::frames_of::<Domain>());
+    domain.frames.lock().insert(shared_info, List::Live);
+    // A grant table has a frame before its owner asks for more.
+    if event::prepare(domain) && domain.grants.lock().grow(domain).is_some() {
+        return Ok(domain);
+    }
+    teardown::tear_down(domain);
+    Err(NoFrame)
+}
+
+fn new_record(
+    wanted: &Wanted,
+    shared_info: Mfn,
+    spare_infos: Option<Mfn>,
+    ring0_root: Mfn,
+    exposed_l3: Mfn,
+) -> Domain {
+    let mut ports = event::DomainEvents::new(events::DomId(wanted.id.0), wanted.max_vcpus as usize);
+    ports.set_limit(wanted.max_ports);
+    Domain {
+        id: wanted.id,
+        privileged: wanted.privileged,
+        pages: AtomicU64::new(0),
+        max_pages: AtomicU64::new(wanted.max_pages),
+        overhead: AtomicU64::new(0),
+        max_overhead: AtomicU64::new(wanted.max_overhead),
+        frames: SpinMutex::new(OwnedFrames::new()),
+        shared_info,
+        spare_infos,
+        ring0_root,
+        exposed_l3,
+        isolated: is_isolated(),
+        events: SpinMutex::new(ports),
+        grants: SpinMutex::new(DomainGrants::new(wanted.grant_frames, wanted.handle_frames)),
+        assists: AtomicU64::new(0),
+        generation: AtomicU64::new(0),
+        stopped: AtomicBool::new(false),
+        life: Life::new(wanted.pauses),
+        handle: SpinMutex::new(wanted.handle),
+        serves_store: wanted.serves_store,
+        time_offset: AtomicI64::new(0),
+        vcpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS],
+        bring_up: SpinMutex::new(()),
+        max_vcpus: wanted.max_vcpus,
+    }
+}
+
+/// The page a domain shares with us. Ring 0 writes it for as long as the domain lives.
+fn new_shared_page(owner: DomId) -> Option<Mfn> {
+    let page = alloc::take(owner, 0, 64)?;
+    m2p::set(page, m2p::INVALID);
+    // A fresh frame can be had as memory.
+    let _ = frame_table::get(page)?.get_writable(Some(owner));
+    // Upcalls are masked until the guest says otherwise.
+    mask_upcalls(page);
+    Some(page)
+}
+
+/// Gives back what [`new_shared_page`] made for a domain that came to nothing.
+fn give_shared_page(page: Mfn) {
+    let clock = crate::arch::percpu::flush_clock();
+    if let Some(frame) = frame_table::get(page) {
+        let _ = frame.put_writable(clock);
+    }
+    alloc::give_ring0(page);
+}
+
+fn mask_upcalls(page: Mfn) {
+    for slot in 0..u64::from(INFOS_SHARED) {
+        phys::write_u64(page.0 * PAGE + slot * INFO_BYTES, UPCALL_MASKED);
+    }
+}
+
+/// A page of ring 0's own for the infos of vCPUs that have no place in shared_info, so that what is written there on
+/// their behalf, until the guest gives them one, is nobody else's. The vCPUs do not run before that.
+fn new_infos() -> Result<Mfn, NoFrame> {
+    let page = alloc::take_ring0().ok_or(NoFrame)?;
+    mask_upcalls(page);
+    Ok(page)
+}
+
+/// Where a vCPU's vcpu_info lies to begin with.
+fn first_info(domain: &Domain, id: u32) -> u64 {
+    let page = match domain.spare_infos {
+        Some(spare) if id >= INFOS_SHARED => spare,
+        _ => domain.shared_info,
+    };
+    page.0 * PAGE + u64::from(id % INFOS_SHARED) * INFO_BYTES
+}
+
+/// Makes one vCPU, down and not initialised, of a number that the domain may have and has not yet. Without enough memory
+/// nothing is left of it but tables of the exposed area, which are the domain's.
+pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> {
+    let _alone = domain.bring_up.lock();
+    let area = exposed_area::vcpu_area(id);
+    let mut fresh = Fresh { frames: [None; 3] };
+    let mut page = |place: usize| {
+        let frame = alloc::take_ring0().ok_or(NoFrame)?;
+        fresh.frames[place] = Some(frame);
+        Ok(frame)
+    };
+    let own = page(0)?;
+    let transit = page(1)?;
+    let info = first_info(domain, id);
+    let mut tables = || {
+        let frame = alloc::take_ring0();
+        domain.count_fixed(u64::from(frame.is_some()));
+        frame
+    };
+    let mut map = |offset: u64, frame: Mfn, leaf: u64| {
+        exposed_area::map_new(domain.exposed_l3, area + offset, frame, leaf, &mut tables)
+    };
+    for page in 0..OWN_DESCRIPTORS / PAGE {
+        map(page * PAGE, descriptor::empty_page(), bits::RO)?;
+    }
+    map(VCPU_INFO, Mfn(info / PAGE), bits::RW)?;
+    exposed::fill_own_page(own, exposed::block(0));
+    let handle = schedule::new_handle().ok_or(NoFrame)?;
+    let vcpu = record::place(Vcpu {
+        id,
+        domain,
+        handle,
+        transit: Transit::new(transit, area + TRANSIT),
+        area,
+        own_descriptors: own,
+        info: AtomicU64::new(0),
+        info_words: AtomicPtr::new(core::ptr::null_mut()),
+        walks: WalkCache::new(),
+        info_moved: AtomicBool::new(false),
+        initialised: AtomicBool::new(false),
+        up: AtomicBool::new(false),
+        period_ns: AtomicU64::new(0),
+        nmi_pending: AtomicBool::new(false),
+        runstate: SpinMutex::new(Runstate::new(State::Offline, device::timer::now_ns())),
+        runstate_area: AtomicU64::new(0),
+        time_area: AtomicU64::new(0),
+        polling: AtomicU32::new(0),
+        kicked: AtomicBool::new(false),
+        local: UnsafeCell::new(Local::new()),
+    })
+    .ok_or(NoFrame)?;
+    // From here on nothing can fail: the tables for these addresses are there.
+    map(OWN_DESCRIPTORS, own, bits::RW)?;
+    map(TRANSIT, transit, bits::RW)?;
+    let pages = fresh.keep().iter().flatten().count() as u64;
+    domain.count_fixed(pages + record::frames_of::<Vcpu>());
+    vcpu.set_info(info);
+    vcpu.transit.set_vcpu_info(area, info % PAGE);
+    vcpu.transit.set_stack_ok(false);
+    schedule::add(vcpu);
+    life::join(vcpu);
+    if let Some(slot) = domain.vcpus.get(id as usize) {
+        let record: *const Vcpu = vcpu;
+        slot.store(record.cast_mut(), Ordering::Release);
+    }
+    Ok(vcpu)
+}

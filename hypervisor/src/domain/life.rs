@@ -1,0 +1,211 @@
+//! A domain's life: paused by the control domain, shut down by itself, dying.
+//!
+//! ```text
+//!            unpause               shutdown, crash            destroy
+//!  created ───────────▶ running ────────────────────▶ down ─────────▶ dying ──▶ gone
+//!  (paused)  ◀─────────         ◀────────────────────                   │        ▲
+//!              pause                   resume                           └ left ──┘
+//! ```
+//! Destroying is possible at every moment. A domain whose frames others still refer to is *left*: it stays listed until
+//! the last of them is given back.
+//!
+//! # Invariants
+//! - L1: a vCPU runs only while its domain's pauses are zero, it is not shut down and not dying: each of the three pauses
+//!   its vCPUs once in the run queue.
+//! - L2: pauses, shutdown and the vCPUs there are change under [`Domain::bring_up`].
+
+use crate::domain::{Domain, Vcpu};
+use crate::{event, schedule};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use guest_abi::Errno;
+use guest_abi::sched::ShutdownReason;
+
+/// Pauses that the control domain may have in force for one domain.
+const MAX_PAUSES: u32 = 255;
+/// No reason: it has not shut down.
+const NOT_DOWN: u32 = u32::MAX;
+
+/// Where destroying is: steps of `domain::teardown`, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stage {
+    /// Not begun.
+    Alive,
+    /// Ports are being closed.
+    Ports,
+    /// Grants are being given back.
+    Grants,
+    /// vCPUs are being given back.
+    Vcpus,
+    /// Frames are being given back.
+    Frames,
+    /// Nothing is left but frames that others refer to.
+    Left,
+}
+
+const STAGES: [Stage; 6] = [
+    Stage::Alive,
+    Stage::Ports,
+    Stage::Grants,
+    Stage::Vcpus,
+    Stage::Frames,
+    Stage::Left,
+];
+
+/// A domain's state in this.
+pub struct Life {
+    pauses: AtomicU32,
+    shutdown: AtomicU32,
+    stage: AtomicU8,
+    /// Somebody takes its steps right now.
+    busy: AtomicBool,
+}
+
+impl Life {
+    /// Of a domain that is paused so often.
+    pub const fn new(pauses: u32) -> Life {
+        Life {
+            pauses: AtomicU32::new(pauses),
+            shutdown: AtomicU32::new(NOT_DOWN),
+            stage: AtomicU8::new(Stage::Alive as u8),
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    /// How often the control domain has paused it.
+    pub fn pauses(&self) -> u32 {
+        self.pauses.load(Ordering::Acquire)
+    }
+
+    /// Why it shut down, if it did.
+    pub fn shutdown(&self) -> Option<u32> {
+        match self.shutdown.load(Ordering::Acquire) {
+            NOT_DOWN => None,
+            reason => Some(reason),
+        }
+    }
+
+    /// Whether destroying has begun.
+    #[inline]
+    pub fn is_dying(&self) -> bool {
+        self.stage.load(Ordering::Acquire) != Stage::Alive as u8
+    }
+
+    /// Where destroying is.
+    pub fn stage(&self) -> Stage {
+        let number = usize::from(self.stage.load(Ordering::Acquire));
+        STAGES.get(number).copied().unwrap_or(Stage::Left)
+    }
+
+    /// Goes on to a stage.
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// Takes the right to make the steps; false if somebody else has it.
+    pub fn begin_step(&self) -> bool {
+        !self.busy.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives it back.
+    pub fn end_step(&self) {
+        self.busy.store(false, Ordering::Release);
+    }
+
+    /// How many reasons there are for its vCPUs not to run (L1).
+    fn reasons(&self) -> usize {
+        usize::from(self.pauses() != 0)
+            + usize::from(self.shutdown().is_some())
+            + usize::from(self.is_dying())
+    }
+}
+
+/// Brings a new vCPU to where the others are (L1). Under `bring_up`.
+pub fn join(vcpu: &Vcpu) {
+    for _ in 0..vcpu.domain.life.reasons() {
+        schedule::pause(vcpu);
+    }
+}
+
+fn pause_all(dom: &Domain) {
+    dom.vcpus().for_each(|vcpu| schedule::pause(vcpu));
+}
+
+fn unpause_all(dom: &Domain) {
+    dom.vcpus().for_each(|vcpu| schedule::unpause(vcpu));
+}
+
+/// Pauses a domain once more.
+///
+/// # Errors
+/// `-EOVERFLOW` beyond what anybody would count.
+pub fn pause(dom: &Domain) -> Result<(), Errno> {
+    let _alone = dom.bring_up.lock();
+    let pauses = dom.life.pauses();
+    if pauses >= MAX_PAUSES {
+        return Err(Errno::Overflow);
+    }
+    dom.life.pauses.store(pauses + 1, Ordering::Release);
+    if pauses == 0 {
+        pause_all(dom);
+    }
+    Ok(())
+}
+
+/// Undoes one [`pause`].
+///
+/// # Errors
+/// `-EINVAL` if it is not paused.
+pub fn unpause(dom: &Domain) -> Result<(), Errno> {
+    let _alone = dom.bring_up.lock();
+    let pauses = dom.life.pauses().checked_sub(1).ok_or(Errno::Inval)?;
+    dom.life.pauses.store(pauses, Ordering::Release);
+    if pauses == 0 {
+        unpause_all(dom);
+    }
+    Ok(())
+}
+
+/// A domain other than the control domain stops, for a reason of the interface's: its vCPUs run no more, and the control
+/// domain is told. Whose vCPU is in hand finds it on the way out.
+pub fn stop(dom: &Domain, reason: ShutdownReason) {
+    {
+        let _alone = dom.bring_up.lock();
+        if dom.life.shutdown().is_some() {
+            return;
+        }
+        dom.life.shutdown.store(reason.number(), Ordering::Release);
+        dom.stopped.store(true, Ordering::Release);
+        pause_all(dom);
+    }
+    tell_control();
+    event::reschedule_here();
+}
+
+/// Lets a domain go on that shut down: one that wanted to be moved and was not.
+pub fn resume(dom: &Domain) {
+    let _alone = dom.bring_up.lock();
+    if dom.life.shutdown().is_none() {
+        return;
+    }
+    dom.life.shutdown.store(NOT_DOWN, Ordering::Release);
+    dom.stopped.store(false, Ordering::Release);
+    unpause_all(dom);
+}
+
+/// Begins to destroy a domain: from here on nobody new finds it ([`crate::domain::living`]), and its vCPUs stand still.
+pub fn begin_to_die(dom: &Domain) {
+    let _alone = dom.bring_up.lock();
+    if dom.is_dying() {
+        return;
+    }
+    pause_all(dom);
+    dom.life.set_stage(Stage::Ports);
+}
+
+/// Tells the control domain that some domain stopped or went.
+pub fn tell_control() {
+    if let Some(control) = crate::domain::control() {
+        event::raise_virq(control, events::Virq::DOM_EXC, 0);
+    }
+}
