@@ -21,6 +21,7 @@ pub mod cpuid;
 pub mod domctl;
 pub mod domid;
 pub mod elfnote;
+pub mod ends;
 pub mod errno;
 pub mod event;
 pub mod features;

@@ -13,6 +13,10 @@ operations! {
     pub enum XenoCommand: u32 {
         /// Recount every frame's owner, type and references. Argument: [`Audit`].
         Audit "audit" = 0,
+        /// Attach an end in ring 0 to a domain's unbound port. Argument: [`AttachEnd`].
+        AttachEnd "attach_end" = 8,
+        /// Detach it: the port waits for the end again. Argument: [`DetachEnd`].
+        DetachEnd "detach_end" = 9,
     }
 }
 
@@ -62,6 +66,46 @@ wire_struct! {
         0x50 frames_by_type: [u64; AUDIT_TYPES],
         /// Zero.
         0x90 _reserved: [u64; 3],
+    }
+}
+
+/// Frames that a link to an end may have.
+pub const MAX_END_PAGES: usize = 4;
+
+wire_struct! {
+    /// Argument of [`XenoCommand::AttachEnd`].
+    pub struct AttachEnd: 40 {
+        /// In: [`XENO_INTERFACE_VERSION`].
+        0x00 version: u32,
+        /// In: whose port and grants.
+        0x04 domid: u16,
+        /// In: the end's number, see [`crate::ends`].
+        0x06 end: u16,
+        /// In: the port, unbound and waiting for the end.
+        0x08 port: u32,
+        /// In: how many of [`AttachEnd::grefs`] count.
+        0x0c nr_grefs: u32,
+        /// In: grants of the domain's to the end, as many as it takes and in its order.
+        0x10 grefs: [u32; MAX_END_PAGES],
+        /// Out: `GNTST_*` of the grant that was refused, if one was.
+        0x20 status: i16,
+        /// Out: its place in the list.
+        0x22 refused: u16,
+        /// Padding.
+        0x24 _pad0: u32,
+    }
+    /// Argument of [`XenoCommand::DetachEnd`].
+    pub struct DetachEnd: 16 {
+        /// In: [`XENO_INTERFACE_VERSION`].
+        0x00 version: u32,
+        /// In: whose port.
+        0x04 domid: u16,
+        /// Padding.
+        0x06 _pad0: u16,
+        /// In: the port.
+        0x08 port: u32,
+        /// Padding.
+        0x0c _pad1: u32,
     }
 }
 

@@ -19,6 +19,7 @@ mod control;
 mod debug;
 mod device;
 mod domain;
+mod ends;
 mod event;
 mod hypercall;
 mod layout;

@@ -41,6 +41,8 @@ pub const OURS: &[&str] = &[
     "version::BUILD_ID_HEADER_BYTES",
     "vga::XEN_VGATYPE_NONE",
     "xeno::XENO_INTERFACE_VERSION",
+    "ends::DOMID_ECHO",
+    "xeno::MAX_END_PAGES",
     "xeno::AUDIT_TYPES",
     "xeno::AUDIT_TYPE_NAMES",
 ];

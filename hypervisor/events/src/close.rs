@@ -15,6 +15,13 @@ pub enum Released {
         /// Its port.
         port: Port,
     },
+    /// The record of a link to an end in ring 0 has no port any more: the end is to be told.
+    End {
+        /// The end.
+        end: DomId,
+        /// Its record.
+        link: u16,
+    },
     /// The physical interrupt has no port any more: it is to be masked.
     Pirq {
         /// Its number in the domain.
@@ -29,6 +36,22 @@ pub enum Released {
     },
 }
 
+/// What closing a port needs besides its own table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// The table of this domain.
+    Table(DomId),
+    /// The record of a link to an end in ring 0.
+    End {
+        /// The end.
+        end: DomId,
+        /// Its record.
+        link: u16,
+    },
+}
+
 /// A port about to be closed.
 #[must_use]
 pub struct ClosePlan<'p, 'a> {
@@ -39,19 +62,19 @@ pub struct ClosePlan<'p, 'a> {
 }
 
 impl<'a> Ports<'a> {
-    /// The domain whose table [`Self::plan_close`] needs besides this one; `None` if it needs none.
-    /// `Invalid` for ports that are free or do not exist.
-    pub fn close_needs(&self, claim: u32) -> Result<Option<DomId>, EventError> {
+    /// What [`Self::plan_close`] needs besides this table. `Invalid` for ports that are free or do not exist.
+    pub fn close_needs(&self, claim: u32) -> Result<Needs, EventError> {
         let port = Port::from_claim(claim).ok_or(EventError::Invalid)?;
         Ok(match self.in_use(port)?.binding {
-            Binding::Interdomain { remote, .. } if remote != self.domain() => Some(remote),
-            _ => None,
+            Binding::Interdomain { remote, .. } if remote != self.domain() => Needs::Table(remote),
+            Binding::End { end, link } => Needs::End { end, link },
+            _ => Needs::Nothing,
         })
     }
 
-    /// Prepares to close a port. For a link to another domain `peer` is that domain's table, else
-    /// [`Peer::Itself`]; `Again` if the port needs another table than that, because it was bound anew
-    /// since [`Self::close_needs`] was asked. `Invalid` for ports that are free or do not exist.
+    /// Prepares to close a port. `peer` is what [`Self::close_needs`] said, locked, else [`Peer::Itself`]; `Again` if
+    /// the port needs another than that, because it was bound anew since. `Invalid` for ports that are free or do not
+    /// exist.
     pub fn plan_close<'p>(
         &'p mut self,
         claim: u32,
@@ -59,19 +82,21 @@ impl<'a> Ports<'a> {
     ) -> Result<ClosePlan<'p, 'a>, EventError> {
         let port = Port::from_claim(claim).ok_or(EventError::Invalid)?;
         let state = self.in_use(port)?;
-        let given = match &peer {
-            Peer::Itself => None,
-            Peer::Other(table) => Some(table.domain()),
+        let enough = match (self.close_needs(claim)?, &peer) {
+            (Needs::Nothing, _) => true,
+            (Needs::Table(needed), Peer::Other(table)) => table.domain() == needed,
+            (Needs::End { link: needed, .. }, Peer::End { link }) => *link == needed,
+            (Needs::Table(_) | Needs::End { .. }, _) => false,
         };
-        match self.close_needs(claim)? {
-            Some(needed) if given != Some(needed) => Err(EventError::Again),
-            _ => Ok(ClosePlan {
-                table: self,
-                peer,
-                port,
-                state,
-            }),
+        if !enough {
+            return Err(EventError::Again);
         }
+        Ok(ClosePlan {
+            table: self,
+            peer,
+            port,
+            state,
+        })
     }
 }
 
@@ -101,6 +126,7 @@ impl ClosePlan<'_, '_> {
                     port: peer_port,
                 }
             }
+            Binding::End { end, link } => Released::End { end, link },
             Binding::Pirq { pirq } => {
                 if let Some(slot) = table.pirqs.get_mut(usize::from(pirq)) {
                     *slot = None;

@@ -13,9 +13,14 @@
 //!    └──────────────────┴───────────────── close ─────────────────────┘
 //! ```
 //!
+//! `End` is another kind of link, to a service in ring 0: an unbound port that names the end becomes one when the end
+//! is attached to it, and is unbound again when the end is detached.
+//!
 //! # Invariants
 //! - E1: links are symmetric: where a port is `Interdomain` to (D, q), port q of domain D is
 //!   `Interdomain` to it. So no port ever names a peer that is gone.
+//!   A port that is `End` to a record in ring 0 is the one that record names: it changes only in the hands of who holds
+//!   the record's lock, which is taken before the table's.
 //! - E2: a port is free exactly if its bit in the free map is set; port 0 is neither free nor bound.
 //! - E3: a virtual interrupt of a vCPU, a global one of a domain, and a physical one have at most one
 //!   port each, and the lookup names the port exactly while it is bound so.
@@ -35,6 +40,7 @@
 
 mod bits;
 mod close;
+mod end;
 mod free_map;
 mod link;
 mod port;
@@ -42,7 +48,8 @@ mod table;
 mod virq;
 
 pub use bits::{Raised, SharedBits, Wake, raise, rescan, unmask};
-pub use close::{ClosePlan, Released};
+pub use close::{ClosePlan, Needs, Released};
+pub use end::EndPlan;
 pub use link::{InterdomainPlan, Peer, SendTo, UnboundPlan};
 pub use port::{Binding, DomId, EventError, Port, PortState, VcpuId};
 pub use table::{Bucket, Ports};

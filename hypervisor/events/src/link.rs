@@ -8,6 +8,11 @@ pub enum Peer<'p, 'a> {
     Itself,
     /// Another domain's, locked as well.
     Other(&'p mut Ports<'a>),
+    /// No table, but this record of an end in ring 0, locked before the table.
+    End {
+        /// The record's number.
+        link: u16,
+    },
 }
 
 /// What a sent event comes to.
@@ -29,6 +34,15 @@ pub enum SendTo {
         /// Its port.
         port: Port,
         /// The sender's own port, which `receive` checks.
+        from_port: Port,
+    },
+    /// Tell an end in ring 0.
+    End {
+        /// Which.
+        end: DomId,
+        /// Its record of the link.
+        link: u16,
+        /// The sender's own port, which the record names if it still is of this link.
         from_port: Port,
     },
 }
@@ -68,7 +82,8 @@ impl UnboundPlan<'_, '_> {
 #[must_use]
 pub struct InterdomainPlan<'p, 'a> {
     local: &'p mut Ports<'a>,
-    remote: Peer<'p, 'a>,
+    /// `None` for the local table.
+    remote: Option<&'p mut Ports<'a>>,
     local_port: Port,
     remote_port: Port,
     remote_vcpu: VcpuId,
@@ -92,10 +107,7 @@ impl InterdomainPlan<'_, '_> {
             remote_vcpu,
         } = self;
         let local_dom = local.domain();
-        let remote_dom = match &remote {
-            Peer::Itself => local_dom,
-            Peer::Other(table) => table.domain(),
-        };
+        let remote_dom = remote.as_ref().map_or(local_dom, |table| table.domain());
         let here = Binding::Interdomain {
             remote: remote_dom,
             port: remote_port,
@@ -117,8 +129,8 @@ impl InterdomainPlan<'_, '_> {
             },
         );
         match remote {
-            Peer::Itself => local.set(remote_port, there),
-            Peer::Other(table) => table.set(remote_port, there),
+            None => local.set(remote_port, there),
+            Some(table) => table.set(remote_port, there),
         }
         (local_port, VcpuId(0))
     }
@@ -143,12 +155,12 @@ impl<'a> Ports<'a> {
         remote_claim: u32,
     ) -> Result<InterdomainPlan<'p, 'a>, EventError> {
         let remote_port = Port::from_claim(remote_claim).ok_or(EventError::Invalid)?;
-        let there = match &remote {
-            Peer::Itself => self.in_use(remote_port)?,
-            Peer::Other(table) if table.domain() == self.domain() => {
-                return Err(EventError::Invalid);
+        let (there, remote) = match remote {
+            Peer::Itself => (self.in_use(remote_port)?, None),
+            Peer::Other(table) if table.domain() != self.domain() => {
+                (table.in_use(remote_port)?, Some(table))
             }
-            Peer::Other(table) => table.in_use(remote_port)?,
+            Peer::Other(_) | Peer::End { .. } => return Err(EventError::Invalid),
         };
         if there.binding
             != (Binding::Unbound {
@@ -185,6 +197,11 @@ impl<'a> Ports<'a> {
             Binding::Interdomain { remote, port } => Ok(SendTo::Remote {
                 domain: remote,
                 port,
+                from_port,
+            }),
+            Binding::End { end, link } => Ok(SendTo::End {
+                end,
+                link,
                 from_port,
             }),
             Binding::Free | Binding::Pirq { .. } | Binding::Virq { .. } => Err(EventError::Invalid),

@@ -99,6 +99,13 @@ pub enum Binding {
     } = 4,
     /// An interrupt from one vCPU of the domain to the one the port notifies.
     Ipi = 5,
+    /// A link to a service in ring 0. To its domain it looks like one to another domain.
+    End {
+        /// The domain number by which the service goes.
+        end: DomId,
+        /// The service's record of this link.
+        link: u16,
+    } = 6,
 }
 
 impl Binding {
@@ -108,7 +115,7 @@ impl Binding {
         match self {
             Self::Free => 0,
             Self::Unbound { .. } => 1,
-            Self::Interdomain { .. } => 2,
+            Self::Interdomain { .. } | Self::End { .. } => 2,
             Self::Pirq { .. } => 3,
             Self::Virq { .. } => 4,
             Self::Ipi => 5,

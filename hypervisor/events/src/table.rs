@@ -23,7 +23,7 @@ pub struct Ports<'a> {
     nr_vcpus: u16,
     limit: usize,
     /// It gets no port and no storage any more.
-    retired: bool,
+    pub(crate) retired: bool,
     nr_buckets: usize,
     buckets: [Option<&'a mut Bucket>; MAX_BUCKETS],
     free: FreeMap,
@@ -153,7 +153,10 @@ impl<'a> Ports<'a> {
         let port = Port::from_claim(claim).ok_or(EventError::Invalid)?;
         let state = self.in_use(port)?;
         match state.binding {
-            Binding::Unbound { .. } | Binding::Interdomain { .. } | Binding::Pirq { .. } => {}
+            Binding::Unbound { .. }
+            | Binding::Interdomain { .. }
+            | Binding::End { .. }
+            | Binding::Pirq { .. } => {}
             Binding::Virq { virq } if crate::Virq::is_global(virq) => {}
             Binding::Free | Binding::Virq { .. } | Binding::Ipi => {
                 return Err(EventError::Invalid);

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use events::{
-    Binding, Bucket, DomId, EventError, PORTS_PER_BUCKET, Peer, Port, PortState, Ports, Released,
-    SendTo, VcpuId, Virq,
+    Binding, Bucket, DomId, EventError, Needs, PORTS_PER_BUCKET, Peer, Port, PortState, Ports,
+    Released, SendTo, VcpuId, Virq,
 };
 use proptest::prelude::*;
 
 const DOMAINS: usize = 3;
+/// The number of an end in ring 0: the one behind the domains'.
+const END: usize = DOMAINS;
 const VCPUS: u32 = 2;
 const PIRQS: usize = 4;
 /// Few ports, so that running out of them happens often.
@@ -22,6 +24,8 @@ enum Op {
     BindIpi { vcpu: u32 },
     BindPirq { pirq: u32 },
     BindVcpu { port: u32, vcpu: u32 },
+    Attach { port: u32 },
+    Detach { port: u32 },
     Close { port: u32 },
     Send { port: u32 },
     Reset,
@@ -31,12 +35,14 @@ fn any_op() -> impl Strategy<Value = Op> {
     let (port, vcpu) = (0..LIMIT as u32 + 2, 0..VCPUS + 1);
     let virq = prop_oneof![0_u32..4, Just(8), Just(13), Just(24)];
     prop_oneof![
-        6 => (0..DOMAINS).prop_map(|remote| Op::AllocUnbound { remote }),
+        6 => (0..=END).prop_map(|remote| Op::AllocUnbound { remote }),
         8 => (0..DOMAINS, port.clone()).prop_map(|(remote, port)| Op::BindInterdomain { remote, port }),
         2 => (virq, vcpu.clone()).prop_map(|(virq, vcpu)| Op::BindVirq { virq, vcpu }),
         1 => vcpu.clone().prop_map(|vcpu| Op::BindIpi { vcpu }),
         1 => (0..PIRQS as u32 + 1).prop_map(|pirq| Op::BindPirq { pirq }),
         3 => (port.clone(), vcpu).prop_map(|(port, vcpu)| Op::BindVcpu { port, vcpu }),
+        3 => port.clone().prop_map(|port| Op::Attach { port }),
+        2 => port.clone().prop_map(|port| Op::Detach { port }),
         8 => port.clone().prop_map(|port| Op::Close { port }),
         4 => port.prop_map(|port| Op::Send { port }),
         1 => Just(Op::Reset),
@@ -140,8 +146,14 @@ fn with_peer<'p, 'a>(
 }
 
 fn close(tables: &mut [Ports<'_>], domain: usize, claim: u32) -> Result<Released, EventError> {
-    let needed = tables[domain].close_needs(claim)?;
-    let remote = needed.map_or(domain, |remote| usize::from(remote.0));
+    let remote = match tables[domain].close_needs(claim)? {
+        Needs::Nothing => domain,
+        Needs::Table(remote) => usize::from(remote.0),
+        Needs::End { link, .. } => {
+            let plan = tables[domain].plan_close(claim, Peer::End { link })?;
+            return Ok(plan.commit().1);
+        }
+    };
     let (local, peer) = with_peer(tables, domain, remote);
     Ok(local.plan_close(claim, peer)?.commit().1)
 }
@@ -222,6 +234,32 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
             };
             assert_eq!(tables[domain].bind_vcpu(port, vcpu), expected);
         }
+        Op::Attach { port: claim } => {
+            // A record's number is as good as any other that no port has.
+            let link = (domain as u16) << 8 | claim as u16;
+            let bound = tables[domain].plan_bind_end(claim, id(END), link);
+            let waiting = Binding::Unbound { remote: id(END) };
+            let state = model[domain].get_mut(&claim);
+            let expected = state.filter(|state| state.binding == waiting);
+            assert_eq!(bound.is_ok(), expected.is_some());
+            if let (Ok(plan), Some(state)) = (bound, expected) {
+                plan.commit();
+                state.binding = Binding::End { end: id(END), link };
+            }
+        }
+        Op::Detach { port: claim } => {
+            let link = (domain as u16) << 8 | claim as u16;
+            let Some(number) = Port::from_claim(claim) else {
+                return;
+            };
+            let gone = tables[domain].unbind_end(number, id(END), link);
+            let state = model[domain].get_mut(&claim);
+            let linked = state.filter(|state| matches!(state.binding, Binding::End { .. }));
+            assert_eq!(gone, linked.is_some());
+            if let Some(state) = linked {
+                state.binding = Binding::Unbound { remote: id(END) };
+            }
+        }
         Op::Close { port } => {
             let closed = close(tables, domain, port).map(|_| ());
             assert_eq!(closed, model_close(model, domain, port));
@@ -255,6 +293,14 @@ fn check_send(tables: &[Ports<'_>], model: &Model, domain: usize, claim: u32) {
                 .expect("the link is whole");
             Ok(Some((remote, port.get(), vcpu)))
         }
+        Ok(SendTo::End {
+            end,
+            link,
+            from_port,
+        }) => {
+            let vcpu = tables[domain].receive_from_end(from_port, end, link);
+            Ok(Some((END, from_port.get(), vcpu.expect("it is linked"))))
+        }
         Err(error) => Err(error),
     };
     let expected = match model[domain]
@@ -263,6 +309,7 @@ fn check_send(tables: &[Ports<'_>], model: &Model, domain: usize, claim: u32) {
     {
         Some((Binding::Unbound { .. }, _)) => Ok(None),
         Some((Binding::Ipi, vcpu)) => Ok(Some((domain, claim, vcpu))),
+        Some((Binding::End { .. }, vcpu)) => Ok(Some((END, claim, vcpu))),
         Some((Binding::Interdomain { remote, port }, _)) => {
             let remote = usize::from(remote.0);
             Ok(Some((remote, port.get(), model[remote][&port.get()].vcpu)))

@@ -1,8 +1,8 @@
 //! The rules of each operation, one by one.
 
 use events::{
-    Binding, Bucket, DomId, EventError, MAX_PORTS, PORTS_PER_BUCKET, Peer, Port, PortState, Ports,
-    Released, SendTo, VcpuId, Virq,
+    Binding, Bucket, DomId, EventError, MAX_PORTS, Needs, PORTS_PER_BUCKET, Peer, Port, PortState,
+    Ports, Released, SendTo, VcpuId, Virq,
 };
 
 const A: DomId = DomId(0);
@@ -186,7 +186,7 @@ fn closing_one_end_leaves_the_other_waiting_for_the_closer() {
     let (mut a, mut b) = (table(A, first), table(B, second));
     let (here, there) = link(&mut a, &mut b);
     assert_eq!(b.bind_vcpu(there.get(), 1), Ok(()));
-    assert_eq!(a.close_needs(here.get()), Ok(Some(B)));
+    assert_eq!(a.close_needs(here.get()), Ok(Needs::Table(B)));
     let closed = a
         .plan_close(here.get(), Peer::Other(&mut b))
         .unwrap()
@@ -263,12 +263,97 @@ fn a_domain_can_be_linked_to_itself() {
             vcpu: VcpuId(0)
         })
     );
-    assert_eq!(a.close_needs(offered.get()), Ok(None));
+    assert_eq!(a.close_needs(offered.get()), Ok(Needs::Nothing));
     let _ = a.plan_close(offered.get(), Peer::Itself).unwrap().commit();
     assert_eq!(
         a.status(binder.get()).unwrap().binding,
         Binding::Unbound { remote: A }
     );
+}
+
+#[test]
+fn an_end_in_ring_0_is_linked_by_its_record_and_looks_like_a_domain() {
+    const END: DomId = DomId(0x7fe0);
+    let mut storage = storage();
+    let mut a = table(A, &mut storage[0]);
+    let waits = a.plan_alloc_unbound(END).unwrap().commit();
+    let other = a.plan_alloc_unbound(B).unwrap().commit();
+    a.bind_vcpu(waits.get(), 1).unwrap();
+    for (claim, end) in [
+        (other.get(), END),
+        (waits.get(), DomId(0x7fe1)),
+        (99, END),
+        (0, END),
+    ] {
+        let refused = a.plan_bind_end(claim, end, 5).err();
+        assert_eq!(refused, Some(EventError::Invalid));
+    }
+    a.plan_bind_end(waits.get(), END, 5).unwrap().commit();
+    let again = a.plan_bind_end(waits.get(), END, 6).err();
+    assert_eq!(again, Some(EventError::Invalid));
+    assert_eq!(a.status(waits.get()).unwrap().binding.status(), 2);
+    let told = SendTo::End {
+        end: END,
+        link: 5,
+        from_port: waits,
+    };
+    assert_eq!(a.send(waits.get()), Ok(told));
+    assert_eq!(a.receive_from_end(waits, END, 5), Some(VcpuId(1)));
+    assert_eq!(a.receive_from_end(waits, END, 6), None);
+    assert_eq!(a.receive_from_end(other, END, 5), None);
+    // Detached, it waits for the end again, and for nobody else.
+    assert!(!a.unbind_end(waits, END, 6) && !a.unbind_end(other, END, 5));
+    assert!(a.unbind_end(waits, END, 5) && !a.unbind_end(waits, END, 5));
+    assert_eq!(a.send(waits.get()), Ok(SendTo::Nothing));
+    a.plan_bind_end(waits.get(), END, 7).unwrap().commit();
+    assert_eq!(a.receive_from_end(waits, END, 7), Some(VcpuId(1)));
+}
+
+#[test]
+fn a_link_to_an_end_is_closed_by_who_holds_its_record() {
+    const END: DomId = DomId(0x7fe0);
+    let mut storage = storage();
+    let mut a = table(A, &mut storage[0]);
+    let port = a.plan_alloc_unbound(END).unwrap().commit();
+    a.plan_bind_end(port.get(), END, 5).unwrap().commit();
+    let needs = Needs::End { end: END, link: 5 };
+    assert_eq!(a.close_needs(port.get()), Ok(needs));
+    for wrong in [Peer::Itself, Peer::End { link: 4 }] {
+        let refused = a.plan_close(port.get(), wrong).err();
+        assert_eq!(refused, Some(EventError::Again));
+    }
+    let plan = a.plan_close(port.get(), Peer::End { link: 5 }).unwrap();
+    let released = Released::End { end: END, link: 5 };
+    assert_eq!(plan.commit(), (port, released));
+    assert_eq!(a.status(port.get()), Ok(PortState::FREE));
+    assert!(!a.unbind_end(port, END, 5));
+}
+
+#[test]
+fn a_domain_that_dies_gets_no_port_more() {
+    let mut storage = storage();
+    let [first, second, other, ..] = storage.as_mut_slice() else {
+        unreachable!("there are eight")
+    };
+    let mut a = table(A, first);
+    let mut b = table(B, other);
+    let (here, there) = link(&mut a, &mut b);
+    let offered = b.plan_alloc_unbound(A).unwrap().commit();
+    a.retire();
+    assert_eq!(a.plan_bind_ipi(0).err(), Some(EventError::Invalid));
+    assert_eq!(a.plan_alloc_unbound(B).err(), Some(EventError::Invalid));
+    let bound = a.plan_bind_interdomain(Peer::Other(&mut b), offered.get());
+    assert_eq!(bound.err(), Some(EventError::Invalid));
+    assert!(!a.wants_bucket() && a.add_bucket(second).is_err());
+    // What it has works until it is closed.
+    assert!(matches!(a.send(here.get()), Ok(SendTo::Remote { .. })));
+    let _ = a
+        .plan_close(here.get(), Peer::Other(&mut b))
+        .unwrap()
+        .commit();
+    let waits = Binding::Unbound { remote: A };
+    assert_eq!(b.status(there.get()).unwrap().binding, waits);
+    assert!(a.take_bucket().is_some());
 }
 
 #[test]

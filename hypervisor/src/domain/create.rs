@@ -7,8 +7,9 @@ use crate::arch::walk_cache::WalkCache;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
 use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown};
+use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
-use crate::hypercall::grant::DomainGrants;
+use crate::hypercall::grant::{self, DomainGrants};
 use crate::layout::PAGE;
 use crate::memory::owned::{List, OwnedFrames};
 use crate::memory::record;
@@ -120,7 +121,7 @@ pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
     domain.count_fixed(frames + record::frames_of::<Domain>());
     domain.frames.lock().insert(shared_info, List::Live);
     // A grant table has a frame before its owner asks for more.
-    if event::prepare(domain) && domain.grants.lock().grow(domain).is_some() {
+    if event::prepare(domain) && grant::grow(domain) {
         return Ok(domain);
     }
     teardown::tear_down(domain);
@@ -151,6 +152,7 @@ fn new_record(
         isolated: is_isolated(),
         events: SpinMutex::new(ports),
         grants: SpinMutex::new(DomainGrants::new(wanted.grant_frames, wanted.handle_frames)),
+        ends: DomainEnds::new(),
         assists: AtomicU64::new(0),
         generation: AtomicU64::new(0),
         stopped: AtomicBool::new(false),

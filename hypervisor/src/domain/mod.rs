@@ -22,6 +22,7 @@ pub mod table;
 pub mod teardown;
 
 use crate::arch::walk_cache::WalkCache;
+use crate::ends::DomainEnds;
 use crate::event::DomainEvents;
 use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
@@ -69,6 +70,8 @@ pub struct Domain {
     pub events: SpinMutex<DomainEvents>,
     /// What it lends and what it has borrowed.
     pub grants: SpinMutex<DomainGrants>,
+    /// Its links to ends in ring 0.
+    pub ends: DomainEnds,
     /// Assists it switched on, one bit each.
     pub assists: AtomicU64,
     /// Counts changes of its upper-level page-table entries. Wide, so that no guest sees it come round again.

@@ -8,9 +8,10 @@
 
 use crate::device;
 use crate::domain::{self, Domain};
+use crate::ends;
 use crate::event::DomainEvents;
 use crate::layout::{DIRECT_MAP, PAGE};
-use events::{EventError, Peer, Port, Released, SharedBits};
+use events::{EventError, Needs, Peer, Port, Released, SharedBits};
 use frames::{DomId, Mfn};
 
 /// How often a port whose link changes under us is looked at again.
@@ -43,17 +44,15 @@ pub fn with_tables<T>(
 pub fn close(dom: &Domain, claim: u32) -> Result<(), EventError> {
     for _ in 0..TRIES {
         let needs = dom.events.lock().close_needs(claim)?;
-        let peer = match needs {
+        let closed = match needs {
+            Needs::Nothing => close_with(dom, dom, claim),
             // L2: if it is not there, then the link is not either, by now.
-            Some(id) => match domain::get(DomId(id.0)) {
-                Some(peer) => peer,
+            Needs::Table(id) => match domain::get(DomId(id.0)) {
+                Some(peer) => close_with(dom, peer, claim),
                 None => continue,
             },
-            None => dom,
+            Needs::End { link, .. } => ends::close(dom, claim, link),
         };
-        let closed = with_tables(dom, peer, |own, other| {
-            own.plan_close(claim, other).map(|plan| plan.commit())
-        });
         match closed {
             Ok((port, released)) => {
                 after_close(dom, port, released);
@@ -64,6 +63,12 @@ pub fn close(dom: &Domain, claim: u32) -> Result<(), EventError> {
         }
     }
     Err(EventError::Again)
+}
+
+fn close_with(dom: &Domain, peer: &Domain, claim: u32) -> Result<(Port, Released), EventError> {
+    with_tables(dom, peer, |own, other| {
+        own.plan_close(claim, other).map(|plan| plan.commit())
+    })
 }
 
 fn after_close(dom: &Domain, port: Port, released: Released) {
@@ -87,6 +92,9 @@ pub fn close_some(dom: &Domain, budget: &mut u32) -> bool {
         *budget = left;
         // Refused only while others change the link: the next turn looks again.
         let _ = close(dom, port.get());
+    }
+    while ends::release_frame(dom) {
+        *budget = budget.saturating_sub(1);
     }
     let mut table = dom.events.lock();
     while let Some(bucket) = table.take_bucket() {

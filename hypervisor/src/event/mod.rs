@@ -86,7 +86,7 @@ pub fn reschedule_here() {
     percpu::current().reschedule.set(true);
 }
 
-/// Gives a domain's table its first bucket, from a frame that is charged to it.
+/// Gives a domain's table a bucket more, from a frame that is charged to it.
 pub fn prepare(dom: &Domain) -> bool {
     let Some(frame) = dom.take_charged() else {
         return false;
@@ -95,5 +95,9 @@ pub fn prepare(dom: &Domain) -> bool {
     // SAFETY: a zeroed frame of ring 0's own, which no guest can reach and nobody else refers to; a zeroed bucket is
     // a bucket of free ports, and `Bucket` has exactly a frame's size and less than a frame's alignment.
     let bucket: &'static mut events::Bucket = unsafe { &mut *place.cast() };
-    dom.events.lock().add_bucket(bucket).is_ok()
+    let refused = dom.events.lock().add_bucket(bucket).is_err();
+    if refused {
+        dom.give_charged(frame);
+    }
+    !refused
 }

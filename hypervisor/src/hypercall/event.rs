@@ -2,6 +2,7 @@
 
 use crate::device::pirq::Refused;
 use crate::domain::{self, Domain, Guest};
+use crate::ends;
 use crate::event::{self as bus, links};
 use crate::hypercall::{Args, Outcome, Stop, is_self, subject};
 use events::{Binding, DomId, EventError, Port, SendTo, SharedBits};
@@ -32,7 +33,7 @@ pub fn event_channel_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         Some(EventChannelOp::Send) => {
             let s: Send = g.memory().value(arg)?;
-            send(g.dom, s.port)
+            send(g, s.port, args)
         }
         Some(EventChannelOp::Status) => status(g, arg),
         Some(EventChannelOp::BindVcpu) => {
@@ -55,7 +56,9 @@ pub fn event_channel_op(g: &mut Guest<'_>, args: Args) -> Outcome {
 /// Runs a binding with storage for one more port of a domain's: a frame is added where all ports are taken.
 fn with_room<T>(dom: &Domain, mut bind: impl FnMut() -> Result<T, EventError>) -> Result<T, Stop> {
     loop {
-        if dom.events.lock().wants_bucket() && !bus::prepare(dom) {
+        let wants = || dom.events.lock().wants_bucket();
+        // It may be there because another vCPU was faster.
+        if wants() && !bus::prepare(dom) && wants() {
             return Err(Errno::NoMem.into());
         }
         match bind() {
@@ -170,23 +173,32 @@ fn close(g: &Guest<'_>, port: u32, args: Args) -> Outcome {
     }
 }
 
-/// Sends on a port.
-pub fn send(dom: &Domain, port: u32) -> Outcome {
-    let to = dom.events.lock().send(port)?;
+/// Sends on a port. One table is locked at a time, and nothing else happens before the peer is told.
+fn send(g: &mut Guest<'_>, port: u32, args: Args) -> Outcome {
+    let to = g.dom.events.lock().send(port)?;
     match to {
         SendTo::Nothing => {}
-        SendTo::Local { port, vcpu } => bus::raise(dom, port, vcpu),
+        SendTo::Local { port, vcpu } => bus::raise(g.dom, port, vcpu),
         SendTo::Remote {
             domain,
             port,
             from_port,
         } => {
             if let Some(remote) = domain::get(frames::DomId(domain.0)) {
-                let from = DomId(dom.id.0);
+                let from = DomId(g.dom.id.0);
                 let vcpu = remote.events.lock().receive(port, from, from_port);
                 if let Some(vcpu) = vcpu {
                     bus::raise(remote, port, vcpu);
                 }
+            }
+        }
+        SendTo::End {
+            link, from_port, ..
+        } => {
+            let told = ends::event(g.dom, link, from_port);
+            g.charge(u64::from(told.units));
+            if told.more {
+                return Err(Stop::Again(args));
             }
         }
     }
@@ -201,6 +213,8 @@ fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
         Binding::Free => s.set_plain(PortStatus::Closed),
         Binding::Unbound { remote } => s.set_unbound(remote.0),
         Binding::Interdomain { remote, port } => s.set_interdomain(remote.0, port.get()),
+        // No port there, but a number that tells links apart.
+        Binding::End { end, link } => s.set_interdomain(end.0, u32::from(link) + 1),
         Binding::Pirq { pirq } => s.set_pirq(u32::from(pirq)),
         Binding::Virq { virq } => s.set_virq(u32::from(virq)),
         Binding::Ipi => s.set_plain(PortStatus::Ipi),

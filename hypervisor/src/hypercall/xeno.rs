@@ -1,10 +1,12 @@
-//! Our own operations, which Xen does not have. So far one, for the control domain: the audit.
+//! Our own operations, which Xen does not have, for the control domain: the audit, and attaching ends in ring 0.
 
 use crate::domain::Guest;
-use crate::hypercall::{Args, Outcome, subject};
+use crate::ends;
+use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::mmu::audit;
 use core::sync::atomic::Ordering;
-use guest_abi::xeno::{Audit, XENO_INTERFACE_VERSION, XenoCommand};
+use guest_abi::grant::GNTST_OKAY;
+use guest_abi::xeno::{AttachEnd, Audit, DetachEnd, XENO_INTERFACE_VERSION, XenoCommand};
 use guest_abi::{Errno, Wire};
 
 /// `xeno_op(op, arg)`.
@@ -15,9 +17,15 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let [op, arg, ..] = args;
     match XenoCommand::from_number(op as u32) {
         Some(XenoCommand::Audit) => recount(g, arg),
+        Some(XenoCommand::AttachEnd) => attach_end(g, args),
+        Some(XenoCommand::DetachEnd) => detach_end(g, arg),
+        None if op as u32 == SERVE_END => serve_end(g, args),
         None => Err(Errno::NoSys.into()),
     }
 }
+
+/// What attaching an end goes on as when it was attached: what waited in the ring is done in parts.
+const SERVE_END: u32 = 1 << 31 | XenoCommand::AttachEnd as u32;
 
 /// Recounts every frame. Not continued in parts: what is counted must not change meanwhile.
 fn recount(g: &mut Guest<'_>, arg: u64) -> Outcome {
@@ -48,4 +56,64 @@ fn recount(g: &mut Guest<'_>, arg: u64) -> Outcome {
     };
     g.memory().put(arg, &answer)?;
     Ok(0)
+}
+
+/// Attaches an end in ring 0 to a port and grants of a domain's.
+fn attach_end(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let arg = args[1];
+    let mut want: AttachEnd = g.memory().value(arg)?;
+    if want.version != XENO_INTERFACE_VERSION {
+        return Err(Errno::Inval.into());
+    }
+    let dom = subject(g, want.domid)?;
+    let grefs = want.grefs.get(..want.nr_grefs as usize);
+    let grefs = grefs.ok_or(Errno::Inval)?;
+    g.memory().check_writable(arg, AttachEnd::SIZE)?;
+    let refused = match ends::attach(dom, want.end, want.port, grefs) {
+        Ok(told) => {
+            want.status = GNTST_OKAY;
+            g.memory().put(arg, &want)?;
+            return served(g, told, args);
+        }
+        Err(refused) => refused,
+    };
+    Err(match refused {
+        ends::Refused::NoEnd => Errno::NoDev,
+        ends::Refused::WrongPages | ends::Refused::Port => Errno::Inval,
+        ends::Refused::NoRoom => Errno::NoSpc,
+        ends::Refused::Grant(at, status) => {
+            (want.refused, want.status) = (at, status.0);
+            g.memory().put(arg, &want)?;
+            Errno::Access
+        }
+    }
+    .into())
+}
+
+/// Goes on with what waited in the ring of an end that was just attached.
+fn serve_end(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let want: AttachEnd = g.memory().value(args[1])?;
+    let told = ends::event_on(subject(g, want.domid)?, want.port);
+    served(g, told, args)
+}
+
+fn served(g: &mut Guest<'_>, told: ends::Told, args: Args) -> Outcome {
+    g.charge(u64::from(told.units));
+    if told.more {
+        let [_, arg, a, b, c] = args;
+        return Err(Stop::Again([u64::from(SERVE_END), arg, a, b, c]));
+    }
+    Ok(0)
+}
+
+/// Detaches an end: its port waits for it again.
+fn detach_end(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let want: DetachEnd = g.memory().value(arg)?;
+    if want.version != XENO_INTERFACE_VERSION {
+        return Err(Errno::Inval.into());
+    }
+    match ends::detach(subject(g, want.domid)?, want.port) {
+        true => Ok(0),
+        false => Err(Errno::Inval.into()),
+    }
 }

@@ -111,6 +111,7 @@ fn holders(g: Option<&Guest<'_>>, hold: &mut dyn FnMut(Mfn, Hold)) {
             hold(dom.shared_info, Hold::Type(FrameType::Writable));
         }
         dom.grants.lock().held(hold);
+        dom.ends.held(hold);
         for vcpu in dom.vcpus() {
             // Before it is initialised it holds nothing but what its vcpu_info lies in.
             if vcpu.info_moved.load(Ordering::Acquire) {

@@ -1,10 +1,11 @@
-//! Copying between pages, each the caller's own or one that is lent to it.
+//! Copying between pages, each the caller's own or one that is lent to it. Each element stands for itself: both its ends
+//! are found, checked and held before the first byte moves, and let go before the next element.
 
-use super::{give, granter, status, take};
+use super::{Lent, give, granter, status, take};
 use crate::domain::{Domain, Guest};
 use crate::layout::PAGE;
 use crate::memory::phys;
-use frames::Mfn;
+use frames::{DomId, Mfn};
 use grants::{Access, Status};
 use guest_abi::domid::DOMID_SELF;
 use guest_abi::grant::{
@@ -13,11 +14,9 @@ use guest_abi::grant::{
 };
 
 /// One end: a frame that is held, by a grant or as it is.
-struct End {
-    dom: &'static Domain,
-    frame: Mfn,
-    gref: Option<u32>,
-    access: Access,
+enum End {
+    Lent(Lent),
+    Own(DomId, Mfn, Access),
 }
 
 impl End {
@@ -28,33 +27,29 @@ impl End {
         by_grant: bool,
         access: Access,
     ) -> Result<End, Status> {
-        let (frame, gref) = if by_grant {
-            let gref = pointer.gref();
-            let mut table = dom.grants.lock();
-            (table.begin(dom, gref, g.dom.id.0, access)?, Some(gref))
-        } else {
-            let frame = Mfn(pointer.u);
-            take(dom, frame, access)?;
-            (frame, None)
+        if by_grant {
+            let lent = Lent::new(dom, pointer.gref(), g.dom.id.0, access);
+            return lent.map(End::Lent);
+        }
+        let frame = Mfn(pointer.u);
+        take(dom, frame, access)?;
+        Ok(End::Own(dom.id, frame, access))
+    }
+
+    /// Physical address of a byte in it.
+    fn at(&self, offset: u64) -> u64 {
+        let frame = match self {
+            End::Lent(lent) => lent.frame(),
+            End::Own(_, frame, _) => *frame,
         };
-        Ok(End {
-            dom,
-            frame,
-            gref,
-            access,
-        })
+        frame.0 * PAGE + offset
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        match self.gref {
-            Some(gref) => self
-                .dom
-                .grants
-                .lock()
-                .end(self.dom, gref, self.frame, self.access),
-            None => give(self.dom, self.frame, self.access),
+        if let End::Own(dom, frame, access) = *self {
+            give(dom, frame, access);
         }
     }
 }
@@ -77,11 +72,7 @@ fn copy_one(g: &mut Guest<'_>, op: &Copy) -> Result<(), Status> {
     let source = End::claim(g, from, &op.source, from_grant, Access::Read)?;
     let dest = End::claim(g, to, &op.dest, to_grant, Access::Write)?;
     g.charge(4);
-    phys::copy_phys(
-        dest.frame.0 * PAGE + dest_at,
-        source.frame.0 * PAGE + source_at,
-        len,
-    );
+    phys::copy_phys(dest.at(dest_at), source.at(source_at), len);
     Ok(())
 }
 

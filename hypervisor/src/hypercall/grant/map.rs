@@ -1,11 +1,12 @@
 //! Mapping grants and unmapping them: for the processor by an entry of the caller's page tables, for devices by the
 //! frame's own address.
 
-use super::{finish, granter, status};
+use super::{add_handles, finish, granter, status, take_use};
 use crate::domain::Guest;
 use crate::layout::{PAGE, guest_address_ok};
 use crate::memory::{frame_table, phys};
 use crate::mmu::tables;
+use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
 use frames::table::Change;
 use frames::{Class, Entry, FrameType, Level, Mfn};
@@ -41,12 +42,10 @@ fn map_one(g: &mut Guest<'_>, op: &MapGrantRef) -> Result<(u32, u64), Status> {
         false => Access::Write,
     };
     // The handle's storage first: nothing fails for want of it later.
-    let mut own = g.dom.grants.lock();
-    if own.rules.wants_handles() {
-        own.add_handles(g.dom).ok_or(Status(GNTST_NO_SPACE))?;
+    if g.dom.grants.lock().rules.wants_handles() && !add_handles(g.dom) {
+        return Err(Status(GNTST_NO_SPACE));
     }
-    drop(own);
-    let frame = dom.grants.lock().begin(dom, op.gref, g.dom.id.0, access)?;
+    let frame = take_use(dom, op.gref, g.dom.id.0, access)?;
     let mapping = Mapping {
         granter: op.dom,
         gref: op.gref,
@@ -119,12 +118,36 @@ fn with_place(
     outcome
 }
 
-/// Unmaps one grant, or a part of it.
-pub(super) fn unmap(g: &mut Guest<'_>, op: &mut UnmapGrantRef) {
-    op.status = status(unmap_one(g, op));
+/// Mappings that have left the page tables; what they held is kept until no CPU can have a translation left (V4).
+#[derive(Default)]
+pub(super) struct Unmapped {
+    ended: ArrayVec<Mapping, 32>,
 }
 
-fn unmap_one(g: &mut Guest<'_>, op: &UnmapGrantRef) -> Result<(), Status> {
+impl Unmapped {
+    fn push(&mut self, g: &Guest<'_>, mapping: Mapping) {
+        if self.ended.is_full() {
+            self.settle(g);
+        }
+        // There is room: `settle` has made it.
+        let _ = self.ended.try_push(mapping);
+    }
+
+    /// Drops translations everywhere, of parts that were unmapped too, and then ends the uses.
+    pub(super) fn settle(&mut self, g: &Guest<'_>) {
+        g.flush_everywhere();
+        for mapping in self.ended.drain(..) {
+            finish(&mapping);
+        }
+    }
+}
+
+/// Unmaps one grant, or a part of it.
+pub(super) fn unmap(g: &mut Guest<'_>, op: &mut UnmapGrantRef, ended: &mut Unmapped) {
+    op.status = status(unmap_one(g, op, ended));
+}
+
+fn unmap_one(g: &mut Guest<'_>, op: &UnmapGrantRef, ended: &mut Unmapped) -> Result<(), Status> {
     let mapping = g.dom.grants.lock().rules.handle(op.handle);
     let mapping = mapping.ok_or(Status(GNTST_BAD_HANDLE))?;
     let host = mapping.host && op.host_addr != 0;
@@ -137,9 +160,9 @@ fn unmap_one(g: &mut Guest<'_>, op: &UnmapGrantRef) -> Result<(), Status> {
             clear_entry(g, &mapping, table, index)
         })?;
     }
-    let ended = g.dom.grants.lock().rules.unmap(op.handle, host, device);
-    if let Some(ended) = ended {
-        finish(&ended.mapping);
+    let last = g.dom.grants.lock().rules.unmap(op.handle, host, device);
+    if let Some(last) = last {
+        ended.push(g, last.mapping);
     }
     Ok(())
 }

@@ -3,15 +3,23 @@
 //! # Invariants
 //! - V1: the table's frames are the domain's, held as writable memory for as long as it lives; it maps them as it likes.
 //! - V2: every mapping in force holds one reference on its frame beside that of its page-table entry: a writable one if
-//!   the mapping is, else a general one. The audit asks for them ([`DomainGrants::held`]).
+//!   the mapping is, else a general one. The audit asks for them ([`DomainGrants::held`]). So does every use without a
+//!   mapping ([`Lent`]), whoever keeps it.
+//! - V3: a frame that somebody else has mapped stays its owner's until the last such reference is gone, and with it the
+//!   owner's record: a dying domain is there to be given it back.
+//! - V4: before a use of an entry is seen to end, and before the call that unmaps returns, no CPU can reach the frame
+//!   through that mapping any more.
 //!
-//! The lock of a domain's grants is taken before that of the frame allocator, and no other inside.
+//! The lock of a domain's grants is taken before that of the frame allocator, and no other inside: never that of another
+//! domain's grants.
 
 mod copy;
+mod lent;
 mod map;
 mod release;
 mod table;
 
+pub use lent::Lent;
 pub use release::release_some;
 
 use crate::domain::{self, Domain, Guest};
@@ -71,48 +79,6 @@ impl DomainGrants {
         }
     }
 
-    /// Grows the table by a frame, which with the storage for its uses is charged to the domain.
-    pub fn grow(&mut self, dom: &Domain) -> Option<()> {
-        let at = self.rules.nr_frames();
-        if at >= self.rules.max_frames() {
-            return None;
-        }
-        let slot = self.frames.get_mut(at)?;
-        let storage = dom.take_charged()?;
-        let Some(frame) = frame_alloc::take(dom.id, 0, 64) else {
-            dom.give_charged(storage);
-            return None;
-        };
-        m2p::set(frame, m2p::INVALID);
-        // A fresh frame of the domain's can be had as memory.
-        hold_writable(dom.id, frame).ok()?.keep();
-        *slot = Some(frame);
-        let place = phys::at(storage.0 * PAGE, PAGE);
-        // SAFETY: a zeroed frame of ring 0's own, which no guest can reach and nobody else refers to; any bytes are uses,
-        // and they have exactly a frame's size and less than a frame's alignment.
-        let uses: &'static mut grants::UsesFrame = unsafe { &mut *place.cast() };
-        self.rules.add_table_frame(uses).then_some(())
-    }
-
-    /// Storage for more handles, charged to the domain.
-    fn add_handles(&mut self, dom: &Domain) -> Option<()> {
-        if self.rules.wants_directory() {
-            let directory = dom.take_charged()?;
-            let place = phys::at(directory.0 * PAGE, PAGE);
-            // SAFETY: as in `grow`; all zeroes are places without storage.
-            self.rules.add_directory(unsafe { &mut *place.cast() });
-        }
-        let storage = dom.take_charged()?;
-        let place = phys::at(storage.0 * PAGE, PAGE);
-        // SAFETY: as in `grow`; any bytes are unused handles.
-        let handles: &'static mut grants::HandleFrame = unsafe { &mut *place.cast() };
-        let added = self.rules.add_handles(handles);
-        if !added {
-            dom.give_charged(storage);
-        }
-        added.then_some(())
-    }
-
     /// The word of an entry.
     fn word(&self, gref: u32) -> Result<&'static core::sync::atomic::AtomicU64, Status> {
         let (frame, index) = self.rules.place(gref)?;
@@ -122,33 +88,92 @@ impl DomainGrants {
             .ok_or(Status(GNTST_GENERAL_ERROR))
     }
 
-    /// Begins a use of an entry by `who` and takes a reference on the frame, which the caller keeps or gives back.
-    fn begin(&mut self, dom: &Domain, gref: u32, who: u16, access: Access) -> Result<Mfn, Status> {
-        let word = self.word(gref)?;
-        for _ in 0..TRIES {
-            let entry = Entry(word.load(Ordering::Acquire));
-            let begin = self.rules.begin(gref, entry, who, access)?;
-            let frame = Mfn(u64::from(begin.frame.0));
-            take(dom, frame, access)?;
-            let stored =
-                word.compare_exchange(entry.0, begin.store.0, Ordering::AcqRel, Ordering::Relaxed);
-            if stored.is_ok() {
-                self.rules.commit(begin);
-                return Ok(frame);
-            }
-            give(dom, frame, access);
-        }
-        Err(Status(GNTST_GENERAL_ERROR))
+    /// The frame that an entry lends `who`, as it stands now.
+    fn look(&self, gref: u32, who: u16, access: Access) -> Result<Mfn, Status> {
+        let entry = Entry(self.word(gref)?.load(Ordering::Acquire));
+        let begin = self.rules.begin(gref, entry, who, access)?;
+        Ok(Mfn(u64::from(begin.frame.0)))
     }
 
-    /// Ends a use and gives its reference back.
-    fn end(&mut self, dom: &Domain, gref: u32, frame: Mfn, access: Access) {
+    /// Begins a use of an entry whose frame is held already; false if it means another frame by now, or changes.
+    fn begin(&mut self, gref: u32, who: u16, access: Access, held: Mfn) -> Result<bool, Status> {
+        let word = self.word(gref)?;
+        let entry = Entry(word.load(Ordering::Acquire));
+        let begin = self.rules.begin(gref, entry, who, access)?;
+        if Mfn(u64::from(begin.frame.0)) != held {
+            return Ok(false);
+        }
+        let stored =
+            word.compare_exchange(entry.0, begin.store.0, Ordering::AcqRel, Ordering::Relaxed);
+        if stored.is_ok() {
+            self.rules.commit(begin);
+        }
+        Ok(stored.is_ok())
+    }
+
+    /// Ends a use. Its reference is the caller's to give back.
+    fn end(&mut self, gref: u32, access: Access) {
         let clear = self.rules.end(gref, access);
         if let Ok(word) = self.word(gref) {
             word.fetch_and(!clear.0, Ordering::AcqRel);
         }
-        give(dom, frame, access);
     }
+}
+
+/// Grows a domain's table by a frame, which with the storage for its uses is charged to the domain. False if it has all
+/// it may have, or there is no memory.
+pub fn grow(dom: &Domain) -> bool {
+    // What is fresh is flushed, which no lock may be held for.
+    let Some(storage) = dom.take_charged() else {
+        return false;
+    };
+    let Some(frame) = frame_alloc::take(dom.id, 0, 64) else {
+        dom.give_charged(storage);
+        return false;
+    };
+    m2p::set(frame, m2p::INVALID);
+    // A fresh frame of the domain's can be had as memory.
+    let held = hold_writable(dom.id, frame);
+    let mut table = dom.grants.lock();
+    let DomainGrants { rules, frames } = &mut *table;
+    let slot = frames.get_mut(rules.nr_frames());
+    if let (Ok(held), Some(slot)) = (held, slot)
+        && rules.nr_frames() < rules.max_frames()
+    {
+        let place = phys::at(storage.0 * PAGE, PAGE);
+        // SAFETY: a zeroed frame of ring 0's own, which no guest can reach and nobody else refers to; any bytes are
+        // uses, and they have exactly a frame's size and less than a frame's alignment.
+        let uses: &'static mut grants::UsesFrame = unsafe { &mut *place.cast() };
+        *slot = Some(held.keep());
+        return rules.add_table_frame(uses);
+    }
+    drop(table);
+    dom.give_charged(storage);
+    release::give_page(dom, frame);
+    false
+}
+
+/// Storage for more handles, charged to the domain. False if it has all it may have, or there is no memory.
+fn add_handles(dom: &Domain) -> bool {
+    let Some(storage) = dom.take_charged() else {
+        return false;
+    };
+    let place = phys::at(storage.0 * PAGE, PAGE);
+    let mut table = dom.grants.lock();
+    let rules = &mut table.rules;
+    if rules.wants_directory() {
+        // SAFETY: as in `grow`; all zeroes are places without storage.
+        rules.add_directory(unsafe { &mut *place.cast() });
+        drop(table);
+        return add_handles(dom);
+    }
+    // SAFETY: as in `grow`; any bytes are unused handles. What is not taken is forgotten before it is given back.
+    let added = rules.wants_handles() && rules.add_handles(unsafe { &mut *place.cast() });
+    drop(table);
+    if !added {
+        dom.give_charged(storage);
+    }
+    added
 }
 
 /// Takes a reference on a frame of the granter's; it is kept.
@@ -166,10 +191,10 @@ fn take(dom: &Domain, frame: Mfn, access: Access) -> Result<(), Status> {
 }
 
 /// Gives back what [`take`] took.
-fn give(dom: &Domain, frame: Mfn, access: Access) {
+fn give(dom: DomId, frame: Mfn, access: Access) {
     match access {
-        Access::Read => drop(kept(dom.id, frame)),
-        Access::Write => drop(kept_writable(dom.id, frame)),
+        Access::Read => drop(kept(dom, frame)),
+        Access::Write => drop(kept_writable(dom, frame)),
     }
 }
 
@@ -202,8 +227,9 @@ pub fn grant_table_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             outcome
         }
         GrantTableOp::UnmapGrantRef => {
-            let outcome = each::<UnmapGrantRef>(g, args, map::unmap);
-            g.flush_everywhere();
+            let mut ended = map::Unmapped::default();
+            let outcome = each::<UnmapGrantRef>(g, args, |g, op| map::unmap(g, op, &mut ended));
+            ended.settle(g);
             outcome
         }
         GrantTableOp::Copy => each::<Copy>(g, args, copy::copy),
@@ -222,7 +248,11 @@ pub fn grant_table_op(g: &mut Guest<'_>, args: Args) -> Outcome {
 }
 
 /// Does each element of a list, which has a status of its own.
-fn each<T: Wire>(g: &mut Guest<'_>, args: Args, one: fn(&mut Guest<'_>, &mut T)) -> Outcome {
+fn each<T: Wire>(
+    g: &mut Guest<'_>,
+    args: Args,
+    mut one: impl FnMut(&mut Guest<'_>, &mut T),
+) -> Outcome {
     let [op, mut list, count, a, b] = args;
     let mut left = count & 0xffff_ffff;
     let size = T::SIZE as u64;
@@ -258,15 +288,34 @@ fn status(result: Result<(), Status>) -> i16 {
 /// What `mapping` holds, given back with its use.
 fn finish(mapping: &Mapping) {
     let frame = Mfn(u64::from(mapping.frame.0));
+    finish_use(DomId(mapping.granter), mapping.gref, frame, mapping.access);
+}
+
+/// Begins a use of an entry of `dom`'s by `who` and takes a reference on the frame, which [`finish_use`] gives back.
+fn take_use(dom: &Domain, gref: u32, who: u16, access: Access) -> Result<Mfn, Status> {
+    for _ in 0..TRIES {
+        let frame = dom.grants.lock().look(gref, who, access)?;
+        // Not under the lock: it may flush.
+        take(dom, frame, access)?;
+        let begun = dom.grants.lock().begin(gref, who, access, frame);
+        if begun == Ok(true) {
+            return Ok(frame);
+        }
+        give(dom.id, frame, access);
+        begun?;
+    }
+    Err(Status(GNTST_GENERAL_ERROR))
+}
+
+/// Ends a use of an entry and gives its reference back.
+fn finish_use(granter: DomId, gref: u32, frame: Mfn, access: Access) {
     // The frame keeps its owner's record, dying or not.
-    match domain::get(DomId(mapping.granter)) {
-        Some(dom) => dom
-            .grants
-            .lock()
-            .end(dom, mapping.gref, frame, mapping.access),
+    match domain::get(granter) {
+        Some(dom) => dom.grants.lock().end(gref, access),
         None => error!(
-            "domain {}: a mapping of its frame {:#x} outlived it",
-            mapping.granter, frame.0
+            "domain {}: a use of its frame {:#x} outlived it",
+            granter.0, frame.0
         ),
     }
+    give(granter, frame, access);
 }

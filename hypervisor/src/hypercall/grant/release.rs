@@ -49,14 +49,17 @@ impl DomainGrants {
         dom.give_charged(frame_of(storage.as_ptr() as u64));
         let at = self.rules.nr_frames();
         if let Some(frame) = self.frames.get_mut(at).and_then(Option::take) {
-            // From here on it is a page of the domain's that is on its way out.
-            dom.pages.fetch_add(1, Ordering::AcqRel);
-            let claim = hold(dom.id, frame);
+            give_page(dom, frame);
             drop(kept_writable(dom.id, frame));
-            if let Ok(claim) = claim {
-                claim.disown();
-            }
         }
         true
+    }
+}
+
+/// Takes a frame of the table's from the domain. Until it is free it counts as a page of the domain's: it may be mapped.
+pub(super) fn give_page(dom: &Domain, frame: Mfn) {
+    if let Ok(claim) = hold(dom.id, frame) {
+        dom.pages.fetch_add(1, Ordering::AcqRel);
+        claim.disown();
     }
 }

@@ -1,6 +1,6 @@
 //! The table itself: its size, its frames, its version, and swapping two entries.
 
-use super::{granter, status};
+use super::{granter, grow, status};
 use crate::domain::Guest;
 use crate::hypercall::{Outcome, is_self};
 use crate::layout::guest_range_ok;
@@ -50,12 +50,14 @@ pub(super) fn set_up(g: &mut Guest<'_>, arg: u64) -> Outcome {
 
 fn grow_and_list(g: &mut Guest<'_>, wanted: usize, list: u64) -> Result<(), Status> {
     let mut bytes = [0u8; MAX_TABLE_FRAMES * 8];
-    let mut table = g.dom.grants.lock();
-    while (table.table_frames() as usize) < wanted {
+    while (g.dom.grants.lock().table_frames() as usize) < wanted {
         // Clearing two frames is a hundred units of work or so.
         g.charge(32);
-        table.grow(g.dom).ok_or(Status(GNTST_GENERAL_ERROR))?;
+        if !grow(g.dom) {
+            return Err(Status(GNTST_GENERAL_ERROR));
+        }
     }
+    let table = g.dom.grants.lock();
     for (place, frame) in bytes.chunks_exact_mut(8).zip(table.frames.iter().flatten()) {
         place.copy_from_slice(&frame.0.to_le_bytes());
     }
