@@ -4,18 +4,22 @@
 
 pub use guest_abi::Wire;
 pub use guest_abi::callback::CallbackRegister;
+pub use guest_abi::console::XenconsInterface;
 pub use guest_abi::context::{
     TI_MASK_EVENTS, TrapInfo, VGCF_FAILSAFE_DISABLES_EVENTS, VGCF_I387_VALID, VGCF_IN_KERNEL,
-    VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
+    VGCF_ONLINE, VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
 };
+pub use guest_abi::domctl::{self, Domctl, DomctlCommand, Getdomaininfo};
 pub use guest_abi::event;
 pub use guest_abi::grant;
 pub use guest_abi::hardware;
 pub use guest_abi::hypercall::MulticallEntry;
-pub use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
+pub use guest_abi::memory::{
+    XenMemAcquireResource, XenMemoryDomain, XenMemoryExchange, XenMemoryReservation,
+};
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
 pub use guest_abi::physdev;
-pub use guest_abi::sched::ShutdownReason;
+pub use guest_abi::sched::{Poll, RemoteShutdown, ShutdownReason};
 pub use guest_abi::segment::{
     HYPERVISOR_VIRT_END as HOLE_END, HYPERVISOR_VIRT_START as HOLE_START,
 };
@@ -24,6 +28,7 @@ pub use guest_abi::segment::{
 };
 pub use guest_abi::shared_info::{SharedInfo, VcpuInfo, VcpuTimeInfo};
 pub use guest_abi::start_info::{SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo};
+pub use guest_abi::sysctl::{self, Physinfo, Sysctl, SysctlCommand};
 pub use guest_abi::vcpu::{RegisterVcpuInfo, VcpuRunstateInfo};
 pub use guest_abi::xeno;
 
@@ -48,7 +53,8 @@ pub const CODE32: u16 = guest_abi::segment::FLAT_RING3_CS32;
 /// Commands in the low bits of [`MmuUpdate::ptr`].
 pub mod mmu {
     pub use guest_abi::mmu::{
-        MMU_MACHPHYS_UPDATE as MACHPHYS, MMU_PT_UPDATE_PRESERVE_AD as PRESERVE_AD,
+        MMU_MACHPHYS_UPDATE as MACHPHYS, MMU_PT_UPDATE_NO_TRANSLATE as NO_TRANSLATE,
+        MMU_PT_UPDATE_PRESERVE_AD as PRESERVE_AD,
     };
 }
 
@@ -91,6 +97,10 @@ numbers! {
         CALLBACK_OP CallbackOp,
         EVENT_CHANNEL_OP EventChannelOp,
         PHYSDEV_OP PhysdevOp,
+        UPDATE_VA_MAPPING_OTHERDOMAIN UpdateVaMappingOtherdomain,
+        PLATFORM_OP PlatformOp,
+        SYSCTL Sysctl,
+        DOMCTL Domctl,
         MCA Mca,
         XENO_OP XenoOp,
     }
@@ -104,6 +114,7 @@ numbers! {
         ESRCH Srch,
         EACCES Access,
         EFAULT Fault,
+        EAGAIN Again,
         EEXIST Exist,
         ENODEV NoDev,
         EBUSY Busy,
@@ -159,6 +170,7 @@ numbers! {
         BIND_IPI BindIpi,
         BIND_VCPU BindVcpu,
         UNMASK Unmask,
+        RESET Reset,
     }
 }
 
@@ -169,6 +181,8 @@ numbers! {
         BLOCK Block,
         SHUTDOWN Shutdown,
         POLL Poll,
+        REMOTE_SHUTDOWN RemoteShutdown,
+        SHUTDOWN_CODE ShutdownCode,
     }
 }
 
@@ -204,7 +218,10 @@ numbers! {
     /// Operations of memory_op.
     memory: u64 = guest_abi::memory::MemoryOp {
         DECREASE_RESERVATION DecreaseReservation,
+        CURRENT_RESERVATION CurrentReservation,
+        MAXIMUM_RESERVATION MaximumReservation,
         POPULATE_PHYSMAP PopulatePhysmap,
+        ACQUIRE_RESOURCE AcquireResource,
         EXCHANGE Exchange,
     }
 }

@@ -23,6 +23,11 @@ pub fn name() -> &'static str {
     NAME.get()
 }
 
+/// Names a guest that does not come through [`run`].
+pub(crate) fn set_name(name: &'static str) {
+    NAME.set(name);
+}
+
 /// Runs a guest's `main` and reports.
 pub fn run(guest_name: &'static str, main: fn()) -> ! {
     NAME.set(guest_name);

@@ -2,7 +2,7 @@
 
 use crate::Global;
 use crate::abi::StartInfo;
-use crate::{events, frames, hypercall, page_table, trap};
+use crate::{builder, child, events, frames, hypercall, page_table, trap};
 
 /// Selectors and flags as the vCPU was started with, noted before anything changed them.
 #[repr(C)]
@@ -110,12 +110,16 @@ struct Stack([u8; STACK_SIZE]);
 static STACK: Global<Stack> = Global::new(Stack([0; STACK_SIZE]));
 
 extern "C" fn start() -> ! {
+    builder::keep_data();
     // SAFETY: the guest! macro defines it, and it only tells an address.
     hypercall::use_page(unsafe { guest_hypercall_page_address() });
     frames::init();
     page_table::init();
     trap::init();
     events::init();
+    if let Some(link) = child::find(start_info()) {
+        child::main(link);
+    }
     // SAFETY: the guest! macro defines it.
     unsafe { guest_main() }
 }

@@ -19,18 +19,23 @@
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
 pub mod abi;
+pub mod builder;
 pub mod check;
+pub mod child;
 pub mod console;
 pub mod context;
+pub mod control;
 pub mod entry;
 pub mod events;
 pub mod frames;
 pub mod hypercall;
 pub mod instructions;
+pub mod link;
 pub mod notes;
 pub mod page_table;
 pub mod trap;
 pub mod user;
+pub mod window;
 
 mod global;
 

@@ -1,0 +1,82 @@
+//! What a child prints, on the machine's console: whole lines, the child's number before each.
+
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use crate::abi::XenconsInterface;
+use crate::say;
+use crate::window::Window;
+
+/// Bytes of a line that are kept; a longer one is printed in parts.
+const LINE: usize = 200;
+
+/// The control domain's end of a child's console ring.
+pub struct Relay {
+    child: u16,
+    window: Window,
+    line: [u8; LINE],
+    used: usize,
+}
+
+impl Relay {
+    /// The ring shown by a window.
+    pub fn new(child: u16, window: Window) -> Self {
+        Self {
+            child,
+            window,
+            line: [0; LINE],
+            used: 0,
+        }
+    }
+
+    fn index(&self, offset: usize) -> &'static AtomicU32 {
+        // SAFETY: a word of the page that the window shows; the child changes it like another thread would.
+        unsafe { AtomicU32::from_ptr((self.window.va() as *mut u32).byte_add(offset)) }
+    }
+
+    fn byte(&self, index: u32) -> u8 {
+        let size = size_of::<[u8; 2048]>() as u32;
+        let offset = offset_of!(XenconsInterface, out) + (index % size) as usize;
+        // SAFETY: as `index`.
+        unsafe { AtomicU8::from_ptr((self.window.va() as *mut u8).add(offset)) }
+            .load(Ordering::Relaxed)
+    }
+
+    /// Prints what has come; whether anything had.
+    pub fn drain(&mut self) -> bool {
+        let consumer = self.index(offset_of!(XenconsInterface, out_cons));
+        let from = consumer.load(Ordering::SeqCst);
+        let end = self
+            .index(offset_of!(XenconsInterface, out_prod))
+            .load(Ordering::SeqCst);
+        // A child may write anything there: at most one ring full is read.
+        for at in 0..end.wrapping_sub(from).min(2048) {
+            match self.byte(from.wrapping_add(at)) {
+                b'\n' => self.print(),
+                byte => {
+                    if self.used == LINE {
+                        self.print();
+                    }
+                    self.line[self.used] = byte;
+                    self.used += 1;
+                }
+            }
+        }
+        consumer.store(end, Ordering::SeqCst);
+        end != from
+    }
+
+    fn print(&mut self) {
+        let text = core::str::from_utf8(&self.line[..self.used]).unwrap_or("(not text)");
+        say!("[{}] {text}", self.child);
+        self.used = 0;
+    }
+
+    /// Gives the window back.
+    pub fn close(mut self) {
+        if self.used > 0 {
+            self.print();
+        }
+        self.window.close();
+    }
+}
