@@ -74,6 +74,11 @@ pub fn skip(arguments: core::fmt::Arguments<'_>) {
     say!("{}: skip: {arguments}", name());
 }
 
+/// How many checks passed so far.
+pub fn passed() -> u32 {
+    PASSED.get()
+}
+
 /// How many checks failed so far.
 pub fn failures() -> u32 {
     FAILED.get()

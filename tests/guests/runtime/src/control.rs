@@ -133,6 +133,11 @@ pub fn free_frames() -> Result<u64, i64> {
     }
 }
 
+/// Whether the hypervisor is ours: it answers a call that Xen does not have.
+pub fn is_ours() -> bool {
+    call(nr::XENO_OP, [0; 5]) != -crate::abi::errno::ENOSYS
+}
+
 /// Recounts every frame, where the hypervisor can (ours): what it found. Xen has no such call.
 pub fn audit(domain: u16) -> Option<Audit> {
     let mut request = Audit {

@@ -305,6 +305,21 @@ impl Child {
         }
     }
 
+    /// Has the child run a step that makes checks of its own; counts as one check here.
+    pub fn check(&mut self, what: &str, step: Step, arguments: [u64; 5]) -> bool {
+        let count = |_| i64::from(check::failures()) << 32 | i64::from(check::passed());
+        let before = self.call(count, [0; 5]);
+        self.call(step, arguments);
+        let made = self.call(count, [0; 5]) - before;
+        say!(
+            "{}: {what}: {} checks in domain {}",
+            check::name(),
+            made & 0xffff_ffff,
+            self.id
+        );
+        check::condition(what, made > 0 && made >> 32 == 0)
+    }
+
     /// Waits for the answer of the step that was started; `None` if the child stops or takes too long.
     pub fn answer(&mut self) -> Option<i64> {
         let link = self.link();
