@@ -9,6 +9,9 @@ use guest_runtime::hypercall::{event_channel, send};
 /// The timer's virtual interrupt.
 pub const VIRQ_TIMER: u32 = Virq::Timer.number();
 
+/// The control domain's virtual interrupt that tells of domains that stop or go.
+pub const VIRQ_DOM_EXC: u32 = Virq::DomExc.number();
+
 /// Binds a virtual interrupt: the port or the error.
 pub fn bind_virq(virq: u32, vcpu: u32) -> Result<u32, i64> {
     let mut bind = BindVirq {

@@ -1,0 +1,177 @@
+//! One CPU for many: children with several vCPUs, children that spin, and one generation after the other.
+
+use guest_runtime::abi::{CODE64, DATA, VGCF_IN_KERNEL, VcpuGuestContext, vcpu};
+use guest_runtime::builder::{self, Child, Plan};
+use guest_runtime::context::flags;
+use guest_runtime::hypercall::vcpu_op;
+use guest_runtime::{Global, check, check_eq, child, events, instructions, link, page_table};
+
+use crate::endings::spin;
+use crate::with_child;
+
+const VCPUS: u32 = 3;
+const STACK: usize = 4096;
+
+#[repr(C, align(4096))]
+#[derive(Clone, Copy)]
+struct Stack([u8; STACK]);
+
+static STACKS: Global<[Stack; VCPUS as usize]> = Global::new([Stack([0; STACK]); VCPUS as usize]);
+static CONTEXT: Global<VcpuGuestContext> = Global::new(VcpuGuestContext::ZERO);
+
+/// What the other vCPUs do: count in a word of the shared page each.
+extern "C" fn count(index: u64) -> ! {
+    loop {
+        if let Some(link) = child::link() {
+            link.add(link::FREE + index as usize, 1);
+        }
+    }
+}
+
+/// Step: brings the other vCPUs up; 0 if all came.
+fn bring_up([vcpus, ..]: [u64; 5]) -> i64 {
+    for id in 1..vcpus {
+        let mut context = VcpuGuestContext::ZERO;
+        context.flags = VGCF_IN_KERNEL;
+        let registers = &mut context.user_regs;
+        registers.rip = count as *const () as u64;
+        registers.rdi = id;
+        registers.cs = CODE64;
+        registers.ss = DATA;
+        // As after a call: eight bytes off a multiple of 16.
+        registers.rsp = STACKS.as_ptr() as u64 + (id as usize + 1) as u64 * STACK as u64 - 8;
+        registers.rflags = flags::IF;
+        context.kernel_ss = u64::from(DATA);
+        context.kernel_sp = registers.rsp;
+        context.ctrlreg[3] = page_table::root().maddr();
+        CONTEXT.set(context);
+        // SAFETY: nobody else refers to it.
+        let argument = unsafe { &mut *CONTEXT.as_ptr() };
+        let result = vcpu_op(vcpu::INITIALISE, id, argument);
+        if result != 0 {
+            return result;
+        }
+        let result = vcpu_op(vcpu::UP, id, &mut 0u64);
+        if result != 0 {
+            return result;
+        }
+    }
+    0
+}
+
+fn counts(child: &Child) -> [u64; VCPUS as usize] {
+    let link = child.link();
+    core::array::from_fn(|index| link.get(link::FREE + index))
+}
+
+/// Sleeps while children run.
+fn rest(milliseconds: u64) {
+    child::wait(&[], events::now_ns() + 1_000_000 * milliseconds);
+}
+
+/// Whether each counter has moved.
+fn all_moved(before: [u64; VCPUS as usize], after: [u64; VCPUS as usize]) -> bool {
+    before
+        .iter()
+        .zip(after)
+        .all(|(before, after)| after > *before)
+}
+
+/// Two children with several vCPUs each, all of which run; a pause stops every one.
+pub fn processors() {
+    let plan = Plan {
+        vcpus: VCPUS,
+        ..Plan::SMALL
+    };
+    with_child(plan, |one| {
+        with_child(plan, |two| {
+            for child in [&mut *one, &mut *two] {
+                check_eq!(
+                    "the others come up",
+                    child.call(bring_up, [u64::from(VCPUS), 0, 0, 0, 0]),
+                    0
+                );
+                child.start(spin, [0; 5]);
+            }
+            let (before_one, before_two) = (counts(one), counts(two));
+            rest(300);
+            check!(all_moved(before_one, counts(one)), "every vCPU of one runs");
+            check!(
+                all_moved(before_two, counts(two)),
+                "every vCPU of the other runs"
+            );
+            let info = one.info().unwrap_or_default();
+            check_eq!(
+                "vCPUs that are up",
+                (info.nr_online_vcpus, info.max_vcpu_id),
+                (VCPUS, VCPUS - 1)
+            );
+            check_eq!("pause", one.pause(), 0);
+            let (before_one, before_two) = (counts(one), counts(two));
+            rest(300);
+            check_eq!("no vCPU of a paused child runs", counts(one), before_one);
+            check!(all_moved(before_two, counts(two)), "the other's still do");
+            check_eq!("unpause", one.run(), 0);
+            rest(300);
+            check!(all_moved(before_one, counts(one)), "they run again");
+        });
+        rest(100);
+        let before = counts(one);
+        rest(100);
+        check!(
+            all_moved(before, counts(one)),
+            "one runs when the other is gone"
+        );
+    });
+}
+
+/// Children that never give up the CPU do not keep it from their parent, nor from each other.
+pub fn spinning() {
+    with_child(Plan::SMALL, |one| {
+        with_child(Plan::SMALL, |two| {
+            one.start(spin, [0; 5]);
+            two.start(spin, [0; 5]);
+            rest(100);
+            let before = [counts(one)[0], counts(two)[0]];
+            // The parent works too, without ever sleeping: hypercalls, and plain computing.
+            let start = events::now_ns();
+            let mut work = 0u64;
+            while events::now_ns() < start + 400_000_000 {
+                work = work.wrapping_add(instructions::rdtsc() & 1) + 1;
+                guest_runtime::hypercall::version();
+            }
+            let after = [counts(one)[0], counts(two)[0]];
+            let moved = [after[0] - before[0], after[1] - before[1]];
+            check!(work > 1000, "the parent works");
+            check!(moved[0] > 0 && moved[1] > 0, "both children run meanwhile");
+            let (less, more) = (moved[0].min(moved[1]), moved[0].max(moved[1]));
+            if !check!(less > more / 4, "neither has nearly all of the CPU") {
+                guest_runtime::say!("  they counted {moved:?}");
+            }
+        });
+    });
+}
+
+/// Many children, one after the other and three at a time, while an old one stays.
+pub fn generations() {
+    with_child(Plan::SMALL, |old| {
+        for round in 0..4 {
+            let mut young: [Option<Child>; 3] =
+                core::array::from_fn(|_| builder::running(Plan::SMALL));
+            for (index, child) in young.iter_mut().flatten().enumerate() {
+                let answer = child.call(
+                    |[a, ..]| a as i64 + 1,
+                    [round * 10 + index as u64, 0, 0, 0, 0],
+                );
+                check_eq!("an answer", answer, (round * 10) as i64 + index as i64 + 1);
+            }
+            // In another order every time.
+            for at in 0..3 {
+                if let Some(child) = young[((at * 2 + round) % 3) as usize].take() {
+                    check!(child.destroy_and_wait(), "it is gone");
+                }
+            }
+            check_eq!("the old one answers", old.call(|_| 4, [0; 5]), 4);
+        }
+    });
+}
