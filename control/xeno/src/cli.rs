@@ -12,7 +12,7 @@ use crate::failure::EXIT_CODES;
 ///
 /// A guest is another kernel in a domain of its own. It is described by a short TOML file, or by options.
 #[derive(Debug, Parser)]
-#[command(name = "xeno", version, disable_help_subcommand = true, after_help = AFTER_HELP, after_long_help = EXIT_CODES)]
+#[command(name = "xeno", version, disable_help_subcommand = true, after_help = "`xeno --help` says what the exit codes mean.", after_long_help = EXIT_CODES)]
 pub struct Arguments {
     /// Answer in JSON on standard output, and tell failures in JSON on standard error
     #[arg(long, global = true)]
@@ -24,9 +24,6 @@ pub struct Arguments {
     #[command(subcommand)]
     pub verb: Verb,
 }
-
-const AFTER_HELP: &str = "\
-NAME is a domain's name or number. `xeno help-exit-codes` and `xeno --help` say what the exit codes mean.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -97,9 +94,6 @@ pub enum Verb {
         /// Where to
         directory: PathBuf,
     },
-    /// Print what the exit codes mean
-    #[command(hide = true)]
-    HelpExitCodes,
 }
 
 /// `xeno create`.

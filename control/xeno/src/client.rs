@@ -96,9 +96,13 @@ impl Client {
         let id = self.next_id;
         self.next_id += 1;
         let line = Request { id, op }.encode()?;
-        self.socket
-            .write_all(&line)
-            .map_err(|error| Failure::Gone(error.to_string()))?;
+        match self.socket.write_all(&line) {
+            // Whoever hung up may have said why: that is found on reading.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                return Err(Failure::Gone(error.to_string()));
+            }
+            _ => {}
+        }
         Ok(id)
     }
 

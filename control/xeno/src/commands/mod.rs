@@ -62,7 +62,6 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Events => events(&mut connect()?, json),
         Verb::Completions { shell } => pages::completions(shell),
         Verb::Man { directory } => pages::manual(&directory),
-        Verb::HelpExitCodes => show::out(format!("{}\n", crate::failure::EXIT_CODES)),
     }
 }
 

@@ -98,8 +98,9 @@ impl Sample {
     pub fn head(&self) -> String {
         let used: f64 = self.domains.iter().map(|row| row.cpu_percent).sum();
         format!(
-            "{} domains, {used:.0}% of {} processor{}, memory {} of {}",
+            "{} domain{}, {used:.0}% of {} processor{}, memory {} of {}",
             self.domains.len(),
+            if self.domains.len() == 1 { "" } else { "s" },
             self.cpus,
             if self.cpus == 1 { "" } else { "s" },
             bytes(self.memory_bytes.saturating_sub(self.free_bytes)),
@@ -110,7 +111,8 @@ impl Sample {
     /// The domains as a table.
     pub fn table(&self) -> String {
         let rows: Vec<Vec<String>> = self.domains.iter().map(Row::cells).collect();
-        table(&HEAD, &HEAD[3..], &rows)
+        let right = [&HEAD[1..2], &HEAD[3..]].concat();
+        table(&HEAD, &right, &rows)
     }
 }
 

@@ -230,7 +230,7 @@ mod tests {
         terminal.draw(|frame| screen.draw(frame)).unwrap();
         let text = terminal.backend().to_string();
         for expected in [
-            "1 domains, 50% of 2 processors, memory 3G of 4G",
+            "1 domain, 50% of 2 processors, memory 3G of 4G",
             "web   7   running  50.0",
             "96M",
             "q quit",

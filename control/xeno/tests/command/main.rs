@@ -1,0 +1,7 @@
+//! The command as people and scripts meet it: started as a process, with a daemon of the test's own at the socket.
+
+mod console;
+mod daemon;
+mod failures;
+mod shown;
+mod snapshot;
