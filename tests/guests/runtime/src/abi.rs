@@ -10,6 +10,7 @@ pub use guest_abi::context::{
     VGCF_ONLINE, VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
 };
 pub use guest_abi::domctl::{self, Domctl, DomctlCommand, Getdomaininfo};
+pub use guest_abi::ends;
 pub use guest_abi::event;
 pub use guest_abi::grant;
 pub use guest_abi::hardware;
