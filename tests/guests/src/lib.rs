@@ -12,6 +12,7 @@ pub mod balance;
 pub mod channels;
 pub mod code;
 pub mod expect;
+pub mod lending;
 pub mod start;
 
 /// Counts one check: a call was refused, with any error number.
