@@ -82,7 +82,9 @@ pub struct Frame {
     pub next: Link,
     /// Previous frame of the list the frame is on.
     pub prev: Link,
-    spare: AtomicU64,
+    /// Whether a free frame holds zeros and nothing translates to it: the allocator's. Otherwise unused.
+    pub clean: Link,
+    spare: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Frame>() == 32);
@@ -105,7 +107,8 @@ impl Frame {
             order: Link::new(0),
             next: Link::new(0),
             prev: Link::new(0),
-            spare: AtomicU64::new(0),
+            clean: Link::new(0),
+            spare: AtomicU32::new(0),
         }
     }
 

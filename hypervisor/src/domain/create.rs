@@ -4,6 +4,7 @@
 use crate::arch::exposed;
 use crate::arch::paging::{NoFrame, bits};
 use crate::arch::walk_cache::WalkCache;
+use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
 use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown};
@@ -142,6 +143,7 @@ fn new_record(
         privileged: wanted.privileged,
         pages: AtomicU64::new(0),
         max_pages: AtomicU64::new(wanted.max_pages),
+        allotment: Allotment::new(),
         overhead: AtomicU64::new(0),
         max_overhead: AtomicU64::new(wanted.max_overhead),
         frames: SpinMutex::new(OwnedFrames::new()),

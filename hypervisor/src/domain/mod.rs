@@ -8,6 +8,7 @@
 //!   user root if it has one. The CPU never runs the vCPU on any other root.
 //! - D3: `Transit::user` says which of the two modes the guest is in, and GS bases are swapped accordingly.
 
+pub mod allotment;
 pub mod crash;
 pub mod create;
 pub mod exposed_area;
@@ -22,6 +23,7 @@ pub mod table;
 pub mod teardown;
 
 use crate::arch::walk_cache::WalkCache;
+use crate::domain::allotment::Allotment;
 use crate::ends::DomainEnds;
 use crate::event::DomainEvents;
 use crate::hypercall::grant::DomainGrants;
@@ -50,6 +52,8 @@ pub struct Domain {
     pub pages: AtomicU64,
     /// Frames it may hold.
     pub max_pages: AtomicU64,
+    /// What bounds and describes its memory besides.
+    pub allotment: Allotment,
     /// Frames of ring 0's that exist because of it: storage for its event channels and the like.
     pub overhead: AtomicU64,
     /// How many of those there may be.

@@ -66,6 +66,7 @@ pub fn step(dom: &'static Domain) -> Progress {
         Stage::Alive | Stage::Left => None,
         Stage::Ports => event::close_some(dom, &mut STEP.clone()).then(|| {
             free_pirqs(dom);
+            dom.release_allotment();
             Stage::Grants
         }),
         Stage::Grants => grant::release_some(dom, &mut STEP.clone()).then_some(Stage::Vcpus),

@@ -1,11 +1,18 @@
 //! The frame allocator: buddies of 2^0 to 2^18 frames, kept apart by the number of address bits they need, so
 //! that devices with short addresses can be served.
 //!
+//! Frames come back as their last owner left them, and are cleared before the next sees them. Which free frames are clean
+//! already is remembered frame by frame, so that a large block is cleared in parts ([`reserve`]): what was cleared before
+//! the work was put off is not cleared again, whoever takes it, and no other record of the work is kept.
+//!
 //! # Invariants
 //! - B1: a frame is in the free structure if and only if it is the head of a listed block, or inside one; heads
 //!   have `order` = block order + 1, all other frames 0.
 //! - B2: a block of order k starts at a multiple of 2^k and lies in one zone.
 //! - B3: every frame in a free block has no reference (F3) and owner nobody.
+//! - B4: `claimed` is the sum of all claims, and no more than the frames that are free: what is claimed is given to nobody
+//!   else, and is promised once.
+//! - B5: a frame that says it is clean is free, holds zeros, and no CPU has a translation of its last owner's (F5).
 //!
 //! Bounded: an allocation looks at most at `ZONES * ORDERS` list heads; a free merges at most `ORDERS` times.
 //! Frames that a domain gets are put on its list (`memory/owned.rs`), and taken off when they come back.
@@ -15,6 +22,7 @@ use crate::arch::percpu;
 use crate::domain;
 use crate::memory::owned::List;
 use crate::memory::{frame_table, m2p, phys};
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use frames::{DomId, Frame, Mfn};
 use spin::mutex::SpinMutex;
@@ -30,13 +38,68 @@ struct Free {
     /// Per zone, a bit per order with a non-empty list.
     some: [u32; ZONES],
     frames: u64,
+    /// Those of `frames` that are set aside for somebody (B4).
+    claimed: u64,
 }
 
 static FREE: SpinMutex<Free> = SpinMutex::new(Free {
     heads: [[NIL; ORDERS]; ZONES],
     some: [0; ZONES],
     frames: 0,
+    claimed: 0,
 });
+
+/// Frames set aside for a domain, which it has not taken yet. Changes with the lock of [`FREE`] held.
+pub struct Claim(AtomicU64);
+
+/// Why a claim is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclaimed {
+    /// There is one already.
+    Already,
+    /// So many frames are not free, or are somebody else's claim.
+    NoMemory,
+}
+
+impl Claim {
+    /// No frames.
+    pub const fn new() -> Claim {
+        Claim(AtomicU64::new(0))
+    }
+
+    /// Frames still set aside.
+    pub fn outstanding(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Sets frames aside.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn make(&self, frames: u64) -> Result<(), Unclaimed> {
+        let mut free = FREE.lock();
+        if self.outstanding() != 0 {
+            return Err(Unclaimed::Already);
+        }
+        if frames > free.frames - free.claimed {
+            return Err(Unclaimed::NoMemory);
+        }
+        free.claimed += frames;
+        self.0.store(frames, Relaxed);
+        Ok(())
+    }
+
+    /// Gives up what is left of it.
+    pub fn release(&self) {
+        let mut free = FREE.lock();
+        free.claimed -= self.0.swap(0, Relaxed);
+    }
+}
+
+/// Frames set aside for all domains.
+pub fn claimed_frames() -> u64 {
+    FREE.lock().claimed
+}
 
 /// Zone of a frame: how many bits its number has.
 fn zone_of(mfn: u64) -> usize {
@@ -97,7 +160,23 @@ impl Free {
         self.push(mfn, order);
     }
 
-    fn take(&mut self, order: u32, max_zone: usize) -> Option<u32> {
+    /// A block, and how many frames of it were taken from a claim.
+    fn take(&mut self, order: u32, max_zone: usize, claim: Option<&Claim>) -> Option<(u32, u64)> {
+        let wanted = 1u64 << order;
+        let own = claim.map_or(0, |claim| claim.outstanding().min(wanted));
+        // B4: what others claim stays.
+        if self.frames < wanted + self.claimed - own {
+            return None;
+        }
+        let first = self.take_block(order, max_zone)?;
+        self.claimed -= own;
+        if let Some(claim) = claim {
+            claim.0.fetch_sub(own, Relaxed);
+        }
+        Some((first, own))
+    }
+
+    fn take_block(&mut self, order: u32, max_zone: usize) -> Option<u32> {
         for zone in (0..=max_zone.min(ZONES - 1)).rev() {
             let fitting = self.some[zone] >> order;
             if fitting == 0 {
@@ -139,14 +218,107 @@ pub fn free_frames() -> u64 {
     FREE.lock().frames
 }
 
+/// Frames that nobody owns yet, all of them clean. Dropped, they are free as they were.
+#[must_use = "dropping it makes the frames free again"]
+pub struct Reserved<'c> {
+    first: u32,
+    order: u32,
+    claim: Option<&'c Claim>,
+    /// Frames to go back to the claim.
+    of_claim: u64,
+}
+
+/// Why frames cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// There are none.
+    NoMemory,
+    /// There are, but more of them had to be cleared than allowed: try again, they are getting fewer.
+    NotClean,
+}
+
+impl Reserved<'_> {
+    /// Gives the frames to a domain, with one general reference each, its claim on them. Returns the first.
+    pub fn assign(self, owner: DomId) -> Mfn {
+        assign(u64::from(self.first), self.order, owner);
+        let first = Mfn(u64::from(self.first));
+        core::mem::forget(self);
+        first
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut free = FREE.lock();
+        free.insert(self.first, self.order);
+        if let Some(claim) = self.claim {
+            free.claimed += self.of_claim;
+            claim.0.fetch_add(self.of_claim, Relaxed);
+        }
+    }
+}
+
+fn zone_within(address_bits: u32) -> usize {
+    (address_bits.saturating_sub(12) as usize).min(ZONES - 1)
+}
+
+/// Reserves 2^order contiguous frames whose addresses fit `address_bits`, of those claimed first. At most `clear` frames
+/// are cleared, which is counted down.
+///
+/// # Errors
+/// Nothing is taken then; frames that were cleared stay clean.
+pub fn reserve<'c>(
+    order: u32,
+    address_bits: u32,
+    claim: Option<&'c Claim>,
+    clear: &mut u32,
+) -> Result<Reserved<'c>, Shortage> {
+    if order > MAX_ORDER {
+        return Err(Shortage::NoMemory);
+    }
+    let taken = FREE.lock().take(order, zone_within(address_bits), claim);
+    let (first, of_claim) = taken.ok_or(Shortage::NoMemory)?;
+    let reserved = Reserved {
+        first,
+        order,
+        claim,
+        of_claim,
+    };
+    // F5: the last owner's translations end before the frame is cleared. Not under the lock: a flush waits for other CPUs.
+    for mfn in first..first + (1 << order) {
+        let frame = record(mfn);
+        if frame.clean.load(Relaxed) != 0 {
+            continue;
+        }
+        *clear = clear.checked_sub(1).ok_or(Shortage::NotClean)?;
+        percpu::flush_since(frame.stamp());
+        phys::zero_frame(Mfn(u64::from(mfn)));
+        frame.clean.store(1, Relaxed);
+    }
+    Ok(reserved)
+}
+
+/// Gives 2^order frames taken from the free ones to `owner`. Nothing translates to them any more (F5).
+fn assign(first: u64, order: u32, owner: DomId) {
+    let mut list = domain::get(owner).map(|its| its.frames.lock());
+    for m in first..first + (1 << order) {
+        if let Some(frame) = frame_table::get(Mfn(m)) {
+            frame.clean.store(0, Relaxed);
+            let assigned = frame.assign(owner);
+            assert!(assigned, "B3: a listed frame was not free");
+        }
+        if let Some(list) = &mut list {
+            list.insert(Mfn(m), List::Live);
+        }
+    }
+}
+
 /// Takes 2^order contiguous frames whose addresses fit `address_bits`, assigned to `owner` with one general
 /// reference each, zeroed. O(order) plus the zeroing.
 pub fn take(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
-    let first = take_raw(owner, order, address_bits)?;
-    for m in first.0..first.0 + (1 << order) {
-        phys::zero_frame(Mfn(m));
-    }
-    Some(first)
+    let mut all = u32::MAX;
+    let reserved = reserve(order, address_bits, None, &mut all).ok()?;
+    Some(reserved.assign(owner))
 }
 
 /// As [`take`], contents left as they are: for callers that overwrite every byte at once.
@@ -154,20 +326,13 @@ pub fn take_raw(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
     if order > MAX_ORDER {
         return None;
     }
-    let max_zone = (address_bits.saturating_sub(12) as usize).min(ZONES - 1);
-    let first = u64::from(FREE.lock().take(order, max_zone)?);
-    let its = domain::get(owner);
-    for m in first..first + (1 << order) {
-        if let Some(frame) = frame_table::get(Mfn(m)) {
-            // F5: the last owner's translations end before the next owner begins.
-            percpu::flush_since(frame.stamp());
-            let assigned = frame.assign(owner);
-            assert!(assigned, "B3: a listed frame was not free");
-        }
-        if let Some(its) = its {
-            its.frames.lock().insert(Mfn(m), List::Live);
-        }
+    let max_zone = zone_within(address_bits);
+    let (first, _) = FREE.lock().take(order, max_zone, None)?;
+    for mfn in first..first + (1 << order) {
+        percpu::flush_since(record(mfn).stamp());
     }
+    let first = u64::from(first);
+    assign(first, order, owner);
     Some(Mfn(first))
 }
 

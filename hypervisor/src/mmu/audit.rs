@@ -10,7 +10,7 @@
 //! - U2: every reference that is no entry, claim or pin is named by [`holders`]; who keeps a new kind names it there.
 
 use crate::domain::life::Stage;
-use crate::domain::{Domain, Guest, Local};
+use crate::domain::{self, Domain, Guest, Local};
 use crate::layout::PAGE;
 use crate::memory::{alloc, frame_table, phys};
 use crate::mmu::RING0;
@@ -18,7 +18,7 @@ use crate::{error, info};
 use core::sync::atomic::Ordering;
 use frames::audit::{Audit, Counts, Finding, Hold, Progress};
 use frames::totals::Totals;
-use frames::{DomId, FrameType, Mfn};
+use frames::{Class, DomId, FrameType, Mfn};
 
 /// Frames and entries looked at before the loop turns.
 const STEP: usize = 4096;
@@ -60,7 +60,7 @@ pub fn run(g: Option<&Guest<'_>>, about: Option<&Domain>) -> Option<Report> {
     };
     while audit.step(STEP, |hold| holders(g, hold), &mut report) == Progress::More {}
     let mut totals = *audit.totals();
-    mismatches += sums(&totals, about);
+    mismatches += sums(&totals);
     for mfn in first.0..first.0 + (1 << order) {
         alloc::give_ring0(Mfn(mfn));
     }
@@ -71,24 +71,59 @@ pub fn run(g: Option<&Guest<'_>>, about: Option<&Domain>) -> Option<Report> {
 }
 
 /// Compares what others keep count of with what was found; the number of sums that differ.
-fn sums(totals: &Totals, about: Option<&Domain>) -> u64 {
+fn sums(totals: &Totals) -> u64 {
     let mut wrong = 0;
-    // The shared page and the grant table are the domain's, and not of its allotment.
-    let pages = about.map_or(0, |dom| {
-        let shared = u64::from(has_shared_page(dom));
-        dom.pages.load(Ordering::Acquire) + shared + dom.grants.lock().table_frames()
-    });
-    let pairs = [
-        ("free frames", alloc::free_frames(), totals.free),
-        ("the domain's frames", pages, totals.subject_frames),
-    ];
-    for (what, recorded, found) in pairs {
+    let mut compare = |what: core::fmt::Arguments<'_>, recorded: u64, found: u64| {
         if recorded != found {
             error!("audit: {what}: {recorded} recorded, {found} found");
             wrong += 1;
         }
+    };
+    compare(
+        format_args!("free frames"),
+        alloc::free_frames(),
+        totals.free,
+    );
+    let orphans = see_owners();
+    compare(format_args!("frames of no domain"), 0, orphans);
+    let mut claimed = 0;
+    for dom in domain::all() {
+        // The shared page and the grant table are the domain's, and not of its allotment.
+        let shared = u64::from(has_shared_page(dom));
+        let pages = dom.pages.load(Ordering::Acquire) + shared + dom.grants.lock().table_frames();
+        let seen = dom.allotment.seen.load(Ordering::Relaxed);
+        compare(format_args!("frames of domain {}", dom.id.0), pages, seen);
+        claimed += dom.allotment.claim.outstanding();
     }
+    compare(
+        format_args!("claimed frames"),
+        alloc::claimed_frames(),
+        claimed,
+    );
     wrong
+}
+
+/// Has every domain count its frames; those left that some domain should own, and there is none.
+fn see_owners() -> u64 {
+    for dom in domain::all() {
+        dom.allotment.seen.store(0, Ordering::Relaxed);
+    }
+    let mut orphans = 0;
+    for mfn in 0..frame_table::end() {
+        let Class::Ram(frame) = frame_table::class(Mfn(mfn)) else {
+            continue;
+        };
+        match frame.snapshot().owner() {
+            DomId::NOBODY | DomId::RING0 => {}
+            owner => match domain::get(owner) {
+                Some(dom) => {
+                    dom.allotment.seen.fetch_add(1, Ordering::Relaxed);
+                }
+                None => orphans += 1,
+            },
+        }
+    }
+    orphans
 }
 
 /// As [`run`], with one line about the result on the console. True if every count is right.

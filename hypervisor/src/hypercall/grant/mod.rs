@@ -79,6 +79,11 @@ impl DomainGrants {
         }
     }
 
+    /// Frames that the table may have.
+    pub fn max_frames(&self) -> u64 {
+        self.rules.max_frames() as u64
+    }
+
     /// The word of an entry.
     fn word(&self, gref: u32) -> Result<&'static core::sync::atomic::AtomicU64, Status> {
         let (frame, index) = self.rules.place(gref)?;
@@ -151,6 +156,19 @@ pub fn grow(dom: &Domain) -> bool {
     dom.give_charged(storage);
     release::give_page(dom, frame);
     false
+}
+
+/// A frame of a domain's table, which grows as far as that; `None` if it cannot.
+pub fn table_frame(dom: &Domain, index: usize) -> Option<Mfn> {
+    loop {
+        let have = dom.grants.lock().frames.get(index).copied()?;
+        if have.is_some() {
+            return have;
+        }
+        if !grow(dom) {
+            return None;
+        }
+    }
 }
 
 /// Storage for more handles, charged to the domain. False if it has all it may have, or there is no memory.

@@ -1,9 +1,10 @@
 //! Exchange of frames for others: single ones for contiguous ones, or for some that a device can reach.
 
+use super::reservation::{CLEAR_UNITS, clearable};
 use crate::domain::Guest;
-use crate::hypercall::memory::give_up;
-use crate::hypercall::{Outcome, Stop, is_self};
-use crate::memory::{alloc, m2p};
+use crate::hypercall::{Args, Outcome, Stop, is_self};
+use crate::memory::alloc::{self, Reserved, Shortage};
+use crate::memory::m2p;
 use crate::mmu::{HeldFrame, hold};
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
@@ -15,7 +16,8 @@ use guest_abi::{Errno, Wire};
 const MAX_EXCHANGE: u64 = 1 << 9;
 
 /// Exchanges frames: N of one order against one (or more) of another, all or nothing per extent.
-pub(super) fn exchange(g: &mut Guest<'_>, arg: u64) -> Outcome {
+pub(super) fn exchange(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let arg = args[1];
     let mut x: XenMemoryExchange = g.memory().value(arg)?;
     let (give, get) = (x.give, x.get);
     let good = is_self(g, give.domid)
@@ -41,12 +43,52 @@ pub(super) fn exchange(g: &mut Guest<'_>, arg: u64) -> Outcome {
         0 => 64,
         bits => bits,
     };
-    // Clearing the new frames is most of the work, and a list of calls may have many exchanges.
-    g.charge(give.nr_extents << give.extent_order);
     let swapped = swap_frames(g, &give, &get, bits);
+    if matches!(swapped, Err(Stop::Again(_))) {
+        return Err(Stop::Again(args));
+    }
     x.nr_exchanged = if swapped.is_ok() { give.nr_extents } else { 0 };
     g.memory().put(arg, &x)?;
-    swapped.map(|()| 0).map_err(Stop::Refused)
+    swapped.map(|()| 0)
+}
+
+/// Frames that came from the free ones, not yet the domain's.
+type Fresh = ArrayVec<Reserved<'static>, { MAX_EXCHANGE as usize }>;
+
+/// New frames, or the need to go on clearing some: what was cleared stays clean among the free ones.
+fn fresh_frames(g: &mut Guest<'_>, get: &XenMemoryReservation, bits: u32) -> Result<Fresh, Stop> {
+    let may_clear = clearable(g);
+    let mut left = may_clear;
+    let mut fresh = Fresh::new();
+    let mut refused = None;
+    for i in 0..get.nr_extents {
+        let at = get.extent_start.wrapping_add(i * 8);
+        if g.memory().check_writable(at, 8).is_err() {
+            refused = Some(Stop::Refused(Errno::Fault));
+            break;
+        }
+        match alloc::reserve(get.extent_order, bits, None, &mut left) {
+            // As many fit as were asked for at most.
+            Ok(extent) => fresh.try_push(extent).map_err(|_| Errno::Inval)?,
+            Err(Shortage::NotClean) => {
+                refused = Some(Stop::Again(Args::default()));
+                break;
+            }
+            Err(Shortage::NoMemory) => {
+                refused = Some(Stop::Refused(Errno::NoMem));
+                break;
+            }
+        }
+    }
+    g.charge(u64::from(CLEAR_UNITS * (may_clear - left)) + fresh.len() as u64 / 2);
+    match refused {
+        None => Ok(fresh),
+        Some(stop) => {
+            // In the order opposite to that in which they came, so that they come in the same order again.
+            while fresh.pop().is_some() {}
+            Err(stop)
+        }
+    }
 }
 
 fn swap_frames(
@@ -54,7 +96,7 @@ fn swap_frames(
     give: &XenMemoryReservation,
     get: &XenMemoryReservation,
     bits: u32,
-) -> Result<(), Errno> {
+) -> Result<(), Stop> {
     let memory = g.memory();
     let dom = g.dom.id;
     let word = |list: u64, i: u64| memory.value::<u64>(list.wrapping_add(i * 8));
@@ -71,50 +113,23 @@ fn swap_frames(
         held.try_push(given(n).and_then(|mfn| hold_unmapped(dom, mfn))?)
             .map_err(|_| Errno::Inval)?;
     }
-    let mut fresh = [Mfn(0); MAX_EXCHANGE as usize];
-    let mut count = 0usize;
-    let mut problem = None;
-    for i in 0..get.nr_extents {
-        let at = get.extent_start.wrapping_add(i * 8);
-        let extent = memory
-            .check_writable(at, 8)
-            .map_err(Errno::from)
-            .and_then(|()| alloc::take(dom, get.extent_order, bits).ok_or(Errno::NoMem));
-        match extent {
-            Ok(first) => {
-                fresh[count] = first;
-                count += 1;
-            }
-            Err(errno) => {
-                problem = Some(errno);
-                break;
-            }
-        }
+    g.charge(total / 2);
+    let fresh = fresh_frames(g, get, bits)?;
+    // Commit: the old frames go, the new ones take the numbers the caller gave. Nothing else may grow into the gap.
+    let _growth = g.dom.hold_growth();
+    for frame in held {
+        frame.disown();
     }
-    if let Some(errno) = problem {
-        for first in &fresh[..count] {
-            for n in 0..1u64 << get.extent_order {
-                give_up(dom, Mfn(first.0 + n));
-                g.dom.pages.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-        return Err(errno);
-    }
-    // Commit: the old frames go, the new ones take the numbers the caller gave.
-    for (i, first) in fresh[..count].iter().enumerate() {
+    let added = (fresh.len() as u64) << get.extent_order;
+    g.dom.pages.fetch_add(added, Ordering::AcqRel);
+    for (i, extent) in fresh.into_iter().enumerate() {
         let at = get.extent_start.wrapping_add(i as u64 * 8);
+        let first = extent.assign(dom);
         let pfn = memory.value::<u64>(at).unwrap_or(m2p::INVALID);
         for n in 0..1u64 << get.extent_order {
             m2p::set(Mfn(first.0 + n), pfn.wrapping_add(n));
         }
-    }
-    let added = (count as u64) << get.extent_order;
-    g.dom.pages.fetch_add(added, Ordering::AcqRel);
-    for frame in held {
-        frame.disown();
-    }
-    for (i, first) in fresh[..count].iter().enumerate() {
-        let _ = memory.put(get.extent_start.wrapping_add(i as u64 * 8), &first.0);
+        let _ = memory.put(at, &first.0);
     }
     Ok(())
 }

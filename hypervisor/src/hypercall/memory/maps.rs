@@ -1,12 +1,14 @@
-//! Maps of memory: the machine's, and where the machine-to-pseudophysical table is.
+//! Maps of memory: the machine's, what a domain is shown of its own, and where the machine-to-pseudophysical table is.
 
 use crate::domain::Guest;
-use crate::hypercall::{Outcome, Stop};
+use crate::domain::allotment::{MAP_BYTES, MAP_ENTRIES};
+use crate::hypercall::{Outcome, Stop, subject};
 use crate::layout::M2P_GUEST;
 use crate::memory::{frame_table, m2p};
 use crate::{boot, device};
 use guest_abi::memory::{
-    E820_RESERVED, E820Entry, XenMachphysMapping, XenMachphysMfnList, XenMemoryMap,
+    E820_RESERVED, E820Entry, XenForeignMemoryMap, XenMachphysMapping, XenMachphysMfnList,
+    XenMemoryMap,
 };
 use guest_abi::{Errno, Wire};
 
@@ -40,6 +42,37 @@ pub(super) fn machphys_frames(g: &mut Guest<'_>, arg: u64) -> Outcome {
     }
     list.nr_extents = written;
     g.memory().put(arg, &list)?;
+    Ok(0)
+}
+
+/// The caller's own map, if it was given one.
+pub(super) fn memory_map(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let mut want: XenMemoryMap = g.memory().value(arg)?;
+    g.memory().check_writable(arg, XenMemoryMap::SIZE)?;
+    let mut bytes = [0u8; MAP_BYTES];
+    let room = (want.nr_entries as usize).min(MAP_ENTRIES) * E820Entry::SIZE;
+    let room = bytes.get_mut(..room).ok_or(Errno::Inval)?;
+    let len = g.dom.copy_map(room).ok_or(Errno::NoSys)?;
+    let entries = room.get(..len).unwrap_or_default();
+    g.memory().write(want.buffer, entries)?;
+    want.nr_entries = (len / E820Entry::SIZE) as u32;
+    g.memory().put(arg, &want)?;
+    Ok(0)
+}
+
+/// Gives a domain a map to be shown.
+pub(super) fn set_memory_map(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let want: XenForeignMemoryMap = g.memory().value(arg)?;
+    if want.map.nr_entries as usize > MAP_ENTRIES {
+        return Err(Errno::Inval.into());
+    }
+    let dom = subject(g, want.domid)?;
+    let mut bytes = [0u8; MAP_BYTES];
+    let entries = bytes
+        .get_mut(..want.map.nr_entries as usize * E820Entry::SIZE)
+        .ok_or(Errno::Inval)?;
+    g.memory().read(want.map.buffer, entries)?;
+    dom.set_map(entries)?;
     Ok(0)
 }
 

@@ -1,0 +1,142 @@
+//! A domain's memory as far as it is bounded and described: how it grows, what is set aside for it, and the map of it
+//! that the domain is shown.
+//!
+//! # Invariants
+//! - G1: a domain never has more frames than it may have at that moment. Whatever adds frames does so under
+//!   [`Domain::grow`]'s lock, which counts them before they exist; frames that go are counted when they are gone.
+
+use crate::domain::Domain;
+use crate::layout::PAGE;
+use crate::memory::alloc::{Claim, Unclaimed};
+use crate::memory::phys;
+use core::sync::atomic::{AtomicU64, Ordering};
+use frames::Mfn;
+use guest_abi::memory::E820Entry;
+use guest_abi::{Errno, Wire};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+/// Entries a map may have.
+pub const MAP_ENTRIES: usize = 128;
+/// Bytes of so many.
+pub const MAP_BYTES: usize = MAP_ENTRIES * E820Entry::SIZE;
+
+const _: () = assert!(MAP_BYTES <= PAGE as usize);
+
+/// What bounds and describes a domain's memory, beside the counts of its frames.
+pub struct Allotment {
+    /// Held while the count of frames grows (G1). Before the allocator's lock.
+    growth: SpinMutex<()>,
+    /// Frames set aside for it.
+    pub claim: Claim,
+    map: SpinMutex<Option<Map>>,
+    /// Frames of the domain's that an audit under way has seen.
+    pub seen: AtomicU64,
+}
+
+/// The memory map a domain is shown: in a frame of ring 0's that is charged to it.
+#[derive(Clone, Copy)]
+struct Map {
+    frame: Mfn,
+    bytes: usize,
+}
+
+impl Allotment {
+    /// Nothing set aside, no map.
+    pub const fn new() -> Allotment {
+        Allotment {
+            growth: SpinMutex::new(()),
+            claim: Claim::new(),
+            map: SpinMutex::new(None),
+            seen: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Domain {
+    /// Counts frames that the domain is about to get. False if it may not have so many (G1).
+    pub fn grow(&self, frames: u64) -> bool {
+        let _growth = self.allotment.growth.lock();
+        let held = self.pages.load(Ordering::Acquire);
+        let within = held
+            .checked_add(frames)
+            .is_some_and(|all| all <= self.max_pages.load(Ordering::Acquire));
+        if within {
+            self.pages.fetch_add(frames, Ordering::AcqRel);
+        }
+        within
+    }
+
+    /// Takes back what [`Self::grow`] counted for frames that there are none of.
+    pub fn shrink(&self, frames: u64) {
+        self.pages.fetch_sub(frames, Ordering::AcqRel);
+    }
+
+    /// Keeps the domain from growing while frames of it go and as many come in their place.
+    pub fn hold_growth(&self) -> SpinMutexGuard<'_, ()> {
+        self.allotment.growth.lock()
+    }
+
+    /// Sets memory aside: as much as the domain lacks of `frames` in all; 0 gives the claim up.
+    ///
+    /// # Errors
+    /// `-EINVAL` if it has as many already, may not have so many, or has a claim; `-ENOMEM` if there are not so many.
+    pub fn claim(&self, frames: u64) -> Result<(), Errno> {
+        if frames == 0 {
+            self.allotment.claim.release();
+            return Ok(());
+        }
+        let _growth = self.allotment.growth.lock();
+        let held = self.pages.load(Ordering::Acquire);
+        if frames <= held || frames > self.max_pages.load(Ordering::Acquire) {
+            return Err(Errno::Inval);
+        }
+        self.allotment
+            .claim
+            .make(frames - held)
+            .map_err(|why| match why {
+                Unclaimed::Already => Errno::Inval,
+                Unclaimed::NoMemory => Errno::NoMem,
+            })
+    }
+
+    /// Replaces the memory map; an empty one takes it away.
+    ///
+    /// # Errors
+    /// `-ENOMEM` if the domain has had its share of ring 0's memory.
+    pub fn set_map(&self, entries: &[u8]) -> Result<(), Errno> {
+        let mut map = self.allotment.map.lock();
+        if entries.is_empty() {
+            if let Some(old) = map.take() {
+                self.give_charged(old.frame);
+            }
+            return Ok(());
+        }
+        let frame = match *map {
+            Some(old) => old.frame,
+            None => self.take_charged().ok_or(Errno::NoMem)?,
+        };
+        phys::write(frame.0 * PAGE, entries);
+        *map = Some(Map {
+            frame,
+            bytes: entries.len(),
+        });
+        Ok(())
+    }
+
+    /// Copies the memory map, as far as there is room for whole entries. `None` if it has none; else the bytes.
+    pub fn copy_map(&self, to: &mut [u8]) -> Option<usize> {
+        let map = self.allotment.map.lock();
+        let map = map.as_ref()?;
+        let bytes = map.bytes.min(to.len() / E820Entry::SIZE * E820Entry::SIZE);
+        phys::read(map.frame.0 * PAGE, to.get_mut(..bytes)?);
+        Some(bytes)
+    }
+
+    /// Gives up what is set aside for the domain and the storage of its map, for tearing it down. May be called again.
+    pub fn release_allotment(&self) {
+        self.allotment.claim.release();
+        if let Some(map) = self.allotment.map.lock().take() {
+            self.give_charged(map.frame);
+        }
+    }
+}
