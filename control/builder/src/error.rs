@@ -80,6 +80,12 @@ pub enum BuildError {
     /// The machine cannot run such guests.
     #[error("this hypervisor does not run paravirtualized guests")]
     NoPv,
+    /// The domain was destroyed by somebody else meanwhile.
+    #[error("the guest was destroyed while it was being built")]
+    Vanished,
+    /// A ring's frame has a number that its grant entry has no room for.
+    #[error("a ring of the guest lies above 16 TiB, where it cannot be granted")]
+    HighFrame,
     /// The hypervisor refused.
     #[error(transparent)]
     Hypervisor(#[from] xen::Error),

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 
 /// Bytes of a page.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// A run of pages that are not empty, all behind each other in the domain and in the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,22 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The kernel in the bytes of a file.
+    ///
+    /// # Errors
+    /// [`image::ImageError`] if it is none for us.
+    pub fn unpack(file: Vec<u8>) -> Result<Kernel, image::ImageError> {
+        crate::unpack::unpack(file)
+    }
+
+    pub(crate) fn new(placement: Placement, extents: Vec<Extent>, pages: Pages) -> Kernel {
+        Kernel {
+            placement,
+            extents,
+            pages,
+        }
+    }
+
     /// Where it goes.
     pub fn placement(&self) -> &Placement {
         &self.placement

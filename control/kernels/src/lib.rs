@@ -13,8 +13,10 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod entry;
 mod error;
 mod kernel;
+mod unpack;
 
 pub use cache::Cache;
 pub use error::KernelError;

@@ -12,13 +12,19 @@
 //! - X3: memory of other domains is read and written through [`Mapping`] only, by value: it changes under us.
 //! - X4: dropping a value gives back what it stands for: a mapping is unmapped, ports of a closed device are unbound.
 
+mod buffer;
+mod describe;
 mod device;
 mod domain;
 mod error;
 mod events;
+mod evtchn;
+mod grants;
 mod hypervisor;
+mod ioctl;
 mod mapping;
 mod own_store;
+mod privcmd;
 mod sys;
 
 pub use device::Xen;

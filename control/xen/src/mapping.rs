@@ -72,6 +72,11 @@ impl Mapping {
         self.len == 0
     }
 
+    /// Where it is, for the kernel and the hypervisor.
+    pub(crate) fn address(&self) -> u64 {
+        self.base.as_ptr().addr() as u64
+    }
+
     /// Copies out of it.
     ///
     /// # Panics

@@ -2,7 +2,12 @@
 //!
 //! The kernel waits with everything that needs the store until somebody notifies that port for the first time.
 
-use crate::{Error, Mapping, Port, Result};
+use crate::privcmd::refused;
+use crate::{Cause, Error, Mapping, PAGE, Port, Result, ioctl, sys};
+use std::os::fd::AsFd;
+
+const PATH: &str = "/dev/xen/xenbus_backend";
+const DOING: &str = "map the control domain's own store ring";
 
 /// The control domain's own store ring, as its server sees it.
 #[derive(Debug)]
@@ -20,10 +25,21 @@ impl OwnStore {
     /// # Errors
     /// When the kernel's `/dev/xen/xenbus_backend` is not there or has no ring.
     pub fn open() -> Result<OwnStore> {
-        Err(Error::refused(
-            "map the control domain's store ring",
-            None,
-            38,
-        ))
+        let device = crate::device::open(PATH)?;
+        // SAFETY: the call takes no argument.
+        let port = unsafe {
+            sys::ioctl(
+                device.as_fd(),
+                ioctl::XENBUS_BACKEND_PORT,
+                std::ptr::null_mut(),
+            )
+        };
+        let port = port.map_err(|e| refused(DOING, None, &e))?;
+        let port = u32::try_from(port)
+            .map_err(|_| Error::new(DOING, None, Cause::Answer("no port has this number")))?;
+        let base = sys::map(device.as_fd(), PAGE, 0, true).map_err(|e| refused(DOING, None, &e))?;
+        // SAFETY: just mapped to be written, and nobody else knows of it.
+        let ring = unsafe { Mapping::new(base, PAGE, true, None) };
+        Ok(OwnStore { ring, port })
     }
 }

@@ -1,9 +1,10 @@
-//! What is wrong with a kernel image, each in one sentence for the person who chose it.
+//! What is wrong with a kernel image, each in one sentence for the person who chose it. Whoever tells it puts the
+//! kernel's name before it: "module 1 (the kernel)", "the kernel /boot/vmlinuz".
 
 use crate::features::FeatureName;
 use core::fmt;
 
-/// Why module 1 cannot be the initial domain's kernel. `Display` names the thing and the remedy.
+/// Why a file cannot be a guest's kernel. `Display` says what is wrong with it, and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageError {
     /// Neither a bzImage nor an ELF file.
@@ -67,10 +68,9 @@ pub enum ImageError {
 
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("module 1 (the kernel) ")?;
         match self {
             ImageError::NotAKernel => f.write_str(
-                "is not a Linux bzImage or ELF kernel: give a distribution's /boot/vmlinuz as the first module",
+                "is not a Linux bzImage or ELF kernel: give a distribution's /boot/vmlinuz",
             ),
             ImageError::Truncated { what } => {
                 write!(f, "is truncated ({what} lies beyond its end): copy the file again")

@@ -1,4 +1,6 @@
-//! Kernel images: what a boot module is, how it is unpacked, and where its parts belong.
+//! Kernel images: what a file is, how it is unpacked, where its parts belong, and what a guest of it looks like.
+//!
+//! Used by ring 0 for the initial domain and by the control domain's builder for all others.
 //!
 //! The steps, each its own type, so that none can be left out:
 //!
@@ -16,6 +18,8 @@
 //! - I3: the segments of a parsed ELF lie inside the file, do not wrap and do not overlap each other in memory.
 //! - I4: a [`Placement`] spans every segment, its entry point lies inside it, and nothing in it wraps.
 //!
+//! A [`Layout`] then says where everything else of the guest goes and what is in its first page tables.
+//!
 //! Nothing here allocates: a payload is unpacked straight into its destination, which is also the dictionary the
 //! decoders look back into, and their tables live in a [`Scratch`] that the caller puts where it likes.
 #![no_std]
@@ -32,10 +36,12 @@ mod error;
 mod features;
 mod guest_section;
 mod gzip;
+mod layout;
 mod lz4;
 mod notes;
 mod payload;
 mod placement;
+mod tables;
 mod xxh64;
 mod xz;
 mod zstd;
@@ -44,9 +50,11 @@ pub use bzimage::BzImage;
 pub use elf::{ElfKernel, Segment};
 pub use error::ImageError;
 pub use features::FeatureName;
+pub use layout::{LIST_ENTRIES_PER_PAGE, Layout, LayoutError, NO_FRAME, Rings, Run};
 pub use notes::XenNotes;
 pub use payload::{Compression, MAX_KERNEL_LEN, Payload, Scratch};
 pub use placement::{HYPERVISOR_HOLE, Load, Placement};
+pub use tables::Link;
 
 /// What a kernel module turns out to be.
 #[derive(Clone, Copy, Debug)]

@@ -55,13 +55,3 @@ pub fn set(mfn: Mfn, pfn: u64) {
         unsafe { place.write_volatile(pfn) };
     }
 }
-
-/// Reads an entry.
-pub fn get(mfn: Mfn) -> u64 {
-    if frame_table::get(mfn).is_none() {
-        return INVALID;
-    }
-    let place = (M2P + mfn.0 * 8) as *const u64;
-    // SAFETY: as `set`.
-    unsafe { place.read_volatile() }
-}

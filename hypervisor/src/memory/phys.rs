@@ -127,12 +127,6 @@ pub fn copy_phys(to: u64, from: u64, len: u64) {
     unsafe { copy(to, from, len as usize) }
 }
 
-/// Eight bytes at an aligned physical address.
-#[inline]
-pub fn read_u64(phys: u64) -> u64 {
-    word(Mfn(phys / PAGE), (phys % PAGE / 8) as usize).load(Ordering::Relaxed)
-}
-
 /// Writes eight bytes at an aligned physical address.
 #[inline]
 pub fn write_u64(phys: u64, value: u64) {

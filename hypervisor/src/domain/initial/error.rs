@@ -2,7 +2,7 @@
 
 use crate::arch::paging::NoFrame;
 use core::fmt;
-use image::ImageError;
+use image::{ImageError, LayoutError};
 
 /// Why the initial domain could not be built.
 #[derive(Debug)]
@@ -31,6 +31,15 @@ impl From<ImageError> for BuildError {
     }
 }
 
+impl From<LayoutError> for BuildError {
+    fn from(e: LayoutError) -> Self {
+        match e {
+            LayoutError::Image(e) => BuildError::Kernel(e),
+            LayoutError::TooFewPages { need, have } => BuildError::TooFewFrames { need, have },
+        }
+    }
+}
+
 impl From<NoFrame> for BuildError {
     fn from(_: NoFrame) -> Self {
         BuildError::NoFrame
@@ -44,7 +53,7 @@ impl fmt::Display for BuildError {
                 f,
                 "no kernel: the boot loader passed no module; name a Linux kernel as the first module (QEMU: -initrd \"KERNEL ARGS,INITRD\")"
             ),
-            BuildError::Kernel(e) => write!(f, "{e}"),
+            BuildError::Kernel(e) => write!(f, "module 1 (the kernel) {e}"),
             BuildError::NoRoom { what, need, have } => write!(
                 f,
                 "{what} does not fit: it needs {} MiB and {} MiB are free; give the machine more memory or ask for less",

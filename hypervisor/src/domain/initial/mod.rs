@@ -1,16 +1,13 @@
 //! Builds the initial domain from the boot modules: kernel from the first, initrd from the second.
 //!
-//! The pseudophysical space, from page 0, linear from the kernel's VIRT_BASE:
-//! room below the kernel | kernel | (initrd, frame list, if the kernel wants them mapped) | start_info | page tables |
-//! boot stack | up to 4 MiB alignment — all of that mapped — then initrd and frame list where the kernel takes them
-//! unmapped, and the rest of its memory.
+//! Where everything goes and what is in the first page tables is `image`'s to say, for this domain as for those that
+//! the control domain builds; here are the frames, and the writing.
 
 mod bare;
 mod contents;
 mod error;
 mod kernel;
 mod pages;
-mod plan;
 
 use crate::domain::Vcpu;
 use crate::layout::PAGE;
@@ -23,10 +20,9 @@ use core::sync::atomic::Ordering;
 use error::BuildError;
 use frames::{DomId, Level, Mfn};
 use guest_abi::segment::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
-use image::ElfKernel;
+use image::{ElfKernel, LIST_ENTRIES_PER_PAGE, Layout, NO_FRAME, Rings};
 use kernel::{file_frames, free_kernel_file, kernel_file, module_bytes};
 use pages::Pages;
-use plan::{Map, plan};
 
 /// The initial domain's number.
 const DOM0: DomId = DomId(0);
@@ -63,7 +59,7 @@ pub fn build(info: &BootInfo, params: &Params) -> Result<&'static Vcpu, BuildErr
         });
     }
     let frames = frames.min(available);
-    let map = plan(placement, initrd.len() as u64, frames)?;
+    let map = Layout::plan(placement, initrd.len() as u64, frames, Rings::None)?;
     if kernel_module.args.len() > 1023 {
         return Err(BuildError::CommandLine {
             len: kernel_module.args.len(),
@@ -86,33 +82,28 @@ pub fn build(info: &BootInfo, params: &Params) -> Result<&'static Vcpu, BuildErr
     if let Some(pfn) = map.kernel.hypercall_pfn {
         crate::hypercall::page::fill(pages.mfn(pfn));
     }
-    pages.write(map.initrd.0 * PAGE, initrd);
-    for pfn in 0..frames {
-        pages.write_word(map.list.0 + pfn / 512, pfn % 512, pages.mfn(pfn).0);
-    }
-    // Linux reads the whole last page: pages that do not exist are invalid.
-    for pfn in frames..map.list.1 * 512 {
-        pages.write_word(map.list.0 + pfn / 512, pfn % 512, !0);
+    pages.write(map.initrd.first * PAGE, initrd);
+    for pfn in 0..map.list.pages * LIST_ENTRIES_PER_PAGE {
+        let frame = if pfn < frames {
+            pages.mfn(pfn).0
+        } else {
+            NO_FRAME
+        };
+        let page = map.list.first + pfn / LIST_ENTRIES_PER_PAGE;
+        pages.write_word(page, pfn % LIST_ENTRIES_PER_PAGE, frame);
     }
     if !core::ptr::eq(file, module) {
         free_kernel_file(file);
     }
-    let root = build_tables(&pages, &map);
-    start_info(
-        vcpu,
-        &pages,
-        &map,
-        &kernel_module.args,
-        initrd.len() as u64,
-        frames,
-    );
+    build_tables(&pages, &map);
+    start_info(vcpu, &pages, &map, &kernel_module.args);
     vcpu.domain.pages.store(frames, Ordering::Release);
-    enter_state(vcpu, &map, pages.mfn(root))?;
+    enter_state(vcpu, &map, pages.mfn(map.root()))?;
     Ok(vcpu)
 }
 
 /// Pins the root and sets the first vCPU's registers.
-fn enter_state(vcpu: &'static Vcpu, map: &Map, root: Mfn) -> Result<(), BuildError> {
+fn enter_state(vcpu: &'static Vcpu, map: &Layout, root: Mfn) -> Result<(), BuildError> {
     let tables = mmu::tables(DOM0);
     // The guest finds its root pinned; the vCPU holds a reference of its own (D2).
     tables
@@ -125,10 +116,9 @@ fn enter_state(vcpu: &'static Vcpu, map: &Map, root: Mfn) -> Result<(), BuildErr
     let local = unsafe { vcpu.local() };
     local.kernel_root = root;
     vcpu.transit.set_roots(root, None);
-    let virt = |pfn: u64| map.kernel.virt_base + pfn * PAGE;
     local.regs.rip = map.kernel.entry;
-    local.regs.rsp = virt(map.stack + 1);
-    local.regs.rsi = virt(map.start_info);
+    local.regs.rsp = map.virt(map.stack + 1);
+    local.regs.rsi = map.virt(map.start_info);
     local.regs.cs = u64::from(FLAT_KERNEL_CS);
     local.regs.ss = u64::from(FLAT_KERNEL_SS);
     local.regs.rflags = crate::arch::regs::flags::IF;
