@@ -17,7 +17,7 @@ use crate::shell::{self, say};
 
 /// What our machines' devices and their tests need: disks on two buses, a network card, a file system, the power
 /// button. The rest of the list follows from what these depend on.
-const WANTED: &[&str] = &[
+pub const DEVICES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "ahci",
@@ -29,6 +29,19 @@ const WANTED: &[&str] = &[
     "button",
     "evdev",
 ];
+
+/// What the control domain needs to serve guests: the doors to the hypervisor for its programs, and back ends.
+pub const SERVING: &[&str] = &[
+    "xenfs",
+    "xen_privcmd",
+    "xen_evtchn",
+    "xen_gntdev",
+    "xen_blkback",
+    "loop",
+];
+
+/// What a guest needs for its disks.
+pub const GUESTS: &[&str] = &["xen_blkfront", "crc32c_generic", "ext4"];
 
 /// Where in a kernel's package they may be.
 const PLACES: &[&str] = &[
@@ -42,6 +55,7 @@ const PLACES: &[&str] = &[
     "*/kernel/drivers/net/ethernet/intel/e1000/*",
     "*/kernel/drivers/scsi/*",
     "*/kernel/drivers/virtio/*",
+    "*/kernel/drivers/xen/*",
     "*/kernel/fs/ext4/*",
     "*/kernel/fs/jbd2/*",
     "*/kernel/fs/mbcache.ko*",
@@ -66,7 +80,8 @@ impl Drivers {
             )
         };
         let version = vmlinuz.parent().with_context(no_package)?;
-        let dir = version.join("drivers");
+        // Called otherwise when the places were fewer.
+        let dir = version.join("drivers-and-xen");
         if !dir.is_dir() {
             let package = package(version).with_context(no_package)?;
             unpack(&package, &dir)?;
@@ -121,6 +136,8 @@ impl Drivers {
 /// Loads the drivers, and lets the power button work.
 const START: &str = r#"#!/bin/sh
 for module in $(cat /lib/drivers/order); do
+    # On the bare machine there is nobody behind these.
+    case $module in xen*) [ -e /sys/hypervisor/type ] || continue;; esac
     insmod "/lib/drivers/$module" || echo "the driver $module does not load"
 done
 # Takes the input devices there are now.
@@ -133,11 +150,11 @@ echo "The power button was pressed." > /dev/console
 poweroff
 "#;
 
-/// What goes into an initial file system to drive our machines' devices with the stock kernel `vmlinuz`.
+/// What goes into an initial file system to have these modules of the stock kernel `vmlinuz` loaded when it starts.
 ///
 /// # Errors
 /// As [`Drivers::of`].
-pub fn parts(vmlinuz: &Path) -> Result<Vec<Part>> {
+pub fn parts(vmlinuz: &Path, wanted: &[&str]) -> Result<Vec<Part>> {
     let part = |path: String, permissions, contents| Part {
         path,
         permissions,
@@ -146,7 +163,7 @@ pub fn parts(vmlinuz: &Path) -> Result<Vec<Part>> {
     let drivers = Drivers::of(vmlinuz)?;
     let mut parts = Vec::new();
     let mut order = String::new();
-    for module in drivers.in_order(WANTED)? {
+    for module in drivers.in_order(wanted)? {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         let contents = std::fs::read(module)?;
         parts.push(part(format!("lib/drivers/{name}"), 0o644, contents));

@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::domains::{self, Guests};
 use crate::initrd::Part;
 use crate::shell::say;
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
-use crate::{drivers, initrd, kernel, packages, programs};
+use crate::{drivers, initrd, packages, programs};
 
 /// Something that can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -23,12 +24,7 @@ pub enum Extra {
 }
 
 /// The kernel's door to the hypervisor for programs.
-const PRIVCMD: &str = "drivers/xen/xen-privcmd.ko";
-
-/// Loads the module where there is a hypervisor to reach.
-const START_PRIVCMD: &str = "#!/bin/sh
-[ -e /sys/hypervisor/type ] && insmod /lib/modules/xen-privcmd.ko
-";
+const PRIVCMD: &str = "xen_privcmd";
 
 /// Builds the initial file system with these in it. `stock_kernel` is the kernel whose modules fit; without it there
 /// are none.
@@ -40,30 +36,72 @@ pub fn initrd(
     extras: &[Extra],
     stock_kernel: Option<&Path>,
 ) -> Result<std::path::PathBuf> {
+    build(tree, extras, stock_kernel, None)
+}
+
+/// The same for a control domain with guests.
+///
+/// # Errors
+/// As [`initrd`].
+pub fn control_initrd(
+    tree: &Tree,
+    extras: &[Extra],
+    stock_kernel: &Path,
+    guests: Guests<'_>,
+) -> Result<std::path::PathBuf> {
+    build(tree, extras, Some(stock_kernel), Some(guests))
+}
+
+fn build(
+    tree: &Tree,
+    extras: &[Extra],
+    stock_kernel: Option<&Path>,
+    guests: Option<Guests<'_>>,
+) -> Result<std::path::PathBuf> {
     let mut extras = extras.to_vec();
     extras.sort_unstable();
     extras.dedup();
     let mut parts = Vec::new();
     let mut names = Vec::new();
+    let mut modules = Vec::new();
     if extras.iter().any(|extra| *extra != Extra::Drivers) {
-        parts.extend(own_programs(tree, stock_kernel)?);
+        parts.extend(own_programs(tree)?);
         names.push("programs");
+        if stock_kernel.is_some() {
+            modules.push(PRIVCMD);
+        } else {
+            say(
+                "the kernel is not the stock one: programs reach the hypervisor only if it has privcmd built in",
+            );
+        }
     }
     if extras.contains(&Extra::StressNg) {
         parts.extend(stress_ng(tree)?);
         names.push("stress-ng");
     }
     if extras.contains(&Extra::Drivers) {
+        modules.extend(drivers::DEVICES);
+        names.push("drivers");
+    }
+    if let Some(guests) = guests {
+        modules.extend(drivers::SERVING);
+        parts.extend(domains::parts(tree, &guests)?);
+        names.push("guests");
+    }
+    if !modules.is_empty() {
         let vmlinuz = stock_kernel.context(
             "only the stock kernel's drivers are known: give another kernel an `--initrd` with its own",
         )?;
-        parts.extend(drivers::parts(vmlinuz)?);
-        names.push("drivers");
+        parts.extend(drivers::parts(vmlinuz, &modules)?);
     }
     initrd::build_with(tree, &names.join("-"), &parts)
 }
 
-fn read(path: impl Into<String>, permissions: u32, source: &Path) -> Result<Part> {
+/// A file of the host as a part of the initial file system.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: impl Into<String>, permissions: u32, source: &Path) -> Result<Part> {
     Ok(Part {
         path: path.into(),
         permissions,
@@ -72,26 +110,11 @@ fn read(path: impl Into<String>, permissions: u32, source: &Path) -> Result<Part
     })
 }
 
-fn own_programs(tree: &Tree, stock_kernel: Option<&Path>) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    for (name, file) in programs::build(tree, &BareMetal::find(tree)?)? {
-        parts.push(read(format!("usr/bin/{name}"), 0o755, &file)?);
-    }
-    match stock_kernel {
-        Some(vmlinuz) => {
-            let module = kernel::module(vmlinuz, PRIVCMD)?;
-            parts.push(read("lib/modules/xen-privcmd.ko", 0o644, &module)?);
-            parts.push(Part {
-                path: "etc/start.d/privcmd".to_owned(),
-                permissions: 0o755,
-                contents: START_PRIVCMD.into(),
-            });
-        }
-        None => say(
-            "the kernel is not the stock one: programs reach the hypervisor only if it has privcmd built in",
-        ),
-    }
-    Ok(parts)
+fn own_programs(tree: &Tree) -> Result<Vec<Part>> {
+    programs::build(tree, &BareMetal::find(tree)?)?
+        .iter()
+        .map(|(name, file)| read(format!("usr/bin/{name}"), 0o755, file))
+        .collect()
 }
 
 fn stress_ng(tree: &Tree) -> Result<Vec<Part>> {

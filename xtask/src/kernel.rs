@@ -196,45 +196,6 @@ fn unpack_boot_files(deb: &Path, dir: &Path) -> Result<()> {
         .with_context(|| format!("{} cannot be put in place", dir.display()))
 }
 
-/// A module of the stock kernel: `name` as in `drivers/xen/xen-privcmd.ko`. Taken out of the package on first use and
-/// kept beside the kernel.
-///
-/// # Errors
-/// When the package is gone or has no such module.
-pub fn module(vmlinuz: &Path, name: &str) -> Result<PathBuf> {
-    let dir = vmlinuz.parent().context("the kernel is in no directory")?;
-    let file = dir.join("modules").join(name);
-    if file.is_file() {
-        return Ok(file);
-    }
-    let deb = dir.file_name().and_then(|package| {
-        let package = format!("{}_amd64.deb", package.to_string_lossy());
-        Some(dir.parent()?.join("download").join(package))
-    });
-    let deb = deb.filter(|deb| deb.is_file()).with_context(|| {
-        format!(
-            "the package of the kernel {} is gone: delete target/cache/kernel to download it again",
-            vmlinuz.display()
-        )
-    })?;
-    let (mut contents, pipe) = packages::contents(&deb)?;
-    let taken = Command::new("tar")
-        .args(["-xO", "--wildcards"])
-        .arg(format!("./lib/modules/*/kernel/{name}"))
-        .stdin(pipe)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("tar cannot be started")?;
-    contents.wait()?;
-    ensure!(
-        taken.status.success() && taken.stdout.starts_with(b"\x7fELF"),
-        "{} has no module {name}",
-        deb.display()
-    );
-    shell::write_if_changed(&file, &taken.stdout)?;
-    Ok(file)
-}
-
 /// The ELF file inside a bzImage, unpacked on the host and kept beside it.
 ///
 /// Unpacking takes most of a boot's instructions under emulation; most tests start from this form.

@@ -2,6 +2,8 @@
 
 mod bench;
 mod build;
+mod control;
+mod domains;
 mod drivers;
 mod extras;
 mod image;

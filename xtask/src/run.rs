@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::domains::{self, Guests};
 use crate::extras::{self, Extra};
 use crate::provision::{self, Need};
 use crate::qemu::{
@@ -20,6 +21,9 @@ use crate::{build, initrd, iso, kernel};
 
 /// The kernel's words unless others are asked for.
 pub const KERNEL_ARGUMENTS: &str = "console=hvc0 earlyprintk=xen nokaslr panic=-1";
+
+/// The most guests that `--guests` starts.
+const MOST_GUESTS: i64 = 64;
 
 /// The status with which a run ends that reached its `--timeout`, as `timeout(1)` has it.
 const TIMED_OUT: u8 = 124;
@@ -70,6 +74,10 @@ pub struct Payload {
     /// Hand the stock kernel over already unpacked: saves the unpacking under emulation
     #[arg(long)]
     unpacked: bool,
+    /// Make it a control domain, with the daemon, the command and this many guests of the same kernel
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=MOST_GUESTS),
+          conflicts_with_all = ["kernel", "initrd"])]
+    guests: Option<u32>,
 }
 
 /// Options of `cargo xtask run`.
@@ -83,9 +91,9 @@ pub struct Options {
     /// Number of processors
     #[arg(long, value_name = "N", default_value_t = 1)]
     smp: u32,
-    /// The machine's memory, as the emulator writes it
-    #[arg(long, value_name = "SIZE", default_value = "1G")]
-    memory: String,
+    /// The machine's memory, as the emulator writes it. Default: 1G, or what as many guests need
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// A disk: FILE (or virtio:FILE) is /dev/vda, ahci:FILE is /dev/sda; may be given again. The initial file system
     /// then has the stock kernel's drivers
     #[arg(long, value_name = "[BUS:]FILE")]
@@ -142,7 +150,8 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     if (options.net || !disks.is_empty()) && payload.kernel.is_none() {
         payload.with.push(Extra::Drivers);
     }
-    let contents = prepare(tree, &payload, &options.memory, &needs)?;
+    let memory = memory(options);
+    let contents = prepare(tree, &payload, &memory, &needs)?;
     let boot = match options.iso {
         None => Boot::Direct(direct(tree, &contents, options.hypervisor.as_deref())),
         Some(firmware) => {
@@ -162,7 +171,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         }
     };
     let machine = Machine {
-        memory: options.memory.clone(),
+        memory,
         smp: options.smp,
         cpu: options.cpu.clone(),
         model: options.machine.clone(),
@@ -204,6 +213,23 @@ pub fn iso_command(tree: &Tree, payload: &Payload) -> Result<()> {
     Ok(())
 }
 
+impl Payload {
+    /// How many guests there are to be.
+    fn guests(&self) -> u32 {
+        self.guests.unwrap_or(0)
+    }
+}
+
+/// The machine's memory: what was asked for, or what the guests need beside the control domain's half a gigabyte.
+fn memory(options: &Options) -> String {
+    let guests = u64::from(options.payload.guests()) * domains::GUEST_COST_MB;
+    let usual = (512 + 64 + guests).next_multiple_of(256).max(1024);
+    options
+        .memory
+        .clone()
+        .unwrap_or_else(|| format!("{usual}M"))
+}
+
 fn absolute(file: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(file)
         .with_context(|| format!("the file {} cannot be read", file.display()))
@@ -218,6 +244,9 @@ fn prepare(tree: &Tree, payload: &Payload, memory: &str, needs: &[Need]) -> Resu
     if payload.unpacked && payload.kernel.is_none() {
         needs.push(Need::Xz);
     }
+    if payload.guests() > 0 {
+        needs.extend([Need::Xz, Need::Ext4]);
+    }
     provision::ensure(&needs)?;
     build::hypervisor(tree, &BareMetal::find(tree)?)?;
     let kernel = match &payload.kernel {
@@ -227,7 +256,15 @@ fn prepare(tree: &Tree, payload: &Payload, memory: &str, needs: &[Need]) -> Resu
     };
     let initrd = match &payload.initrd {
         Some(file) => absolute(file)?,
-        None if payload.with.is_empty() => initrd::build(tree)?,
+        None if payload.with.is_empty() && payload.guests() == 0 => initrd::build(tree)?,
+        None if payload.guests() > 0 => {
+            let stock = kernel::stock(tree)?;
+            let guests = Guests {
+                count: payload.guests(),
+                vmlinuz: &stock,
+            };
+            extras::control_initrd(tree, &payload.with, &stock, guests)?
+        }
         None => {
             let stock = payload.kernel.is_none().then_some(kernel.as_path());
             extras::initrd(tree, &payload.with, stock)?
@@ -351,7 +388,7 @@ fn mirrored(status: ExitStatus) -> ExitCode {
 /// # Errors
 /// One sentence that names it.
 pub fn check(options: &Options) -> Result<()> {
-    dom0_memory(&options.memory)?;
+    dom0_memory(&memory(options))?;
     if options.smp == 0 {
         bail!("`--smp 0` is no machine: it takes at least one processor");
     }
