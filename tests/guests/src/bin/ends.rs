@@ -2,6 +2,9 @@
 //! and grants taken back while it is attached. Nothing stays held, and what is held is counted.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::SeqCst;
+
 use guest_runtime::abi::ends::DOMID_ECHO;
 use guest_runtime::abi::ends::echo_ring::{
     BROKEN, FIRST_REQUEST, FIRST_RESPONSE, GOOD, REQUESTS, RESPONSES, SLOT_BYTES, SLOTS, STATE,
@@ -66,12 +69,15 @@ struct Bench {
     port: u32,
 }
 
-fn half(page: Page, offset: usize) -> &'static core::sync::atomic::AtomicU32 {
+fn half(page: Page, offset: usize) -> &'static AtomicU32 {
     // SAFETY: a page of ours, mapped for good; callers give an aligned offset in it.
-    unsafe { core::sync::atomic::AtomicU32::from_ptr((page.va() as *mut u32).add(offset / 4)) }
+    unsafe { AtomicU32::from_ptr((page.va() as *mut u32).add(offset / 4)) }
 }
 
-use core::sync::atomic::Ordering::SeqCst;
+/// A word of the question of this index.
+fn question(index: u32, word: usize) -> u64 {
+    u64::from(index) << 32 | (word as u64 + 7)
+}
 
 impl Bench {
     fn get(&self, offset: usize) -> u32 {
@@ -92,7 +98,7 @@ impl Bench {
         for index in 0..count {
             let index = first.wrapping_add(index);
             for word in 0..SLOT_BYTES / 8 {
-                let value = u64::from(index) << 32 | word as u64 + 7;
+                let value = question(index, word);
                 self.ring
                     .write(Self::word(FIRST_REQUEST, index, word), value);
             }
@@ -108,7 +114,7 @@ impl Bench {
                 let index = index.wrapping_sub(back + 1);
                 (0..SLOT_BYTES / 8).all(|word| {
                     let got = self.ring.read(Self::word(FIRST_RESPONSE, index, word));
-                    got == u64::from(index) << 32 | word as u64 + 7
+                    got == question(index, word)
                 })
             })
     }
