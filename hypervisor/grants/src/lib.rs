@@ -66,6 +66,8 @@ pub struct Grants<'a> {
     nr_frames: usize,
     /// Frames of the table there may be.
     max_frames: usize,
+    /// Uses of all its entries.
+    in_use: usize,
     handles: Handles<'a>,
 }
 
@@ -102,6 +104,7 @@ impl<'a> Grants<'a> {
             } else {
                 MAX_TABLE_FRAMES
             },
+            in_use: 0,
             handles: Handles::new(max_handle_frames),
         }
     }
@@ -195,10 +198,7 @@ impl<'a> Grants<'a> {
 
     /// Whether any entry is.
     pub fn any_in_use(&self) -> bool {
-        self.uses
-            .iter()
-            .flatten()
-            .any(|frame| frame.iter().any(|uses| uses.all != 0))
+        self.in_use != 0
     }
 
     /// Looks whether `who` may use an entry, which reads as `entry` now.
@@ -236,6 +236,7 @@ impl<'a> Grants<'a> {
             uses.all = uses.all.saturating_add(1);
             let writes = begin.access == Access::Write;
             uses.writing = uses.writing.saturating_add(u16::from(writes));
+            self.in_use += 1;
         }
     }
 
@@ -249,7 +250,9 @@ impl<'a> Grants<'a> {
         if access == Access::Write {
             uses.writing = uses.writing.saturating_sub(1);
         }
-        Entry::bits_to_clear(uses.all == 0, uses.writing == 0)
+        let clear = Entry::bits_to_clear(uses.all == 0, uses.writing == 0);
+        self.in_use = self.in_use.saturating_sub(1);
+        clear
     }
 
     /// A handle for a mapping, whose use of the granter's entry is counted and whose frame is held (N3).

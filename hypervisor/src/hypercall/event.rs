@@ -99,7 +99,7 @@ fn bind_interdomain(g: &mut Guest<'_>, arg: u64) -> Outcome {
     g.memory().check_writable(arg, BindInterdomain::SIZE)?;
     // An end in ring 0 is no domain to bind to: it is bound to by the control domain's word alone.
     let id = frames::DomId(other_side(g, b.remote_dom).0);
-    let peer = domain::get(id).ok_or(Errno::Srch)?;
+    let peer = domain::living(id).ok_or(Errno::Srch)?;
     let (port, vcpu) = with_room(g.dom, || {
         links::with_tables(g.dom, peer, |own, other| {
             Ok(own.plan_bind_interdomain(other, b.remote_port)?.commit())
@@ -222,11 +222,14 @@ fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
     reply(g, arg, &s)
 }
 
-/// Closes every port, in parts: those that are closed are not looked at again. Another's are closed only while it
-/// cannot run.
+/// Closes every port, in parts: those that are closed are not looked at again. Another's are closed only while it is
+/// paused.
 fn reset(g: &mut Guest<'_>, args: Args) -> Outcome {
     let r: Reset = g.memory().value(args[1])?;
     let dom = subject(g, r.dom)?;
+    if dom.id != g.dom.id && dom.life.pauses() == 0 {
+        return Err(Errno::Inval.into());
+    }
     let mut from = 1;
     loop {
         let next = dom.events.lock().next_in_use(from);

@@ -24,7 +24,7 @@ pub use release::release_some;
 
 use crate::domain::{self, Domain, Guest};
 use crate::error;
-use crate::hypercall::{Args, Outcome, Stop};
+use crate::hypercall::{Args, Outcome, Stop, is_self};
 use crate::layout::{PAGE, guest_range_ok};
 use crate::memory::{alloc as frame_alloc, frame_table, m2p, phys};
 use crate::mmu::{hold, hold_writable, kept, kept_writable};
@@ -33,8 +33,8 @@ use frames::audit::Hold;
 use frames::{Class, DomId, FrameType, Mfn};
 use grants::{Access, Entry, Grants, MAX_TABLE_FRAMES, Mapping, Status};
 use guest_abi::grant::{
-    Copy, GNTST_BAD_DOMAIN, GNTST_BAD_PAGE, GNTST_GENERAL_ERROR, GNTST_OKAY, GrantTableOp,
-    MapGrantRef, SwapGrantRef, UnmapGrantRef,
+    Copy, GNTST_BAD_DOMAIN, GNTST_BAD_PAGE, GNTST_GENERAL_ERROR, GNTST_OKAY,
+    GNTST_PERMISSION_DENIED, GrantTableOp, MapGrantRef, SwapGrantRef, UnmapGrantRef,
 };
 use guest_abi::{Errno, Wire};
 
@@ -216,12 +216,24 @@ fn give(dom: DomId, frame: Mfn, access: Access) {
     }
 }
 
-/// The domain of this number, as who lends. `DOMID_SELF` is nobody's here.
+/// The domain of this number, as who lends: one that dies lends no more. `DOMID_SELF` is nobody's here.
 fn granter(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Status> {
     if domid == g.dom.id.0 {
         return Ok(g.dom);
     }
-    domain::get(DomId(domid)).ok_or(Status(GNTST_BAD_DOMAIN))
+    domain::living(DomId(domid)).ok_or(Status(GNTST_BAD_DOMAIN))
+}
+
+/// The domain whose table an operation is about: the caller, or for the control domain any other.
+fn owner(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Status> {
+    if is_self(g, domid) {
+        return Ok(g.dom);
+    }
+    let dom = domain::living(DomId(domid)).ok_or(Status(GNTST_BAD_DOMAIN))?;
+    match g.dom.privileged {
+        true => Ok(dom),
+        false => Err(Status(GNTST_PERMISSION_DENIED)),
+    }
 }
 
 /// `grant_table_op(op, list, count)`.
@@ -252,7 +264,7 @@ pub fn grant_table_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         GrantTableOp::Copy => each::<Copy>(g, args, copy::copy),
         GrantTableOp::SwapGrantRef => each::<SwapGrantRef>(g, args, table::swap),
-        GrantTableOp::SetupTable => only_one().and_then(|()| table::set_up(g, list)),
+        GrantTableOp::SetupTable => only_one().and_then(|()| table::set_up(g, args)),
         GrantTableOp::QuerySize => only_one().and_then(|()| table::query_size(g, list)),
         GrantTableOp::SetVersion => table::set_version(g, list),
         GrantTableOp::GetVersion => table::get_version(g, list),
