@@ -2,7 +2,7 @@
 //!
 //! [`Hypervisor`] is what the layers above are written against: domains, their memory, their ports. [`Xen`] is the
 //! one that speaks to the machine, through `/dev/xen/privcmd`, `/dev/xen/evtchn` and `/dev/xen/gntdev`; with the
-//! feature `fake` there is another in memory, for host tests ([`fake`]). [`OwnStore`] is the control domain's own
+//! feature `fake` there is another in memory, for host tests (`fake`). [`OwnStore`] is the control domain's own
 //! store page, which no call reaches.
 //!
 //! # Invariants
@@ -19,6 +19,8 @@ mod domain;
 mod error;
 mod events;
 mod evtchn;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod grants;
 mod hypervisor;
 mod ioctl;

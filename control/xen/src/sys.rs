@@ -86,3 +86,49 @@ pub(crate) unsafe fn read_at(
     let got = unsafe { libc::pread(file.as_raw_fd(), to.as_ptr().cast(), len, offset) };
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
+
+/// An empty file in memory of `len` bytes, for the fake hypervisor's frames.
+#[cfg(feature = "fake")]
+pub(crate) fn memory_file(len: u64) -> io::Result<File> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the name is a C string; the call touches no other memory.
+    let fd = unsafe { libc::memfd_create(c"frames".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else's.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len)?;
+    Ok(file)
+}
+
+/// Maps pages of a file one after the other, in the order given. [`unmap`] unmaps them all.
+#[cfg(feature = "fake")]
+pub(crate) fn map_pages(file: &File, pages: &[u64], writable: bool) -> io::Result<NonNull<u8>> {
+    use crate::PAGE;
+    use std::os::fd::AsFd;
+    let len = pages.len() * PAGE;
+    let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+    // The whole range first, so that what goes over it belongs to one caller.
+    let base = map(file.as_fd(), len, 0, writable)?;
+    for (i, page) in pages.iter().enumerate() {
+        // SAFETY: within the range that was just mapped, whose address nobody knows yet.
+        let at = unsafe {
+            libc::mmap(
+                base.as_ptr().add(i * PAGE).cast(),
+                PAGE,
+                protection,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                libc::off_t::try_from(page * PAGE as u64).unwrap_or(-1),
+            )
+        };
+        if at == libc::MAP_FAILED {
+            let error = io::Error::last_os_error();
+            // SAFETY: all of it is ours, and nobody knows of it.
+            unsafe { unmap(base, len) };
+            return Err(error);
+        }
+    }
+    Ok(base)
+}
