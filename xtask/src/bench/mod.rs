@@ -4,10 +4,12 @@
 //! host, busy or not. Caches, TLB misses and flushes cost nothing on this clock; `docs/costs.md` says what follows.
 
 mod boot;
+mod create;
 mod machines;
 mod micro;
 mod store;
 mod table;
+mod xen_tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ enum What {
     Boot(boot::Options),
     /// Instructions of system calls, page faults, processes, signals and hypercalls
     Micro(micro::Options),
+    /// Instructions from the command that builds a guest to its first instruction and first program
+    Create(create::Options),
 }
 
 /// What all benchmarks take.
@@ -93,6 +97,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     match &options.what {
         What::Boot(options) => boot::command(tree, options),
         What::Micro(options) => micro::command(tree, options),
+        What::Create(options) => create::command(tree, options),
     }
 }
 

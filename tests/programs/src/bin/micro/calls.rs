@@ -16,6 +16,7 @@ pub mod nr {
     pub const MUNMAP: usize = 11;
     pub const RT_SIGACTION: usize = 13;
     pub const SCHED_YIELD: usize = 24;
+    pub const PAUSE: usize = 34;
     pub const GETPID: usize = 39;
     pub const SOCKETPAIR: usize = 53;
     pub const FORK: usize = 57;
@@ -42,6 +43,13 @@ fn call(number: usize, arguments: [usize; 6]) -> Result<usize, Errno> {
 pub fn plain(number: usize) {
     // SAFETY: it touches no memory.
     unsafe { sys::raw(number, [0; 6]) };
+}
+
+/// Waits until the machine ends.
+pub fn wait_for_ever() -> ! {
+    loop {
+        plain(nr::PAUSE);
+    }
 }
 
 /// Turns the machine off; comes back only where that is not ours to do.

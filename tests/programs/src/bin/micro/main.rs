@@ -5,7 +5,8 @@
 //! `MICRO end`, and turns the machine off. With the word `boot` it measures nothing: the start is what was asked for.
 //! Under an emulator that ticks once an instruction the values repeat exactly, so they compare what is underneath.
 //!
-//! Started with the word `nothing` it ends at once: that is the program whose start is measured.
+//! Started with the word `nothing` it ends at once: that is the program whose start is measured. With `stamp` it says
+//! the time and ends; with `stay` it says the time and waits for ever, as the first program of a guest has to.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![cfg_attr(not(target_os = "none"), allow(dead_code, unused))]
 
@@ -27,6 +28,11 @@ fn run(arguments: Arguments) -> i32 {
         return 0;
     }
     say!("MICRO start {start}");
+    match arguments.get(1) {
+        Some("stamp") => return 0,
+        Some("stay") => calls::wait_for_ever(),
+        _ => {}
+    }
     if arguments.get(1) != Some("boot") {
         if let Err(why) = all(&arguments) {
             complain!("micro: a system call was refused: {why:?}");

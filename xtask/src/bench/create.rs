@@ -1,0 +1,334 @@
+//! `cargo xtask bench create`: what a guest costs to build, beside `xl create` on Xen.
+//!
+//! One control domain of the stock kernel on each hypervisor builds two guests one after the other, of the same kernel
+//! (a bzImage), file system and memory. Ours finds the unpacked kernel in its cache the second time. Moments are read
+//! from the time-stamp counter, which ticks once an instruction and is the same in all domains:
+//!
+//! | moment | how |
+//! |---|---|
+//! | the command starts | a program that reads the counter runs just before |
+//! | the guest's first instruction | its first program's start less the guest's own clock then |
+//! | the guest's first program | it reads the counter first thing |
+//!
+//! What a guest costs of the control domain's memory is what the second guest takes of its free memory, caches dropped.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+
+use crate::bench::machines::{Files, Host, Setting, Subject};
+use crate::bench::store::{self, Figures};
+use crate::bench::table::{Table, grouped, ratio};
+use crate::bench::{Common, prepare, xen_tools};
+use crate::extras::read;
+use crate::initrd::{self, Part};
+use crate::provision::{self, Need};
+use crate::shell::say;
+use crate::tree::Tree;
+use crate::{control, drivers, kernel};
+
+/// The most that one machine may take in real time.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// A guest's memory.
+const MEMORY: &str = "96";
+
+/// A guest's words: it says when it begins, and stays.
+const WORDS: &str = "console=hvc0 nokaslr norandmaps panic=-1 rdinit=/bin/micro -- stay";
+
+/// What is built: the first guest, and the second.
+const GUESTS: [&str; 2] = ["one", "two"];
+
+/// The most instructions from the command to the guest's first one, of the first guest and the second.
+const LIMITS: [(&str, &str, u64); 2] = [
+    ("one", "nothing in the cache", 4_100_000_000),
+    ("two", "the kernel in the cache", 1_000_000_000),
+];
+
+/// Options of `cargo xtask bench create`.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What is the same on both: builds both guests, tells the moments, and waits for each guest to have begun.
+const SCRIPT: &str = r#"
+now() { micro stamp | sed 's/[^0-9]//g'; }
+free() { sync; echo 3 > /proc/sys/vm/drop_caches; sed -n 's/^MemFree: *\([0-9]*\).*/\1/p' /proc/meminfo; }
+for guest in one two; do
+    before=$(free)
+    begin=$(now)
+    create $guest || echo "CREATE failed"
+    echo "CREATE $guest returned $(($(now) - begin))"
+    for try in $(seq 300); do
+        console $guest | grep -q "MICRO start" && break
+        sleep 1
+    done
+    start=$(console $guest | sed -n 's/^MICRO start \([0-9]*\).*/\1/p')
+    clock=$(console $guest | sed -n 's/^\[ *\([0-9]*\)\.\([0-9]*\)\] Run .bin.micro as.*/\1\2/p' | sed 's/^0*//')
+    echo "CREATE $guest first $((start - clock * 1000 - begin))"
+    echo "CREATE $guest init $((start - begin))"
+    echo "CREATE $guest memory $((before - $(free)))"
+done
+echo "CREATE end"
+sleep 1000
+"#;
+
+/// How it is done with the stock tools.
+const WITH_XL: &str = r#"
+create() { xl create /etc/create/$1.cfg > /dev/null; }
+console() { tr -d '\r' < /tmp/guest-$1.log; }
+"#;
+
+/// How it is done with ours.
+const WITH_XENO: &str = r#"
+mkdir -p /run/xeno /var/lib/xeno /var/cache/xeno
+xenod > /run/xenod.log 2>&1 &
+while ! [ -S /run/xeno/xenod.sock ]; do sleep 0.1; done
+create() { xeno create /etc/create/$1.toml > /dev/null; }
+console() { xeno console $1 --past | tr -d '\r'; }
+"#;
+
+/// Measures and shows.
+///
+/// # Errors
+/// When something is missing or a guest is not built.
+pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
+    let common = &options.common;
+    provision::ensure(&[Need::Xz])?;
+    let files = prepare(tree, common)?;
+    let hosts: Vec<Host> = common
+        .hosts()
+        .into_iter()
+        .filter(|host| *host != Host::Bare)
+        .collect();
+    let mut columns = Vec::new();
+    for host in hosts {
+        let files = Files {
+            initrd: control_initrd(tree, host, &files)?,
+            kernel: kernel::unpacked(&files.kernel)?,
+            ..files.clone()
+        };
+        let subject = Subject {
+            tree,
+            host,
+            setting: Setting::Isolated,
+            files: &files,
+            words: "",
+        };
+        let figures = store::figures("create", &subject, common.fresh, || {
+            say(format!("building two guests on {}", subject.name()));
+            moments(&subject.run("create", "CREATE end", LIMIT)?)
+        })?;
+        columns.push((host, figures));
+    }
+    show(common, &columns);
+    let slow = complaints(&columns);
+    for line in &slow {
+        say(line);
+    }
+    Ok(common.status(slow.is_empty()))
+}
+
+/// The control domain's file system, with the tools that are measured.
+fn control_initrd(tree: &Tree, host: Host, files: &Files) -> Result<std::path::PathBuf> {
+    let text = |path: String, permissions, contents: String| Part {
+        path,
+        permissions,
+        contents: contents.into(),
+    };
+    let mut parts = drivers::parts(&files.kernel, drivers::SERVING)?;
+    // The file system of the other benchmarks holds the program that tells the time: the guests have it whole.
+    parts.push(read("boot/guest.img", 0o644, &files.initrd)?);
+    parts.push(read("boot/vmlinuz", 0o644, &files.kernel)?);
+    parts.push(read("usr/bin/micro", 0o755, &micro(tree))?);
+    let (name, with) = match host {
+        Host::Ours => {
+            for (name, file) in control::build(tree)? {
+                parts.push(read(format!("usr/bin/{name}"), 0o755, &file)?);
+            }
+            ("create-ours", WITH_XENO.to_owned())
+        }
+        Host::Bare | Host::Xen => {
+            parts.extend(xen_tools::parts(tree)?);
+            ("create-xen", format!("{}{WITH_XL}", xen_tools::START))
+        }
+    };
+    for guest in GUESTS {
+        let (path, description) = match host {
+            Host::Ours => (format!("etc/create/{guest}.toml"), toml(guest)),
+            Host::Bare | Host::Xen => (
+                format!("etc/create/{guest}.cfg"),
+                xen_tools::config(guest, MEMORY, WORDS),
+            ),
+        };
+        parts.push(text(path, 0o644, description));
+    }
+    let script = format!("#!/bin/sh\nmount -t xenfs xenfs /proc/xen\n{with}{SCRIPT}");
+    parts.push(text("etc/start.d/90-create".to_owned(), 0o755, script));
+    initrd::build_with(tree, name, &parts)
+}
+
+fn micro(tree: &Tree) -> std::path::PathBuf {
+    tree.out().join("programs/micro")
+}
+
+fn toml(guest: &str) -> String {
+    format!(
+        "name = \"{guest}\"\nkernel = \"/boot/vmlinuz\"\ninitrd = \"/boot/guest.img\"\nmemory = \"{MEMORY}M\"\n\
+         cmdline = \"{WORDS}\"\n"
+    )
+}
+
+/// The figures that a console tells: `CREATE one first 123`.
+fn moments(console: &str) -> Result<Figures> {
+    let mut figures = Figures::new();
+    for guest in GUESTS {
+        for figure in ["returned", "first", "init", "memory"] {
+            let prefix = format!("CREATE {guest} {figure} ");
+            let told = console
+                .lines()
+                .find_map(|line| line.trim_end().strip_prefix(&prefix));
+            let told = told
+                .with_context(|| format!("the guest {guest} did not come to its first program"))?;
+            // Memory that went back to the control domain costs nothing.
+            let value: i64 = told
+                .parse()
+                .with_context(|| format!("{prefix}is followed by {told:?}"))?;
+            figures.push((
+                format!("{guest} {figure}"),
+                u64::try_from(value).unwrap_or(0),
+            ));
+        }
+    }
+    Ok(figures)
+}
+
+/// The rows: what is shown, of which guest, and the figure's name.
+const ROWS: [(&str, &str, &str); 7] = [
+    ("first guest: to its first instruction", "one", "first"),
+    ("first guest: until the command returns", "one", "returned"),
+    ("first guest: to its first program", "one", "init"),
+    ("second guest: to its first instruction", "two", "first"),
+    ("second guest: until the command returns", "two", "returned"),
+    ("second guest: to its first program", "two", "init"),
+    (
+        "second guest: control domain's memory (KiB)",
+        "two",
+        "memory",
+    ),
+];
+
+fn show(common: &Common, columns: &[(Host, Figures)]) {
+    if common.json {
+        let hosts: serde_json::Map<_, _> = columns
+            .iter()
+            .map(|(host, figures)| {
+                let figures: serde_json::Map<_, _> = figures
+                    .iter()
+                    .map(|(name, value)| (name.clone(), json!(value)))
+                    .collect();
+                (host.name().to_owned(), json!(figures))
+            })
+            .collect();
+        println!("{}", json!({ "bench": "create", "hosts": hosts }));
+        return;
+    }
+    let mut heads = vec!["instructions from the command".to_owned()];
+    heads.extend(columns.iter().map(|(host, _)| host.name().to_owned()));
+    if columns.len() == 2 {
+        heads.push("ours / Xen".to_owned());
+    }
+    let mut table = Table::new(heads);
+    for (shown, guest, figure) in ROWS {
+        let name = format!("{guest} {figure}");
+        let values: Vec<Option<u64>> = columns
+            .iter()
+            .map(|(_, figures)| store::find(figures, &name))
+            .collect();
+        let mut row = vec![shown.to_owned()];
+        row.extend(
+            values
+                .iter()
+                .map(|value| value.map_or_else(|| "-".to_owned(), grouped)),
+        );
+        if let [xen, ours] = values[..] {
+            row.push(ratio(ours, xen));
+        }
+        table.row(row);
+    }
+    println!("{table}");
+}
+
+/// Where ours takes more than the fixed limits, or more than Xen's tools did.
+fn complaints(columns: &[(Host, Figures)]) -> Vec<String> {
+    let of = |host: Host| {
+        columns
+            .iter()
+            .find(|(other, _)| *other == host)
+            .map(|(_, figures)| figures)
+    };
+    let Some(ours) = of(Host::Ours) else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    for (guest, state, limit) in LIMITS {
+        let name = format!("{guest} first");
+        let Some(mine) = store::find(ours, &name) else {
+            continue;
+        };
+        let xens = of(Host::Xen).and_then(|figures| store::find(figures, &name));
+        for (other, whose) in [(Some(limit), "the limit of"), (xens, "xl's")] {
+            if let Some(other) = other.filter(|other| mine > *other) {
+                lines.push(format!(
+                    "slower: to a guest's first instruction with {state}: {} is more than {whose} {}",
+                    grouped(mine),
+                    grouped(other)
+                ));
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(first: u64) -> String {
+        GUESTS
+            .iter()
+            .map(|guest| {
+                format!(
+                    "CREATE {guest} returned 5\r\nCREATE {guest} first {first}\r\nCREATE {guest} init 9\r\n\
+                     CREATE {guest} memory -3\r\n"
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_console_tells_every_figure_or_it_is_an_error() {
+        let figures = moments(&console(7)).unwrap();
+        assert_eq!(store::find(&figures, "two first"), Some(7));
+        assert_eq!(store::find(&figures, "one memory"), Some(0));
+        assert!(moments(&console(7).replace("CREATE two init", "x")).is_err());
+        assert!(moments(&console(7).replace("first 7", "first x")).is_err());
+    }
+
+    #[test]
+    fn what_takes_more_than_the_limit_or_than_xl_is_named() {
+        let of = |host, first| (host, moments(&console(first)).unwrap());
+        assert!(complaints(&[of(Host::Xen, 30), of(Host::Ours, 30)]).is_empty());
+        assert_eq!(
+            complaints(&[of(Host::Xen, 30), of(Host::Ours, 31)]).len(),
+            2
+        );
+        // The second guest has the smaller limit.
+        assert_eq!(complaints(&[of(Host::Ours, 1_000_000_001)]).len(), 1);
+    }
+}
