@@ -1,12 +1,12 @@
 //! Yield, block, poll, shut down.
 
 use crate::control;
-use crate::domain::Guest;
-use crate::hypercall::{Args, Outcome, Stop};
+use crate::domain::{Guest, life};
+use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::schedule;
 use core::sync::atomic::Ordering;
 use events::{Port, SharedBits};
-use guest_abi::sched::{Poll, SchedOp, Shutdown, ShutdownReason, Watchdog};
+use guest_abi::sched::{Poll, RemoteShutdown, SchedOp, Shutdown, ShutdownReason, Watchdog};
 use guest_abi::{Errno, Wire};
 
 /// Ports one poll may name.
@@ -33,6 +33,7 @@ pub fn sched_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             control::shutdown(g, reason);
             Err(Stop::Gone)
         }
+        Some(SchedOp::RemoteShutdown) => remote_shutdown(g, arg),
         Some(SchedOp::ShutdownCode) => Err(Errno::NoSys.into()),
         Some(SchedOp::Watchdog) => {
             let _: Watchdog = g.memory().value(arg)?;
@@ -40,6 +41,22 @@ pub fn sched_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         _ => Err(Errno::NoSys.into()),
     }
+}
+
+/// The control domain declares another domain stopped.
+fn remote_shutdown(g: &Guest<'_>, arg: u64) -> Outcome {
+    if !g.dom.privileged {
+        return Err(Errno::Perm.into());
+    }
+    let r: RemoteShutdown = g.memory().value(arg)?;
+    let reason = ShutdownReason::from_number(r.reason).ok_or(Errno::Inval)?;
+    let dom = subject(g, r.domain_id)?;
+    // Its own end is that of the machine: it has a call for that.
+    if dom.id == g.dom.id || dom.is_dying() {
+        return Err(Errno::Inval.into());
+    }
+    life::stop(dom, reason);
+    Ok(0)
 }
 
 /// Sleeps until an event is pending. A vCPU that has one already keeps its turn; otherwise it is said to sleep first,

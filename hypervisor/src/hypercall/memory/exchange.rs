@@ -2,7 +2,7 @@
 
 use super::reservation::{CLEAR_UNITS, clearable};
 use crate::domain::Guest;
-use crate::hypercall::{Args, Outcome, Stop, is_self};
+use crate::hypercall::{Args, Outcome, Stop, is_self, subject};
 use crate::memory::alloc::{self, Reserved, Shortage};
 use crate::memory::m2p;
 use crate::mmu::{HeldFrame, hold};
@@ -20,6 +20,9 @@ pub(super) fn exchange(g: &mut Guest<'_>, args: Args) -> Outcome {
     let arg = args[1];
     let mut x: XenMemoryExchange = g.memory().value(arg)?;
     let (give, get) = (x.give, x.get);
+    for domid in [give.domid, get.domid] {
+        subject(g, domid)?;
+    }
     let good = is_self(g, give.domid)
         && is_self(g, get.domid)
         && give.extent_order <= 9
