@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
-use crate::bench::machines::{Files, Host, Setting, Subject};
+use crate::bench::machines::{Files, Host, MEMORY, Setting, Subject};
 use crate::bench::store::{self, Figures};
 use crate::bench::table::{Table, grouped, ratio};
 use crate::bench::{Common, prepare};
@@ -118,6 +118,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
                     setting,
                     files,
                     words: "rdinit=/bin/micro -- boot",
+                    memory: MEMORY,
                 };
                 let what = format!("boot-{form:?}").to_lowercase();
                 let figures = store::figures(&what, &subject, common.fresh, || {

@@ -10,7 +10,8 @@
 //! | the guest's first instruction | its first program's start less the guest's own clock then |
 //! | the guest's first program | it reads the counter first thing |
 //!
-//! What a guest costs of the control domain's memory is what the second guest takes of its free memory, caches dropped.
+//! What a guest costs of the control domain's memory is what the second guest takes of its free memory, caches dropped;
+//! of the machine's, what it takes of the hypervisor's free memory (which xl tells in whole MiB).
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,25 +20,17 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
-use crate::bench::machines::{Files, Host, Setting, Subject};
+use crate::bench::machines::{Files, Host, MEMORY, Setting, Subject};
 use crate::bench::store::{self, Figures};
 use crate::bench::table::{Table, grouped, ratio};
-use crate::bench::{Common, prepare, xen_tools};
-use crate::extras::read;
-use crate::initrd::{self, Part};
+use crate::bench::{Common, prepare, stack};
+use crate::kernel;
 use crate::provision::{self, Need};
 use crate::shell::say;
 use crate::tree::Tree;
-use crate::{control, drivers, kernel};
 
 /// The most that one machine may take in real time.
 const LIMIT: Duration = Duration::from_secs(900);
-
-/// A guest's memory.
-const MEMORY: &str = "96";
-
-/// A guest's words: it says when it begins, and stays.
-const WORDS: &str = "console=hvc0 nokaslr norandmaps panic=-1 rdinit=/bin/micro -- stay";
 
 /// What is built: the first guest, and the second.
 const GUESTS: [&str; 2] = ["one", "two"];
@@ -57,10 +50,9 @@ pub struct Options {
 
 /// What is the same on both: builds both guests, tells the moments, and waits for each guest to have begun.
 const SCRIPT: &str = r#"
-now() { micro stamp | sed 's/[^0-9]//g'; }
-free() { sync; echo 3 > /proc/sys/vm/drop_caches; sed -n 's/^MemFree: *\([0-9]*\).*/\1/p' /proc/meminfo; }
 for guest in one two; do
     before=$(free)
+    machine=$(hypervisor_free)
     begin=$(now)
     create $guest || echo "CREATE failed"
     echo "CREATE $guest returned $(($(now) - begin))"
@@ -73,24 +65,10 @@ for guest in one two; do
     echo "CREATE $guest first $((start - clock * 1000 - begin))"
     echo "CREATE $guest init $((start - begin))"
     echo "CREATE $guest memory $((before - $(free)))"
+    echo "CREATE $guest hypervisor $((machine - $(hypervisor_free)))"
 done
 echo "CREATE end"
 sleep 1000
-"#;
-
-/// How it is done with the stock tools.
-const WITH_XL: &str = r#"
-create() { xl create /etc/create/$1.cfg > /dev/null; }
-console() { tr -d '\r' < /tmp/guest-$1.log; }
-"#;
-
-/// How it is done with ours.
-const WITH_XENO: &str = r#"
-mkdir -p /run/xeno /var/lib/xeno /var/cache/xeno
-xenod > /run/xenod.log 2>&1 &
-while ! [ -S /run/xeno/xenod.sock ]; do sleep 0.1; done
-create() { xeno create /etc/create/$1.toml > /dev/null; }
-console() { xeno console $1 --past | tr -d '\r'; }
 "#;
 
 /// Measures and shows.
@@ -109,7 +87,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     let mut columns = Vec::new();
     for host in hosts {
         let files = Files {
-            initrd: control_initrd(tree, host, &files)?,
+            initrd: stack::initrd(tree, host, &files, &files.kernel, "create", SCRIPT)?,
             kernel: kernel::unpacked(&files.kernel)?,
             ..files.clone()
         };
@@ -119,6 +97,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
             setting: Setting::Isolated,
             files: &files,
             words: "",
+            memory: MEMORY,
         };
         let figures = store::figures("create", &subject, common.fresh, || {
             say(format!("building two guests on {}", subject.name()));
@@ -134,61 +113,11 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     Ok(common.status(slow.is_empty()))
 }
 
-/// The control domain's file system, with the tools that are measured.
-fn control_initrd(tree: &Tree, host: Host, files: &Files) -> Result<std::path::PathBuf> {
-    let text = |path: String, permissions, contents: String| Part {
-        path,
-        permissions,
-        contents: contents.into(),
-    };
-    let mut parts = drivers::parts(&files.kernel, drivers::SERVING)?;
-    // The file system of the other benchmarks holds the program that tells the time: the guests have it whole.
-    parts.push(read("boot/guest.img", 0o644, &files.initrd)?);
-    parts.push(read("boot/vmlinuz", 0o644, &files.kernel)?);
-    parts.push(read("usr/bin/micro", 0o755, &micro(tree))?);
-    let (name, with) = match host {
-        Host::Ours => {
-            for (name, file) in control::build(tree)? {
-                parts.push(read(format!("usr/bin/{name}"), 0o755, &file)?);
-            }
-            ("create-ours", WITH_XENO.to_owned())
-        }
-        Host::Bare | Host::Xen => {
-            parts.extend(xen_tools::parts(tree)?);
-            ("create-xen", format!("{}{WITH_XL}", xen_tools::START))
-        }
-    };
-    for guest in GUESTS {
-        let (path, description) = match host {
-            Host::Ours => (format!("etc/create/{guest}.toml"), toml(guest)),
-            Host::Bare | Host::Xen => (
-                format!("etc/create/{guest}.cfg"),
-                xen_tools::config(guest, MEMORY, WORDS),
-            ),
-        };
-        parts.push(text(path, 0o644, description));
-    }
-    let script = format!("#!/bin/sh\nmount -t xenfs xenfs /proc/xen\n{with}{SCRIPT}");
-    parts.push(text("etc/start.d/90-create".to_owned(), 0o755, script));
-    initrd::build_with(tree, name, &parts)
-}
-
-fn micro(tree: &Tree) -> std::path::PathBuf {
-    tree.out().join("programs/micro")
-}
-
-fn toml(guest: &str) -> String {
-    format!(
-        "name = \"{guest}\"\nkernel = \"/boot/vmlinuz\"\ninitrd = \"/boot/guest.img\"\nmemory = \"{MEMORY}M\"\n\
-         cmdline = \"{WORDS}\"\n"
-    )
-}
-
 /// The figures that a console tells: `CREATE one first 123`.
 fn moments(console: &str) -> Result<Figures> {
     let mut figures = Figures::new();
     for guest in GUESTS {
-        for figure in ["returned", "first", "init", "memory"] {
+        for figure in ["returned", "first", "init", "memory", "hypervisor"] {
             let prefix = format!("CREATE {guest} {figure} ");
             let told = console
                 .lines()
@@ -209,7 +138,7 @@ fn moments(console: &str) -> Result<Figures> {
 }
 
 /// The rows: what is shown, of which guest, and the figure's name.
-const ROWS: [(&str, &str, &str); 7] = [
+const ROWS: [(&str, &str, &str); 8] = [
     ("first guest: to its first instruction", "one", "first"),
     ("first guest: until the command returns", "one", "returned"),
     ("first guest: to its first program", "one", "init"),
@@ -221,6 +150,7 @@ const ROWS: [(&str, &str, &str); 7] = [
         "two",
         "memory",
     ),
+    ("second guest: machine's memory (KiB)", "two", "hypervisor"),
 ];
 
 fn show(common: &Common, columns: &[(Host, Figures)]) {
@@ -305,7 +235,7 @@ mod tests {
             .map(|guest| {
                 format!(
                     "CREATE {guest} returned 5\r\nCREATE {guest} first {first}\r\nCREATE {guest} init 9\r\n\
-                     CREATE {guest} memory -3\r\n"
+                     CREATE {guest} memory -3\r\nCREATE {guest} hypervisor 4\r\n"
                 )
             })
             .collect()

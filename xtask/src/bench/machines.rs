@@ -20,7 +20,7 @@ use crate::tree::Tree;
 
 /// The processor of all figures. Without `erms` clearing a page counts 512 instructions, not 4096.
 pub const CPU: &str = "Haswell-noTSX,-erms";
-/// The machine's memory.
+/// The machine's memory, but where memory is what is measured.
 pub const MEMORY: &str = "1G";
 /// What of it the kernel has, on the bare machine too.
 const KERNEL_MEMORY: &str = "512M";
@@ -113,6 +113,8 @@ pub struct Subject<'a> {
     pub files: &'a Files,
     /// More words for the kernel, at the end.
     pub words: &'a str,
+    /// The machine's memory.
+    pub memory: &'a str,
 }
 
 impl Subject<'_> {
@@ -135,7 +137,7 @@ impl Subject<'_> {
         let shown = log.strip_prefix(self.tree.target()).unwrap_or(&log);
         let machine = Machine {
             cpu: CPU.to_owned(),
-            memory: MEMORY.to_owned(),
+            memory: self.memory.to_owned(),
             icount: true,
             serial: Serial::Elsewhere,
             extra: vec!["-serial".to_owned(), format!("file:{}", shown.display())],

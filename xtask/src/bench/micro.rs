@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use crate::bench::machines::{Files, Host, Setting, Subject};
+use crate::bench::machines::{Files, Host, MEMORY, Setting, Subject};
 use crate::bench::store::{self, Figures};
 use crate::bench::table::{Table, grouped, ratio};
 use crate::bench::{Common, prepare};
@@ -105,6 +105,7 @@ fn run(
         setting,
         files,
         words: "rdinit=/bin/micro",
+        memory: MEMORY,
     };
     store::figures(what, &subject, common.fresh, || {
         say(format!("measuring {what} on {}", subject.name()));

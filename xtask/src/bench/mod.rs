@@ -5,8 +5,10 @@
 
 mod boot;
 mod create;
+mod density;
 mod machines;
 mod micro;
+mod stack;
 mod store;
 mod table;
 mod xen_tools;
@@ -40,6 +42,8 @@ enum What {
     Micro(micro::Options),
     /// Instructions from the command that builds a guest to its first instruction and first program
     Create(create::Options),
+    /// How many of the smallest stock guests fit, and what each costs beyond its memory
+    Density(density::Options),
 }
 
 /// What all benchmarks take.
@@ -98,6 +102,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         What::Boot(options) => boot::command(tree, options),
         What::Micro(options) => micro::command(tree, options),
         What::Create(options) => create::command(tree, options),
+        What::Density(options) => density::command(tree, options),
     }
 }
 

@@ -16,17 +16,6 @@ const DIR: &str = "usr/lib/xen-4.17/bin";
 /// What is needed of it.
 const PROGRAMS: &[&str] = &["xl", "xenstored", "xenconsoled", "xen-init-dom0"];
 
-/// Starts the daemons. What guests print goes to `/tmp/guest-NAME.log`.
-pub const START: &str = r#"
-mkdir -p /var/lib/xen /var/lib/xenstored /var/log/xen /run/xen /run/xenstored /run/lock
-ln -s /run /var/run
-ln -s /run/lock /var/lock
-export PATH=/usr/lib/xen-4.17/bin:$PATH
-xenstored --pid-file /run/xenstored.pid
-xen-init-dom0 > /dev/null
-xenconsoled --log=guest --log-dir=/tmp --pid-file=/run/xenconsoled.pid
-"#;
-
 /// The tools and all that they need.
 ///
 /// # Errors
@@ -58,12 +47,4 @@ pub fn parts(tree: &Tree) -> Result<Vec<Part>> {
         contents: Vec::new(),
     });
     Ok(parts)
-}
-
-/// A guest's description as `xl` reads it. Its time-stamp counter is the machine's.
-pub fn config(name: &str, megabytes: &str, words: &str) -> String {
-    format!(
-        "name = \"{name}\"\ntype = \"pv\"\nkernel = \"/boot/vmlinuz\"\nramdisk = \"/boot/guest.img\"\nmemory = {megabytes}\n\
-         vcpus = 1\ntsc_mode = \"native\"\nextra = \"{words}\"\n"
-    )
 }

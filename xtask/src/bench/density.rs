@@ -1,0 +1,172 @@
+//! `cargo xtask bench density`: how many of the smallest stock guests a machine of 4 GiB holds beside its control
+//! domain of half a gigabyte, and what a guest costs the hypervisor beyond its memory; beside Debian's Xen.
+//!
+//! Guests are built one after the other, and left paused, until one is refused: a guest's memory is all given to it when
+//! it is built. Their kernel is the unpacked one, which both tool stacks read.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+
+use crate::bench::machines::{Files, Host, Setting, Subject};
+use crate::bench::store::{self, Figures};
+use crate::bench::table::{Table, grouped};
+use crate::bench::{Common, prepare, stack};
+use crate::kernel;
+use crate::shell::say;
+use crate::tree::Tree;
+
+/// The most that one machine may take in real time.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// The machine.
+const MEMORY: &str = "4G";
+
+/// Options of `cargo xtask bench density`.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Builds guests until one is refused.
+const SCRIPT: &str = r#"
+machine=$(hypervisor_free)
+before=$(free)
+guests=0
+while [ $guests -lt 64 ] && create_paused guest$guests; do
+    guests=$((guests + 1))
+done
+echo "DENSITY guests $guests"
+[ $guests = 0 ] && guests=1
+echo "DENSITY machine $(((machine - $(hypervisor_free)) / guests))"
+echo "DENSITY control $(((before - $(free)) / guests))"
+echo "DENSITY end"
+sleep 1000
+"#;
+
+/// What the script tells, and how it is shown.
+const ROWS: [(&str, &str); 3] = [
+    ("guests", "guests of 96 MiB in 4 GiB"),
+    (
+        "machine",
+        "memory of the machine for each, beyond its 96 MiB (KiB)",
+    ),
+    ("control", "memory of the control domain for each (KiB)"),
+];
+
+/// Measures and shows.
+///
+/// # Errors
+/// When something is missing or a machine does not do what it should.
+pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
+    let common = &options.common;
+    let files = prepare(tree, common)?;
+    let unpacked = kernel::unpacked(&files.kernel)?;
+    let mut columns = Vec::new();
+    for host in common
+        .hosts()
+        .into_iter()
+        .filter(|host| *host != Host::Bare)
+    {
+        let files = Files {
+            initrd: stack::initrd(tree, host, &files, &unpacked, "density", SCRIPT)?,
+            kernel: unpacked.clone(),
+            ..files.clone()
+        };
+        let subject = Subject {
+            tree,
+            host,
+            setting: Setting::Isolated,
+            files: &files,
+            words: "",
+            memory: MEMORY,
+        };
+        let figures = store::figures("density", &subject, common.fresh, || {
+            say(format!("filling {} with guests", subject.name()));
+            told(&subject.run("density", "DENSITY end", LIMIT)?)
+        })?;
+        columns.push((host, figures));
+    }
+    show(common, &columns);
+    let of = |wanted: Host| {
+        let column = columns.iter().find(|(host, _)| *host == wanted);
+        column.and_then(|(_, figures)| store::find(figures, "guests"))
+    };
+    let fewer = of(Host::Ours)
+        .zip(of(Host::Xen))
+        .is_some_and(|(ours, xens)| ours < xens);
+    if fewer {
+        say("fewer: Xen holds more guests");
+    }
+    Ok(common.status(!fewer))
+}
+
+/// The figures that a console tells: `DENSITY guests 36`.
+fn told(console: &str) -> Result<Figures> {
+    let mut figures = Figures::new();
+    for (name, _) in ROWS {
+        let prefix = format!("DENSITY {name} ");
+        let value = console
+            .lines()
+            .find_map(|line| line.trim_end().strip_prefix(&prefix));
+        let value: i64 = value
+            .with_context(|| format!("nothing said {prefix:?}"))?
+            .parse()?;
+        let guest = if name == "machine" {
+            stack::GUEST_MEMORY << 10
+        } else {
+            0
+        };
+        figures.push((
+            name.to_owned(),
+            u64::try_from(value).unwrap_or(0).saturating_sub(guest),
+        ));
+    }
+    Ok(figures)
+}
+
+fn show(common: &Common, columns: &[(Host, Figures)]) {
+    if common.json {
+        let hosts: serde_json::Map<_, _> = columns
+            .iter()
+            .map(|(host, figures)| {
+                let figures: serde_json::Map<_, _> = figures
+                    .iter()
+                    .map(|(name, value)| (name.clone(), json!(value)))
+                    .collect();
+                (host.name().to_owned(), json!(figures))
+            })
+            .collect();
+        println!("{}", json!({ "bench": "density", "hosts": hosts }));
+        return;
+    }
+    let mut heads = vec!["half a gigabyte is the control domain's".to_owned()];
+    heads.extend(columns.iter().map(|(host, _)| host.name().to_owned()));
+    let mut table = Table::new(heads);
+    for (name, shown) in ROWS {
+        let mut row = vec![shown.to_owned()];
+        row.extend(columns.iter().map(|(_, figures)| {
+            store::find(figures, name).map_or_else(|| "-".to_owned(), grouped)
+        }));
+        table.row(row);
+    }
+    println!("{table}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_costs_is_told_beyond_its_memory() {
+        let console = "DENSITY guests 36\r\nDENSITY machine 98404\r\nDENSITY control 1000\r\n";
+        let figures = told(console).unwrap();
+        assert_eq!(store::find(&figures, "guests"), Some(36));
+        assert_eq!(store::find(&figures, "machine"), Some(100));
+        assert!(told("DENSITY guests x").is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! A control domain with the tools of one tool stack, to measure them: Debian's `xl`, or ours.
+//!
+//! The scripts that measure are the same for both: they call what is defined here.
+//!
+//! | function | what it does |
+//! |---|---|
+//! | `now` | the time-stamp counter |
+//! | `create NAME` | builds a guest and lets it run |
+//! | `create_paused NAME` | builds a guest and leaves it so |
+//! | `console NAME` | what the guest has printed |
+//! | `free` | the control domain's free memory in KiB, caches dropped |
+//! | `hypervisor_free` | the machine's memory that is nobody's, in KiB |
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::bench::machines::{Files, Host};
+use crate::bench::xen_tools;
+use crate::extras::read;
+use crate::initrd::{self, Part};
+use crate::tree::Tree;
+use crate::{control, drivers};
+
+/// A guest's memory in MiB: the least in which the stock kernel starts.
+pub const GUEST_MEMORY: u64 = 96;
+
+/// A guest's words: it says when it begins, and stays.
+const WORDS: &str = "console=hvc0 nokaslr norandmaps panic=-1 rdinit=/bin/micro -- stay";
+
+/// What both have.
+const COMMON: &str = r#"#!/bin/sh
+mount -t xenfs xenfs /proc/xen
+now() { micro stamp | sed 's/[^0-9]//g'; }
+free() { sync; echo 3 > /proc/sys/vm/drop_caches; sed -n 's/^MemFree: *\([0-9]*\).*/\1/p' /proc/meminfo; }
+"#;
+
+/// Starts the stock tools' daemons. What guests print goes to `/tmp/guest-NAME.log`.
+const WITH_XL: &str = r#"
+mkdir -p /var/lib/xen /var/lib/xenstored /var/log/xen /run/xen /run/xenstored /run/lock
+ln -s /run /var/run
+ln -s /run/lock /var/lock
+export PATH=/usr/lib/xen-4.17/bin:$PATH
+xenstored --pid-file /run/xenstored.pid
+xen-init-dom0 > /dev/null
+xenconsoled --log=guest --log-dir=/tmp --pid-file=/run/xenconsoled.pid
+create() { xl create /etc/guest.cfg "name=\"$1\"" > /dev/null; }
+create_paused() { xl create -p /etc/guest.cfg "name=\"$1\"" > /dev/null; }
+console() { tr -d '\r' < /tmp/guest-$1.log; }
+hypervisor_free() { echo $(($(xl info | sed -n 's/^free_memory *: *//p') * 1024)); }
+"#;
+
+/// Starts our daemon.
+const WITH_XENO: &str = r#"
+mkdir -p /run/xeno /var/lib/xeno /var/cache/xeno
+xenod > /run/xenod.log 2>&1 &
+while ! [ -S /run/xeno/xenod.sock ]; do sleep 0.1; done
+create() { xeno create /etc/guest.toml --name $1 > /dev/null; }
+create_paused() { xeno create /etc/guest.toml --name $1 --paused > /dev/null; }
+console() { xeno console $1 --past | tr -d '\r'; }
+hypervisor_free() { echo $(($(xeno info --json | sed -n 's/.*"free_bytes": *\([0-9]*\).*/\1/p') / 1024)); }
+"#;
+
+/// The control domain's file system: starts the stack of this host and runs the script. The guests' file system is the
+/// one in `files`, which holds the program that tells the time.
+///
+/// # Errors
+/// When something does not build or cannot be downloaded.
+pub fn initrd(
+    tree: &Tree,
+    host: Host,
+    files: &Files,
+    guest_kernel: &Path,
+    name: &str,
+    script: &str,
+) -> Result<PathBuf> {
+    let text = |path: &str, permissions, contents: String| Part {
+        path: path.to_owned(),
+        permissions,
+        contents: contents.into(),
+    };
+    let mut parts = drivers::parts(&files.kernel, drivers::SERVING)?;
+    parts.push(read("boot/guest.img", 0o644, &files.initrd)?);
+    parts.push(read("boot/vmlinuz", 0o644, guest_kernel)?);
+    parts.push(read(
+        "usr/bin/micro",
+        0o755,
+        &tree.out().join("programs/micro"),
+    )?);
+    let with = match host {
+        Host::Ours => {
+            for (name, file) in control::build(tree)? {
+                parts.push(read(format!("usr/bin/{name}"), 0o755, &file)?);
+            }
+            parts.push(text("etc/guest.toml", 0o644, toml()));
+            WITH_XENO
+        }
+        Host::Bare | Host::Xen => {
+            parts.extend(xen_tools::parts(tree)?);
+            parts.push(text("etc/guest.cfg", 0o644, config()));
+            WITH_XL
+        }
+    };
+    parts.push(text(
+        "etc/start.d/90-bench",
+        0o755,
+        format!("{COMMON}{with}{script}"),
+    ));
+    initrd::build_with(tree, &format!("{name}-{host:?}").to_lowercase(), &parts)
+}
+
+/// The guest's description, as ours reads it.
+fn toml() -> String {
+    format!(
+        "name = \"guest\"\nkernel = \"/boot/vmlinuz\"\ninitrd = \"/boot/guest.img\"\nmemory = \"{GUEST_MEMORY}M\"\n\
+         cmdline = \"{WORDS}\"\n"
+    )
+}
+
+/// The same, as `xl` reads it. Its time-stamp counter is the machine's.
+fn config() -> String {
+    format!(
+        "name = \"guest\"\ntype = \"pv\"\nkernel = \"/boot/vmlinuz\"\nramdisk = \"/boot/guest.img\"\n\
+         memory = {GUEST_MEMORY}\nvcpus = 1\ntsc_mode = \"native\"\nextra = \"{WORDS}\"\n"
+    )
+}
