@@ -16,6 +16,7 @@ use crate::entry::{ENTRIES_PER_TABLE, Entry, L4_RESERVED};
 use crate::frame::{DomId, Frame, FrameType, Level, Mfn, Snapshot};
 use crate::machine::{Class, Machine};
 use crate::totals::Totals;
+use crate::work::Part;
 
 /// References to one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,6 +35,8 @@ pub enum Hold {
     General,
     /// By a reference of this type.
     Type(FrameType),
+    /// By the one reference that the work on a table in progress has (`work.rs`).
+    Work,
 }
 
 /// Something that is not as it must be.
@@ -175,7 +178,7 @@ impl<'a, M: Machine> Audit<'a, M> {
         };
         let snap = frame.snapshot();
         if self.phase == Phase::Count {
-            return self.count_held_by(mfn, snap, report);
+            return self.count_held_by(mfn, frame, snap, report);
         }
         self.totals.add(snap);
         let found = Counts {
@@ -198,6 +201,7 @@ impl<'a, M: Machine> Audit<'a, M> {
     fn count_held_by(
         &mut self,
         mfn: Mfn,
+        frame: &Frame,
         snap: Snapshot,
         report: &mut impl FnMut(Finding),
     ) -> usize {
@@ -211,14 +215,23 @@ impl<'a, M: Machine> Audit<'a, M> {
         if snap.type_count() == 0 || !found.needs_validation() {
             return 1;
         }
-        if !snap.is_validated() {
-            report(Finding::Unfinished { mfn });
-            return 1;
-        }
         let Some(level) = found.level() else {
+            if !snap.is_validated() {
+                report(Finding::Unfinished { mfn });
+            }
             return 1;
         };
-        for index in 0..ENTRIES_PER_TABLE {
+        let mut part = Part::WHOLE;
+        if !snap.is_validated() {
+            // Between two parts of the work the record says which entries hold references (P1 in `work.rs`).
+            let is_somebodys = self.counts.get(self.at).is_some_and(|c| c.types != 0);
+            if !is_somebodys {
+                report(Finding::Unfinished { mfn });
+                return 1;
+            }
+            part = frame.work().1;
+        }
+        for index in part.from..part.to.min(ENTRIES_PER_TABLE) {
             if level == Level::L4 && L4_RESERVED.contains(&index) {
                 continue;
             }
@@ -249,6 +262,7 @@ impl<'a, M: Machine> Audit<'a, M> {
             return;
         };
         match hold {
+            Hold::Work => counts.types = counts.types.saturating_add(1),
             Hold::General => counts.general = counts.general.saturating_add(1),
             Hold::Type(expected) => {
                 counts.types = counts.types.saturating_add(1);

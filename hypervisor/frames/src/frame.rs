@@ -19,6 +19,7 @@ use crate::word::{
     self, ALLOCATED, COUNTS, FREE, GENERAL_MASK, GENERAL_ONE, PINNED, TYPE_MASK, TYPES_MASK,
     TYPES_ONE, VALID,
 };
+use crate::work::Part;
 use core::sync::atomic::AtomicU32 as Link;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -82,12 +83,16 @@ pub struct Frame {
     pub next: Link,
     /// Previous frame of the list the frame is on.
     pub prev: Link,
-    /// Whether a free frame holds zeros and nothing translates to it: the allocator's. Otherwise unused.
-    pub clean: Link,
-    spare: AtomicU32,
+    /// What table work left for later: the next frame of an undo list and the part of the entries that hold
+    /// references (`work.rs`). Belongs to whoever has the frame in progress (F6). While the frame is free: whether it is
+    /// clean, which is the allocator's.
+    work: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Frame>() == 32);
+
+/// Bits of each bound of a part: 0 to 512. Frame numbers have the other 44.
+const PART_SHIFT: u32 = 10;
 
 /// Two clock readings this far apart or further were not read in one race: the stamp is simply out of date.
 const RACE_TICKS: u32 = 1 << 30;
@@ -107,8 +112,7 @@ impl Frame {
             order: Link::new(0),
             next: Link::new(0),
             prev: Link::new(0),
-            clean: Link::new(0),
-            spare: AtomicU32::new(0),
+            work: AtomicU64::new(0),
         }
     }
 
@@ -163,7 +167,35 @@ impl Frame {
         let old = self.word.load(Acquire);
         debug_assert!(old & COUNTS == 0);
         // The type bits stay: they tell the next user under which use old translations were made (F5).
+        self.work.store(0, Relaxed);
         self.word.store(FREE | (old & TYPE_MASK), Release);
+    }
+
+    /// Whether a free frame holds zeros and nothing translates to it.
+    pub fn is_clean(&self) -> bool {
+        self.work.load(Relaxed) != 0
+    }
+
+    /// Says so of a free frame, or that it is none from here on.
+    pub fn set_clean(&self, clean: bool) {
+        self.work.store(u64::from(clean), Relaxed);
+    }
+
+    /// Notes what is left of the work on a table in progress. `next` is the link of an undo list.
+    pub(crate) fn set_work(&self, next: u64, part: Part) {
+        let part = (part.from as u64) << PART_SHIFT | part.to as u64;
+        self.work.store(next << (2 * PART_SHIFT) | part, Release);
+    }
+
+    /// What [`Self::set_work`] noted.
+    pub(crate) fn work(&self) -> (u64, Part) {
+        const MASK: u64 = (1 << PART_SHIFT) - 1;
+        let work = self.work.load(Acquire);
+        let part = Part {
+            from: (work >> PART_SHIFT & MASK) as usize,
+            to: (work & MASK) as usize,
+        };
+        (work >> (2 * PART_SHIFT), part)
     }
 
     /// Reading of the flush clock when the last use ended.

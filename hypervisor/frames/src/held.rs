@@ -4,7 +4,7 @@
 //! given back as another. What outlives the operation that took it - a page-table entry, a vCPU's root - keeps its
 //! reference ([`Held::keep`]), and whoever ends that takes it over again ([`Held::kept`]).
 
-use crate::frame::{Level, Mfn, Taken};
+use crate::frame::{DomId, Level, Mfn, Taken};
 use crate::table::{Machine, Refused, Tables};
 
 /// A way to hold a frame.
@@ -102,6 +102,11 @@ impl<'m, M: Machine, U: Use> Held<'m, M, U> {
     /// The frame.
     pub fn mfn(&self) -> Mfn {
         self.mfn
+    }
+
+    /// The domain in whose name it is held.
+    pub fn dom(&self) -> DomId {
+        self.tables.dom
     }
 
     /// Leaves the reference standing, for something that lives on; [`Held::kept`] takes it over when that ends.

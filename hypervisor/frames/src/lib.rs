@@ -5,7 +5,8 @@
 //!
 //! - [`frame`] - one 64-bit word a frame: owner, type, type count, general count; every change is one atomic.
 //! - [`entry`] - page-table entries: what a guest may ask for and what is stored.
-//! - [`table`] - validation, devalidation, pinning, updates of entries.
+//! - [`table`] - references on tables, pins, updates of entries.
+//! - [`work`] - validating and undoing tables, in parts.
 //! - [`held`] - a reference as a value that gives itself back.
 //! - [`audit`] - recounts everything from the tables themselves; [`totals`] is the sum of what it saw.
 //!
@@ -42,6 +43,7 @@ mod tests;
 pub mod totals;
 mod update;
 mod word;
+pub mod work;
 
 pub use entry::{ENTRIES_PER_TABLE, Entry, L4_RESERVED};
 pub use frame::{DomId, Frame, FrameType, Level, Mfn};

@@ -1,7 +1,8 @@
 //! What the rules need from the machine beneath, and how they refuse.
 
 use crate::entry::{ENTRIES_PER_TABLE, Entry};
-use crate::frame::{Denied, DomId, Frame, Mfn};
+use crate::frame::{Denied, DomId, Frame, Level, Mfn};
+use crate::work::{UndoList, Validation};
 
 /// What stands behind a frame number.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +31,16 @@ pub trait Machine {
     }
     /// Reads an entry of a table. `index` is below [`ENTRIES_PER_TABLE`](crate::ENTRIES_PER_TABLE).
     fn read_entry(&self, table: Mfn, index: usize) -> Entry;
-    /// Calls `act` with each entry of a table that is not zero, in order of index, until it fails. The caller alone
-    /// changes entries of the table meanwhile, or none but accessed and dirty bits of present ones change.
+    /// Calls `act` with each entry of a table from `from` on that is not zero, in order of index, until it fails. The
+    /// caller alone changes entries of the table meanwhile, or none but accessed and dirty bits of present ones change.
     #[inline]
     fn each_entry<E>(
         &self,
         table: Mfn,
+        from: usize,
         mut act: impl FnMut(usize, Entry) -> Result<(), E>,
     ) -> Result<(), E> {
-        for index in 0..ENTRIES_PER_TABLE {
+        for index in from..ENTRIES_PER_TABLE {
             let entry = self.read_entry(table, index);
             if entry != Entry::default() {
                 act(index, entry)?;
@@ -68,6 +70,29 @@ pub trait Machine {
     /// Whether a non-present entry may carry the address of real memory: not on CPUs that speculate through
     /// it (L1 terminal fault).
     fn nonpresent_may_name_memory(&self) -> bool;
+    /// How many more units of work, of one entry each, the section at hand may do.
+    fn budget(&self) -> u32 {
+        u32::MAX
+    }
+    /// Counts units that were done.
+    fn charge(&self, _units: u32) {}
+    /// Keeps a validation for the party in hand until it makes the call again. Each party keeps one: the one it kept
+    /// before, or this one if it cannot keep any, is the answer, to be given up.
+    fn keep(&self, validation: Validation) -> Option<Validation> {
+        Some(validation)
+    }
+    /// The party's own validation of this table, if it has kept one.
+    fn resume(&self, _dom: DomId, _table: Mfn, _level: Level) -> Option<Validation> {
+        None
+    }
+    /// The party in hand met a table of this domain's that somebody else has in progress, and will try again.
+    fn met_busy(&self, _dom: DomId) {}
+    /// Where tables wait that the party in hand let go.
+    fn undo_list(&self) -> &UndoList;
+    /// Something was added to that list. Says whether it is worked off later; if not, that is done at once.
+    fn undo_waits(&self) -> bool {
+        false
+    }
 }
 
 /// Why a change was refused. No reference, no use of a frame and no live entry has changed; a page that was
@@ -78,8 +103,10 @@ pub enum Refused {
     Invalid,
     /// The frame is not the caller's to map (`-EPERM`).
     NotYours,
-    /// Another CPU is validating the frame: try again (`-EAGAIN` inside, retried by the caller).
+    /// Somebody else is validating or undoing the frame: the call is to be made again.
     Busy,
+    /// The budget ended before the work did: the call is to be made again, and goes on then.
+    Unfinished,
 }
 
 impl From<Denied> for Refused {

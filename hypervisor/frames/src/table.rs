@@ -1,15 +1,16 @@
-//! Guest page tables: references on them, validation, devalidation, pins. Updates of single entries are in
-//! `update.rs`.
+//! Guest page tables: references on them and pins. How a table is validated and undone, in parts, is in `work.rs`;
+//! updates of single entries are in `update.rs`.
 //!
 //! A table's contents are checked once, when the first reference of its type is taken, and undone once, when the
 //! last one goes (F6); in between every present entry holds one reference of its own (F4). Levels only go down, so
-//! that recursion is at most four deep and no table can name itself or one of its own level.
+//! that no table can name itself or one of its own level.
 
-use crate::entry::{ENTRIES_PER_TABLE, Entry, L4_RESERVED};
+use crate::entry::Entry;
 use crate::frame::{DomId, Frame, FrameType, Left, Level, Mfn, Taken};
 
 pub use crate::machine::{Class, Machine, Refused};
 pub use crate::update::Change;
+pub use crate::work::{UndoList, Validation};
 
 /// The page-table operations of one domain on one machine.
 pub struct Tables<'m, M: Machine> {
@@ -33,32 +34,29 @@ impl<'m, M: Machine> Tables<'m, M> {
     }
 
     /// Takes a type reference on a table, validating it if it is not in use as that yet.
+    ///
+    /// # Errors
+    /// [`Refused::Unfinished`] where the budget ended first: the same call, made again, goes on.
     pub fn get_table(&self, mfn: Mfn, level: Level) -> Result<(), Refused> {
-        let frame = self.ram(mfn)?;
-        match frame.get_checked(Some(self.dom), level.frame_type())? {
-            Taken::Shared => Ok(()),
-            Taken::Fresh { stamp, same } => {
-                if !same {
-                    // The new type is published; flush before anything of it is trusted (F5).
-                    self.machine.flush_since(stamp);
+        match self.take_table(self.dom, mfn, level) {
+            Ok(false) => Ok(()),
+            Ok(true) => self.validate(Validation::begin(self.dom, mfn, level)),
+            Err(Refused::Busy) => {
+                if let Some(own) = self.machine.resume(self.dom, mfn, level) {
+                    return self.validate(own);
                 }
-                let outcome = self.validate(mfn, level);
-                let left = frame.end_validation(outcome.is_ok(), self.machine.flush_clock());
-                self.after(left, mfn);
-                outcome
+                self.machine.met_busy(self.dom);
+                Err(Refused::Busy)
             }
+            Err(refused) => Err(refused),
         }
     }
 
-    /// Drops a type reference on a table, devalidating it if it was the last.
-    pub fn put_table(&self, mfn: Mfn, level: Level) {
+    /// Drops a type reference on a table. If it was the last, the table waits to be undone ([`Self::undo_some`]).
+    pub fn put_table(&self, mfn: Mfn, _level: Level) {
         if let Class::Ram(frame) = self.machine.class(mfn) {
             match frame.put_type(self.machine.flush_clock()) {
-                Left::MustDevalidate => {
-                    self.drop_entries(mfn, level, ENTRIES_PER_TABLE);
-                    let left = frame.end_devalidation(self.machine.flush_clock());
-                    self.after(left, mfn);
-                }
+                Left::MustDevalidate => self.undo(mfn, frame),
                 left => self.after(left, mfn),
             }
         }
@@ -111,81 +109,17 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(())
     }
 
-    fn validate(&self, table: Mfn, level: Level) -> Result<(), Refused> {
-        let outcome = match level.below() {
-            None => self.machine.each_entry(table, |index, entry| {
-                let stored = self.take_leaf(entry.stored_leaf(), self.dom);
-                self.keep(table, index, entry, stored)
-            }),
-            Some(below) => self.machine.each_entry(table, |index, entry| {
-                if level == Level::L4 && L4_RESERVED.contains(&index) {
-                    return Ok(());
-                }
-                let stored = self.take_upper(entry, level, below);
-                self.keep(table, index, entry, stored)
-            }),
-        };
-        if let Err((index, refused)) = outcome {
-            self.drop_entries(table, level, index);
-            return Err(refused);
-        }
-        if level == Level::L4 {
-            self.machine.init_root(self.dom, table);
-        }
-        Ok(())
-    }
-
-    /// Brings an entry of a table under validation to its stored form, or says which entry was refused.
-    #[inline]
-    fn keep(
-        &self,
-        table: Mfn,
-        index: usize,
-        entry: Entry,
-        stored: Result<Entry, Refused>,
-    ) -> Result<(), (usize, Refused)> {
-        let stored = stored.map_err(|refused| (index, refused))?;
-        if stored != entry {
-            self.machine.write_entry(table, index, stored);
-        }
-        Ok(())
-    }
-
-    fn take_upper(&self, entry: Entry, level: Level, below: Level) -> Result<Entry, Refused> {
-        let stored = entry.stored_table(level).ok_or(Refused::Invalid)?;
-        if stored.is_present() {
-            self.get_table(stored.mfn(), below)?;
-        } else {
-            self.check_nonpresent(stored)?;
-        }
-        Ok(stored)
-    }
-
-    /// Drops what the first `count` entries of a table hold.
-    fn drop_entries(&self, table: Mfn, level: Level, count: usize) {
-        // "Fails" where the entries that count end.
-        let _ = match level.below() {
-            None => self.machine.each_entry(table, |index, entry| {
-                let counts = (index < count).then_some(()).ok_or(());
-                counts.map(|()| self.drop_leaf(entry))
-            }),
-            Some(below) => self.machine.each_entry(table, |index, entry| {
-                if index >= count {
-                    return Err(());
-                }
-                if entry.is_present() && (level != Level::L4 || !L4_RESERVED.contains(&index)) {
-                    self.put_table(entry.mfn(), below);
-                }
-                Ok(())
-            }),
-        };
-    }
-
     /// Takes what a leaf that is about to be stored holds, which may be a frame of `owner`'s, or of a device if that is
     /// the domain itself or [`DomId::IO`]. What is to be stored is the answer: the entry itself, or without its
     /// permission to write where the frame is a device's that guests may only read.
     #[inline]
     pub(crate) fn take_leaf(&self, entry: Entry, owner: DomId) -> Result<Entry, Refused> {
+        self.take_leaf_here(entry, owner)
+    }
+
+    /// As [`Self::take_leaf`], where it is done most often.
+    #[inline(always)]
+    pub(crate) fn take_leaf_here(&self, entry: Entry, owner: DomId) -> Result<Entry, Refused> {
         if !entry.is_present() {
             return self.check_nonpresent(entry).map(|()| entry);
         }
@@ -212,20 +146,29 @@ impl<'m, M: Machine> Tables<'m, M> {
         }
     }
 
+    /// Drops what a leaf holds, and says what is left of it.
     #[inline]
-    pub(crate) fn drop_leaf(&self, entry: Entry) {
+    pub(crate) fn drop_leaf(&self, entry: Entry) -> Left {
+        self.drop_leaf_here(entry)
+    }
+
+    /// As [`Self::drop_leaf`], where it is done most often.
+    #[inline(always)]
+    pub(crate) fn drop_leaf_here(&self, entry: Entry) -> Left {
         if !entry.is_present() {
-            return;
+            return Left::InUse;
         }
-        if let Class::Ram(frame) = self.machine.class(entry.mfn()) {
-            let now = self.machine.flush_clock();
-            let left = if entry.is_writable() {
-                frame.put_writable(now)
-            } else {
-                frame.put(now)
-            };
-            self.after(left, entry.mfn());
-        }
+        let Class::Ram(frame) = self.machine.class(entry.mfn()) else {
+            return Left::InUse;
+        };
+        let now = self.machine.flush_clock();
+        let left = if entry.is_writable() {
+            frame.put_writable(now)
+        } else {
+            frame.put(now)
+        };
+        self.after(left, entry.mfn());
+        left
     }
 
     pub(crate) fn check_nonpresent(&self, entry: Entry) -> Result<(), Refused> {

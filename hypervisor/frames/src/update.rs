@@ -98,7 +98,7 @@ impl<M: Machine> Tables<'_, M> {
         {
             self.check_nonpresent(new)?;
             let was = self.machine.swap_entry(table, index, new);
-            self.drop_leaf(was);
+            let _ = self.drop_leaf(was);
             return Ok(was);
         }
         let mut old = self.machine.read_entry(table, index);
@@ -118,7 +118,7 @@ impl<M: Machine> Tables<'_, M> {
             } else {
                 let new = self.take_leaf(new, mapped_owner)?;
                 let outcome = self.machine.replace_entry(table, index, old, new);
-                self.drop_leaf(if outcome.is_ok() { old } else { new });
+                let _ = self.drop_leaf(if outcome.is_ok() { old } else { new });
                 outcome
             };
             match outcome {

@@ -240,6 +240,13 @@ pub fn wait_for_interrupt() {
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
+/// Lets interrupts in that wait, and turns them off again.
+#[inline]
+pub fn let_interrupts_in() {
+    // SAFETY: as in `wait_for_interrupt`; `sti` takes effect after `nop`.
+    unsafe { asm!("sti", "nop", "cli", options(nostack)) };
+}
+
 /// Stops this CPU for ever.
 pub fn halt_for_ever() -> ! {
     loop {

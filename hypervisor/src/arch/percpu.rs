@@ -15,6 +15,7 @@ use ::cpus::MAX_CPUS;
 use ::sched::Ledger;
 use core::arch::asm;
 use core::cell::{Cell, RefCell};
+use frames::DomId;
 
 pub use crate::arch::smp::flush::{flush_clock, flush_here, flush_since};
 
@@ -55,6 +56,12 @@ pub struct Cpu {
     pub timer_deadline: Cell<u64>,
     /// Somebody asked for a new scheduling decision.
     pub reschedule: Cell<bool>,
+    /// The vCPU in hand has something to finish before its guest goes on (`domain::unfinished`).
+    pub unfinished: Cell<bool>,
+    /// Units of work that may still be done before interrupts are let in ([`crate::hypercall::BUDGET`]).
+    pub budget: Cell<i32>,
+    /// Whose tables somebody else has in progress that the vCPU in hand waits for.
+    pub busy: Cell<Option<DomId>>,
     /// NMIs taken and not told of yet.
     pub nmis: Cell<u32>,
     /// Watchpoints of the guest's that ring 0 hit while it worked for it: for the guest's status register.
@@ -77,6 +84,9 @@ impl Cpu {
             root: Cell::new(root),
             timer_deadline: Cell::new(u64::MAX),
             reschedule: Cell::new(false),
+            unfinished: Cell::new(false),
+            budget: Cell::new(i32::MAX),
+            busy: Cell::new(None),
             nmis: Cell::new(0),
             watched: Cell::new(0),
             ledger: RefCell::new(None),

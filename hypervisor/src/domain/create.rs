@@ -20,6 +20,7 @@ use ::sched::{Runstate, State};
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use frames::table::UndoList;
 use frames::{DomId, Mfn};
 use spin::mutex::SpinMutex;
 
@@ -156,6 +157,7 @@ fn new_record(
         grants: SpinMutex::new(DomainGrants::new(wanted.grant_frames, wanted.handle_frames)),
         ends: DomainEnds::new(),
         assists: AtomicU64::new(0),
+        undo: UndoList::new(),
         generation: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
         life: Life::new(wanted.pauses),
@@ -249,6 +251,7 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
         info: AtomicU64::new(0),
         info_words: AtomicPtr::new(core::ptr::null_mut()),
         walks: WalkCache::new(),
+        kept: SpinMutex::default(),
         info_moved: AtomicBool::new(false),
         initialised: AtomicBool::new(false),
         up: AtomicBool::new(false),

@@ -101,8 +101,8 @@ pub struct Local {
     pub pci_address: u32,
     /// Latch of the CMOS index port.
     pub cmos_index: u8,
-    /// Entries done so far of the batch in hand: when it passes the budget the call is continued later.
-    pub budget: u32,
+    /// A hypercall is to be made again, as its registers say, before the guest goes on or when it does.
+    pub repeat: bool,
 }
 
 impl Local {
@@ -144,7 +144,7 @@ impl Local {
             failed_returns: 0,
             pci_address: 0,
             cmos_index: 0,
-            budget: 0,
+            repeat: false,
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod run;
 pub mod shared;
 pub mod table;
 pub mod teardown;
+pub mod unfinished;
 
 use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
@@ -30,8 +31,10 @@ use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
 use crate::memory::owned::OwnedFrames;
 use crate::memory::{alloc, phys};
+use crate::mmu::work::Kept;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use frames::table::UndoList;
 use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
@@ -78,6 +81,9 @@ pub struct Domain {
     pub ends: DomainEnds,
     /// Assists it switched on, one bit each.
     pub assists: AtomicU64,
+    /// Tables, its own or another's, that its vCPUs let go and that wait to be undone. None of its vCPUs goes on in its
+    /// guest before they are (`unfinished`).
+    pub undo: UndoList,
     /// Counts changes of its upper-level page-table entries. Wide, so that no guest sees it come round again.
     pub generation: AtomicU64,
     /// Set when it was crashed or shut down; it does not run any more, unless it is resumed.
@@ -191,6 +197,8 @@ pub struct Vcpu {
     pub polling: AtomicU32,
     /// Work another CPU or an interrupt left for it: look at events on the way out.
     pub kicked: AtomicBool,
+    /// What its call in hand keeps until it is made again.
+    pub kept: SpinMutex<Kept>,
     local: UnsafeCell<Local>,
 }
 

@@ -5,11 +5,12 @@ use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, fpu, paging, pcid, percpu, smp};
 use crate::debug::{crash, crash_test};
-use crate::domain::{Guest, Vcpu, exposed_area, inject, teardown};
+use crate::domain::{Guest, Vcpu, exposed_area, inject, teardown, unfinished};
 use crate::hypercall::descriptor;
 use crate::info;
 use crate::layout::{PAGE, is_canonical};
 use crate::memory::usage;
+use crate::mmu::work;
 use crate::schedule;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
@@ -18,6 +19,7 @@ use guest_abi::segment::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 /// First work of an exit.
 #[inline]
 pub fn enter(g: &mut Guest<'_>) {
+    work::begin_section();
     if g.is_user() {
         account::user_left(g);
     }
@@ -31,6 +33,7 @@ pub fn enter(g: &mut Guest<'_>) {
 /// First work of an exit that the entry code knows to be from the guest's kernel (D3).
 #[inline]
 pub fn enter_from_kernel(g: &mut Guest<'_>) {
+    work::begin_section();
     account::guest_left(g);
     if !g.dom.isolated {
         percpu::current().root.set(g.vcpu.transit.kernel_root());
@@ -73,8 +76,8 @@ fn prepare(g: &mut Guest<'_>) {
         this.watched.set(0);
         g.local.debug[6] |= watched;
     }
-    if this.reschedule.get() || g.dom.stopped.load(Ordering::Acquire) {
-        reschedule(g);
+    if this.reschedule.get() || this.unfinished.get() || g.dom.stopped.load(Ordering::Acquire) {
+        unfinished::attend(g);
     }
     g.vcpu.kicked.store(false, Ordering::Relaxed);
     if g.vcpu.event_waits() || g.vcpu.nmi_pending.load(Ordering::Acquire) {
@@ -102,7 +105,7 @@ fn deliver(g: &mut Guest<'_>) {
     }
     while g.dom.stopped.load(Ordering::Acquire) {
         // A frame that could not be delivered.
-        reschedule(g);
+        unfinished::attend(g);
     }
 }
 
@@ -139,7 +142,7 @@ fn sanitize(regs: &mut Regs) {
 
 /// Decides anew and, if another vCPU is to run, puts it in place of the one in hand.
 #[inline(never)]
-fn reschedule(g: &mut Guest<'_>) {
+pub(super) fn reschedule(g: &mut Guest<'_>) {
     let this = percpu::current();
     loop {
         teardown::bury();
@@ -231,6 +234,7 @@ fn take_up(g: &mut Guest<'_>) {
     fpu::restore(&g.local.fpu);
     cpu::set_task_switched(g.local.task_switched);
     crate::hypercall::vcpu::publish_time(g);
+    percpu::current().unfinished.set(unfinished::has_any(g));
 }
 
 /// Loads selectors and bases. The null selectors of a fresh vCPU cannot fault; those of a guest may, since its tables
@@ -285,6 +289,8 @@ pub fn vacate() {
     exposed::load_ldt(0);
     exposed::set_entry(this.id, 0, 0);
     this.current.set(None);
+    this.unfinished.set(false);
+    this.budget.set(i32::MAX);
 }
 
 /// Abandons this CPU's stack and goes on with `next` at its top.

@@ -21,7 +21,7 @@ use crate::hypercall::{descriptor, grant};
 use crate::layout::PAGE;
 use crate::memory::owned::List;
 use crate::memory::{alloc as frame_alloc, frame_table, record};
-use crate::mmu::{Ring0, tables};
+use crate::mmu::{Ring0, tables, work};
 use crate::{error, schedule};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -39,7 +39,7 @@ pub enum Progress {
 }
 
 /// Frames given back in one step, or ports closed.
-pub const STEP: u32 = 64;
+pub const STEP: u32 = 24;
 
 /// Set when a domain that is left may have lost its last frame.
 static TO_BURY: AtomicBool = AtomicBool::new(false);
@@ -64,12 +64,12 @@ pub fn step(dom: &'static Domain) -> Progress {
     }
     let next = match dom.life.stage() {
         Stage::Alive | Stage::Left => None,
-        Stage::Ports => event::close_some(dom, &mut STEP.clone()).then(|| {
+        Stage::Ports => counted(|left| event::close_some(dom, left)).then(|| {
             free_pirqs(dom);
             dom.release_allotment();
             Stage::Grants
         }),
-        Stage::Grants => grant::release_some(dom, &mut STEP.clone()).then_some(Stage::Vcpus),
+        Stage::Grants => counted(|left| grant::release_some(dom, left)).then_some(Stage::Vcpus),
         Stage::Vcpus => end_vcpu(dom).then_some(Stage::Frames),
         Stage::Frames => give_frames(dom).then_some(Stage::Left),
     };
@@ -85,6 +85,15 @@ pub fn step(dom: &'static Domain) -> Progress {
         Stage::Alive | Stage::Left => Progress::Done,
         _ => Progress::More,
     }
+}
+
+/// Takes a step of at most [`STEP`] parts and counts what it took.
+fn counted(step: impl FnOnce(&mut u32) -> bool) -> bool {
+    const PART: i32 = 5;
+    let mut left = STEP;
+    let done = step(&mut left);
+    work::charge((STEP - left.min(STEP)) as i32 * PART);
+    done
 }
 
 /// To be called when a frame of a domain's was given back.
@@ -136,6 +145,9 @@ fn free_pirqs(dom: &Domain) {
 
 /// Ends one vCPU; true when there was none left.
 fn end_vcpu(dom: &'static Domain) -> bool {
+    if !work::settle(dom) {
+        return false;
+    }
     let t = tables(dom.id);
     let Some(vcpu) = dom.vcpus().next() else {
         // Nobody is left to write the shared page for. It is an ordinary frame from here on.
@@ -173,6 +185,8 @@ pub fn release_state(dom: &'static Domain, vcpu: &'static Vcpu) {
     let t = tables(dom.id);
     // SAFETY: D1: it runs no more (L1 in `life`), and nobody else has its state in hand: one CPU runs vCPUs.
     let local = unsafe { vcpu.local() };
+    local.repeat = false;
+    work::give_up(vcpu);
     descriptor::clear(dom, vcpu, local);
     drop(Held::kept(t, local.kernel_root, Table(Level::L4)));
     if let Some(root) = local.user_root.take() {
@@ -181,10 +195,16 @@ pub fn release_state(dom: &'static Domain, vcpu: &'static Vcpu) {
     vcpu.walks.forget();
 }
 
+/// Units of giving a frame back (`hypercall::BUDGET`).
+const FRAME: i32 = 10;
+
 /// Takes pins and claims from frames; with the last one gives back what ring 0 has for the domain, and says so.
 fn give_frames(dom: &'static Domain) -> bool {
     let t = tables(dom.id);
     for _ in 0..STEP {
+        if !work::in_budget() {
+            return false;
+        }
         let mfn = {
             let mut frames = dom.frames.lock();
             let Some(mfn) = frames.first(List::Live) else {
@@ -199,6 +219,7 @@ fn give_frames(dom: &'static Domain) -> bool {
         if let Some(frame) = frame_table::get(mfn) {
             give_frame(dom, t, mfn, frame);
         }
+        work::charge(FRAME);
     }
     false
 }

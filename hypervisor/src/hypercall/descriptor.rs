@@ -5,10 +5,10 @@ use crate::arch::paging::bits;
 use crate::domain::local::GDT_FRAMES;
 use crate::domain::{Domain, Guest, Local, Vcpu, exposed_area};
 use crate::hypercall::mmu::with_writable;
-use crate::hypercall::{Args, Outcome};
+use crate::hypercall::{Args, Outcome, Stop};
 use crate::layout::{PAGE, guest_range_ok};
 use crate::memory::{frame_table, phys};
-use crate::mmu::{Ring0, tables};
+use crate::mmu::{Ring0, tables, work};
 use core::sync::atomic::Ordering;
 use frames::held::{Descriptors, Held};
 use frames::table::Tables;
@@ -77,7 +77,10 @@ pub fn set_gdt(g: &mut Guest<'_>, args: Args) -> Outcome {
     for (frame, bytes) in frames.iter_mut().zip(bytes.chunks_exact(8)) {
         *frame = u64::read_from(bytes).unwrap_or(0);
     }
-    let new = Gdt::hold(g.dom, &frames, entries)?;
+    let new = match Gdt::hold(g.dom, &frames, entries) {
+        Err(Errno::Again) => return Err(Stop::Again(args)),
+        other => other?,
+    };
     new.install(g.vcpu, g.local);
     Ok(0)
 }
@@ -91,7 +94,7 @@ pub struct Gdt {
 }
 
 impl Gdt {
-    /// Checks and holds the frames of a table of so many descriptors.
+    /// Checks and holds the frames of a table of so many descriptors. `-EAGAIN`: the call is to be made again.
     pub fn hold(dom: &'static Domain, named: &[u64], entries: u64) -> Result<Gdt, Errno> {
         if entries > MAX_ENTRIES {
             return Err(Errno::Inval);
@@ -101,7 +104,14 @@ impl Gdt {
         // At most 14: `entries` was checked.
         let count = entries.div_ceil(512) as usize;
         for (place, mfn) in frames.iter_mut().zip(named).take(count) {
-            *place = Some(t.hold(Mfn(*mfn), Descriptors).map_err(|_| Errno::Inval)?);
+            let page = work::in_budget().then(|| t.hold(Mfn(*mfn), Descriptors));
+            let Some(page) = page else {
+                // Checked so far is checked when the call is made again.
+                let held = frames.iter_mut().filter_map(Option::take);
+                held.for_each(work::park_descriptors);
+                return Err(Errno::Again);
+            };
+            *place = Some(page.map_err(|_| Errno::Inval)?);
         }
         Ok(Gdt {
             dom,

@@ -28,7 +28,8 @@ fn errno(refused: Refused) -> Errno {
     match refused {
         Refused::Invalid => Errno::Inval,
         Refused::NotYours => Errno::Perm,
-        Refused::Busy => Errno::Again,
+        // Inside: the batch loops make the call again.
+        Refused::Busy | Refused::Unfinished => Errno::Again,
     }
 }
 
@@ -48,10 +49,11 @@ pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
             Ok(update) => one_update(&mut held, update, whose),
             Err(_) => Err(Errno::Fault),
         };
-        if let Err(errno) = step {
-            break Err(errno.into());
+        match step {
+            Ok(()) => batch.done += 1,
+            Err(Errno::Again) => break Err(batch.again()),
+            Err(errno) => break Err(errno.into()),
         }
-        batch.done += 1;
     };
     drop_held(whose, held);
     batch.finish(g, outcome)
@@ -296,10 +298,11 @@ pub fn mmuext_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             Ok(op) => one_extended(g, op, target),
             Err(_) => Err(Errno::Fault),
         };
-        if let Err(errno) = step {
-            break Err(errno.into());
+        match step {
+            Ok(()) => batch.done += 1,
+            Err(Errno::Again) => break Err(batch.again()),
+            Err(errno) => break Err(errno.into()),
         }
-        batch.done += 1;
     };
     batch.finish(g, outcome)
 }

@@ -23,7 +23,9 @@ pub mod vcpu;
 pub mod version;
 pub mod xeno;
 
+use crate::arch::percpu;
 use crate::domain::{self, Domain, Guest};
+use crate::mmu::work;
 use frames::DomId;
 use guest_abi::{Errno, Hypercall};
 
@@ -59,9 +61,12 @@ pub type Outcome = Result<u64, Stop>;
 /// A call's handler.
 pub type Handler = fn(&mut Guest<'_>, Args) -> Outcome;
 
-/// Units of work (batch entries and the like) a call does before it lets interrupts in (decision: no section longer
-/// than about 20 microseconds).
-pub const BUDGET: u32 = 128;
+/// Units of work that are done before interrupts are let in (decision: no section longer than about 20 microseconds).
+/// A unit is what it takes to check or drop one entry of a page table: about 80 instructions.
+pub const BUDGET: i32 = 160;
+
+/// Units of one element of a batch, as long as nothing out of the ordinary happens.
+const ELEMENT: i32 = 3;
 
 /// The whole surface: which calls are served, and by whom.
 fn handler(call: Hypercall) -> Option<Handler> {
@@ -115,7 +120,6 @@ pub fn dispatch(g: &mut Guest<'_>) {
     let r = &*g.regs;
     let number = r.rax;
     let args = [r.rdi, r.rsi, r.rdx, r.r10, r.r8];
-    g.local.budget = 0;
     match call(g, number, args) {
         Ok(value) => g.regs.rax = value,
         Err(Stop::Refused(errno)) => g.regs.rax = errno.as_register(),
@@ -123,24 +127,41 @@ pub fn dispatch(g: &mut Guest<'_>) {
         Err(Stop::Again(args)) => {
             // The guest makes the call again: RAX still holds its number, `syscall` has two bytes.
             [g.regs.rdi, g.regs.rsi, g.regs.rdx, g.regs.r10, g.regs.r8] = args;
-            g.regs.rip = g.regs.rip.wrapping_sub(2);
+            g.regs.rip = g.regs.rip.wrapping_sub(SYSCALL);
+            g.local.repeat = true;
+            percpu::current().unfinished.set(true);
         }
     }
 }
 
+/// Bytes of the instruction `syscall`.
+const SYSCALL: u64 = 2;
+
+/// Makes a call again that stopped: as if the guest had executed the instruction once more.
+pub fn repeat(g: &mut Guest<'_>) {
+    g.local.repeat = false;
+    g.regs.rip = g.regs.rip.wrapping_add(SYSCALL);
+    dispatch(g);
+}
+
 impl Guest<'_> {
-    /// Counts one unit of work; false when the call should stop and be continued.
+    /// Counts one element of a batch; false when the call should stop and be continued. Called before each element: what
+    /// the one before let go is undone first, so that each finds the machine as if the others had been calls of their own.
     #[inline]
     pub fn spend(&mut self) -> bool {
-        self.charge(1);
-        self.local.budget <= BUDGET
+        let this = percpu::current();
+        if this.unfinished.get() && !work::undo_some(self.dom) {
+            return false;
+        }
+        let left = this.budget.get();
+        this.budget.set(left.wrapping_sub(ELEMENT));
+        left > 0
     }
 
-    /// Counts work that was done in one piece.
+    /// Counts work that was done in one piece, in units of [`BUDGET`].
     #[inline]
     pub fn charge(&mut self, units: u64) {
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        self.local.budget = self.local.budget.saturating_add(units);
+        work::charge(i32::try_from(units).unwrap_or(i32::MAX));
     }
 }
 

@@ -35,7 +35,7 @@ pub fn vcpu_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let [op, id, arg, ..] = args;
     let vcpu = g.dom.vcpu(id as u32).ok_or(Errno::NoEnt)?;
     match VcpuOp::from_number(op as u32).ok_or(Errno::NoSys)? {
-        VcpuOp::Initialise => initialise::initialise(g, vcpu, arg),
+        VcpuOp::Initialise => initialise::initialise(g, vcpu, args),
         VcpuOp::Up => bring_up(g, vcpu),
         VcpuOp::Down => take_down(g, vcpu),
         VcpuOp::IsUp => Ok(u64::from(vcpu.up.load(Ordering::Acquire))),

@@ -287,13 +287,13 @@ pub fn reserve<'c>(
     // F5: the last owner's translations end before the frame is cleared. Not under the lock: a flush waits for other CPUs.
     for mfn in first..first + (1 << order) {
         let frame = record(mfn);
-        if frame.clean.load(Relaxed) != 0 {
+        if frame.is_clean() {
             continue;
         }
         *clear = clear.checked_sub(1).ok_or(Shortage::NotClean)?;
         percpu::flush_since(frame.stamp());
         phys::zero_frame(Mfn(u64::from(mfn)));
-        frame.clean.store(1, Relaxed);
+        frame.set_clean(true);
     }
     Ok(reserved)
 }
@@ -303,7 +303,7 @@ fn assign(first: u64, order: u32, owner: DomId) {
     let mut list = domain::get(owner).map(|its| its.frames.lock());
     for m in first..first + (1 << order) {
         if let Some(frame) = frame_table::get(Mfn(m)) {
-            frame.clean.store(0, Relaxed);
+            frame.set_clean(false);
             let assigned = frame.assign(owner);
             assert!(assigned, "B3: a listed frame was not free");
         }

@@ -13,7 +13,7 @@ use crate::domain::life::Stage;
 use crate::domain::{self, Domain, Guest, Local};
 use crate::layout::PAGE;
 use crate::memory::{alloc, frame_table, phys};
-use crate::mmu::RING0;
+use crate::mmu::{RING0, work};
 use crate::{error, info};
 use core::sync::atomic::Ordering;
 use frames::audit::{Audit, Counts, Finding, Hold, Progress};
@@ -145,9 +145,11 @@ fn holders(g: Option<&Guest<'_>>, hold: &mut dyn FnMut(Mfn, Hold)) {
         if has_shared_page(dom) {
             hold(dom.shared_info, Hold::Type(FrameType::Writable));
         }
+        dom.undo.each(&RING0, |table| hold(table, Hold::Work));
         dom.grants.lock().held(hold);
         dom.ends.held(hold);
         for vcpu in dom.vcpus() {
+            work::held(vcpu, hold);
             // Before it is initialised it holds nothing but what its vcpu_info lies in.
             if vcpu.info_moved.load(Ordering::Acquire) {
                 let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);

@@ -3,14 +3,15 @@
 pub mod audit;
 mod device_write;
 pub mod trapped;
+pub mod work;
 
 use crate::arch::percpu;
 use crate::domain::{self, teardown};
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::{alloc, frame_table, m2p, phys};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use frames::held::{General, Held, Table, Writable};
-use frames::table::{Refused, Tables};
+use frames::table::{Refused, Tables, UndoList, Validation};
 use frames::{Class, DomId, Entry, L4_RESERVED, Level, Machine, Mfn};
 use guest_abi::Errno;
 
@@ -60,23 +61,28 @@ impl Machine for Ring0 {
     fn each_entry<E>(
         &self,
         table: Mfn,
+        from: usize,
         mut act: impl FnMut(usize, Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         // Tables of processes are sparse: eight empty entries are passed in one step.
         const STEP: usize = 8;
-        for (step, words) in phys::page(table).chunks_exact(STEP).enumerate() {
-            let all = words
-                .iter()
-                .fold(0, |all, word| all | word.load(Ordering::Relaxed));
-            if all == 0 {
-                continue;
-            }
-            for (index, word) in words.iter().enumerate() {
-                let entry = Entry(word.load(Ordering::Acquire));
-                if entry != Entry::default() {
-                    act(step * STEP + index, entry)?;
+        let (steps, _) = phys::page(table).as_chunks::<STEP>();
+        let mut base = from / STEP * STEP;
+        let mut first = from % STEP;
+        for step in steps.get(from / STEP..).unwrap_or_default() {
+            let any = |all, word: &AtomicU64| all | word.load(Ordering::Relaxed);
+            if step.iter().fold(0, any) != 0 {
+                let mut within = first;
+                while within < STEP {
+                    let entry = Entry(step[within].load(Ordering::Acquire));
+                    if entry != Entry::default() {
+                        act(base + within, entry)?;
+                    }
+                    within += 1;
                 }
             }
+            first = 0;
+            base = base.wrapping_add(STEP);
         }
         Ok(())
     }
@@ -120,6 +126,7 @@ impl Machine for Ring0 {
     }
 
     fn check_descriptors(&self, page: Mfn) -> bool {
+        work::charge(work::DESCRIPTOR_PAGE);
         crate::hypercall::descriptor::check_page(page)
     }
 
@@ -156,6 +163,34 @@ impl Machine for Ring0 {
     fn nonpresent_may_name_memory(&self) -> bool {
         !L1TF.load(Ordering::Relaxed)
     }
+
+    fn budget(&self) -> u32 {
+        work::left()
+    }
+
+    fn charge(&self, units: u32) {
+        work::charge(i32::try_from(units).unwrap_or(i32::MAX));
+    }
+
+    fn keep(&self, validation: Validation) -> Option<Validation> {
+        work::keep(validation)
+    }
+
+    fn resume(&self, dom: DomId, table: Mfn, level: Level) -> Option<Validation> {
+        work::resume(dom, table, level)
+    }
+
+    fn met_busy(&self, dom: DomId) {
+        percpu::current().busy.set(Some(dom));
+    }
+
+    fn undo_list(&self) -> &UndoList {
+        work::undo_list()
+    }
+
+    fn undo_waits(&self) -> bool {
+        work::undo_waits()
+    }
 }
 
 /// Shows or hides the machine-to-pseudophysical table in a root: user mode has no business with it.
@@ -182,7 +217,7 @@ pub type HeldRoot = Held<'static, Ring0, Table>;
 pub fn hold_writable(dom: DomId, mfn: Mfn) -> Result<HeldWritable, Errno> {
     tables(dom).hold(mfn, Writable).map_err(|why| match why {
         Refused::NotYours => Errno::Perm,
-        Refused::Invalid | Refused::Busy => Errno::Inval,
+        Refused::Invalid | Refused::Busy | Refused::Unfinished => Errno::Inval,
     })
 }
 
@@ -197,11 +232,14 @@ pub fn hold(dom: DomId, mfn: Mfn) -> Result<HeldFrame, Errno> {
 /// Takes a root of a domain's, validating it if need be.
 ///
 /// # Errors
-/// `-EINVAL` for what cannot be a root.
+/// `-EINVAL` for what cannot be a root; `-EAGAIN` where the call is to be made again.
 pub fn hold_root(dom: DomId, mfn: Mfn) -> Result<HeldRoot, Errno> {
     tables(dom)
         .hold(mfn, Table(Level::L4))
-        .map_err(|_| Errno::Inval)
+        .map_err(|refused| match refused {
+            Refused::Busy | Refused::Unfinished => Errno::Again,
+            Refused::Invalid | Refused::NotYours => Errno::Inval,
+        })
 }
 
 /// Takes over a frame that was kept: it is given back when the value goes.

@@ -2,7 +2,7 @@
 
 use super::schedule::{before_step, in_one_step};
 use crate::frame::Snapshot;
-use crate::table::Tables;
+use crate::table::{Tables, UndoList};
 use crate::{Class, DomId, ENTRIES_PER_TABLE, Entry, Frame, L4_RESERVED, Machine, Mfn};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -47,6 +47,7 @@ pub struct Toy {
     cache: Mutex<BTreeSet<Cached>>,
     /// Frames given back, in order.
     pub released: Mutex<Vec<Mfn>>,
+    undo: UndoList,
 }
 
 /// A frame's word as far as it means anything, and what the page holds.
@@ -76,6 +77,7 @@ impl Toy {
             l1tf: AtomicBool::new(false),
             cache: Mutex::default(),
             released: Mutex::default(),
+            undo: UndoList::new(),
         }
     }
 
@@ -305,6 +307,10 @@ impl Machine for Toy {
         );
         self.frame(mfn.0).retire();
         self.released.lock().unwrap().push(mfn);
+    }
+
+    fn undo_list(&self) -> &UndoList {
+        &self.undo
     }
 
     fn nonpresent_may_name_memory(&self) -> bool {

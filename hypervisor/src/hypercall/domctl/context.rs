@@ -6,7 +6,7 @@ use crate::arch::regs::flags;
 use crate::domain::local::Callback;
 use crate::domain::{Domain, Guest, Local, Vcpu, life, teardown};
 use crate::hypercall::vcpu::initialise;
-use crate::hypercall::{Args, Outcome};
+use crate::hypercall::{Args, Outcome, Stop};
 use crate::layout::PAGE;
 use core::sync::atomic::Ordering;
 use guest_abi::context::{
@@ -17,7 +17,7 @@ use guest_abi::domctl::{Domctl, Vcpucontext};
 use guest_abi::{Errno, Wire};
 
 /// `setvcpucontext`: the state a vCPU starts from. No context at all puts it back to before it had one.
-pub fn set(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+pub fn set(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, args: Args) -> Outcome {
     let Vcpucontext { vcpu, ctxt, .. } = call.payload();
     another(g, dom)?;
     let vcpu = dom.vcpu(vcpu).ok_or(Errno::Inval)?;
@@ -32,8 +32,11 @@ pub fn set(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> O
     life::pause(dom)?;
     let given = initialise::give_state(dom, vcpu, &context, initialise::By::Control);
     life::unpause(dom)?;
-    given?;
-    Ok(0)
+    match given {
+        Ok(()) => Ok(0),
+        Err(Errno::Again) => Err(Stop::Again(args)),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Takes a vCPU down and its state away.

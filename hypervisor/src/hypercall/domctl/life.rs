@@ -148,7 +148,6 @@ pub fn destroy(g: &mut Guest<'_>, dom: &'static Domain, _: &Domctl, args: Args) 
     }
     life::begin_to_die(dom);
     while teardown::step(dom) == Progress::More {
-        g.charge(teardown::STEP as u64 - 1);
         if !g.spend() {
             return Err(Stop::Again(args));
         }

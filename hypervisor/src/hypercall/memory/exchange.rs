@@ -60,7 +60,7 @@ type Fresh = ArrayVec<Reserved<'static>, { MAX_EXCHANGE as usize }>;
 
 /// New frames, or the need to go on clearing some: what was cleared stays clean among the free ones.
 fn fresh_frames(g: &mut Guest<'_>, get: &XenMemoryReservation, bits: u32) -> Result<Fresh, Stop> {
-    let may_clear = clearable(g);
+    let may_clear = clearable();
     let mut left = may_clear;
     let mut fresh = Fresh::new();
     let mut refused = None;

@@ -5,8 +5,9 @@
 //! is clean (`memory::alloc`), so that nothing but the number of extents has to be remembered.
 
 use super::again;
+use crate::arch::percpu;
 use crate::domain::{Domain, Guest};
-use crate::hypercall::{Args, BUDGET, Outcome, Stop, subject};
+use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::memory::alloc::{self, Shortage};
 use crate::memory::m2p;
 use crate::mmu::hold;
@@ -19,7 +20,7 @@ use guest_abi::memory::{
 /// Largest extent: 2 MiB.
 const MAX_ORDER: u32 = 9;
 /// Units of work that clearing a frame is.
-pub(super) const CLEAR_UNITS: u32 = 4;
+pub(super) const CLEAR_UNITS: u32 = 7;
 
 /// What a call asks for, and for whom.
 fn reservation(g: &Guest<'_>, arg: u64) -> Result<(XenMemoryReservation, &'static Domain), Stop> {
@@ -62,8 +63,9 @@ pub(super) fn decrease(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
 }
 
 /// Frames that may be cleared before interrupts are let in: at least one, or there would be no progress.
-pub(super) fn clearable(g: &Guest<'_>) -> u32 {
-    (BUDGET.saturating_sub(g.local.budget) / CLEAR_UNITS).max(1)
+pub(super) fn clearable() -> u32 {
+    let left = u32::try_from(percpu::current().budget.get()).unwrap_or(0);
+    (left / CLEAR_UNITS).max(1)
 }
 
 /// `populate_physmap` and `increase_reservation`: the result is the number of extents that there are now.
@@ -117,7 +119,7 @@ fn new_extent(g: &mut Guest<'_>, dom: &Domain, order: u32, bits: u32) -> Result<
     if !dom.grow(frames) {
         return Err(Shortage::NoMemory);
     }
-    let may_clear = clearable(g);
+    let may_clear = clearable();
     let mut left = may_clear;
     let reserved = alloc::reserve(order, bits, Some(&dom.allotment.claim), &mut left);
     g.charge(u64::from(CLEAR_UNITS * (may_clear - left)) + frames / 16);

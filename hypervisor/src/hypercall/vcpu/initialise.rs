@@ -8,9 +8,9 @@ use crate::arch::regs::{Regs, flags};
 use crate::domain::local::Callback;
 use crate::domain::{Domain, Guest, Local, Vcpu};
 use crate::hypercall::descriptor::{self, Gdt};
-use crate::hypercall::{Outcome, debug_registers, trap};
+use crate::hypercall::{Args, Outcome, Stop, debug_registers, trap};
 use crate::layout::is_canonical;
-use crate::mmu::{HeldRoot, hold_root, show_m2p};
+use crate::mmu::{HeldRoot, hold_root, show_m2p, work};
 use crate::policy::control;
 use crate::schedule;
 use core::sync::atomic::Ordering;
@@ -23,14 +23,18 @@ use guest_abi::vm_assist::VmAssistType;
 use guest_abi::{Errno, Wire};
 
 /// `VCPUOP_initialise`.
-pub fn initialise(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
+pub fn initialise(g: &mut Guest<'_>, vcpu: &'static Vcpu, args: Args) -> Outcome {
+    let arg = args[2];
     let info = vcpu.info.load(Ordering::Acquire) / crate::layout::PAGE;
     if info != g.dom.shared_info.0 && !vcpu.info_moved.load(Ordering::Acquire) {
         return Err(Errno::Inval.into());
     }
     let context = read(g, arg)?;
-    give_state(g.dom, vcpu, &context, By::Guest)?;
-    Ok(0)
+    match give_state(g.dom, vcpu, &context, By::Guest) {
+        Ok(()) => Ok(0),
+        Err(Errno::Again) => Err(Stop::Again(args)),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Copies a description.
@@ -53,7 +57,7 @@ pub enum By {
 ///
 /// # Errors
 /// `-EEXIST` from the domain itself for a vCPU that has a state; `-EOPNOTSUPP` for one that has other tables;
-/// `-EINVAL` for what cannot be a state.
+/// `-EINVAL` for what cannot be a state; `-EAGAIN`: the call is to be made again.
 pub fn give_state(
     dom: &'static Domain,
     vcpu: &'static Vcpu,
@@ -74,6 +78,9 @@ pub fn give_state(
         if !refers_to_the_same(local, context) {
             return Err(Errno::OpNotSupp);
         }
+        // Whatever call it was in is over.
+        local.repeat = false;
+        work::give_up(vcpu);
         set_state(vcpu, local, context);
     } else {
         let referred = Referred::hold(dom, context)?;
@@ -152,17 +159,32 @@ struct Referred {
 }
 
 impl Referred {
-    /// Takes all of it or, as what was taken goes with its values, nothing.
+    /// Takes all of it or, as what was taken goes with its values, nothing. `-EAGAIN`: the call is to be made again.
     fn hold(dom: &'static Domain, c: &VcpuGuestContext) -> Result<Referred, Errno> {
         let root = |cr3| hold_root(dom.id, Mfn(xen_cr3_to_pfn(cr3)));
-        Ok(Referred {
-            gdt: Gdt::hold(dom, &c.gdt_frames, c.gdt_ents)?,
-            kernel: root(c.ctrlreg[3])?,
-            user: match c.ctrlreg[1] {
-                0 => None,
-                cr3 => Some(root(cr3)?),
+        let kernel = root(c.ctrlreg[3])?;
+        let user = match c.ctrlreg[1] {
+            0 => None,
+            cr3 => match root(cr3) {
+                Err(Errno::Again) => {
+                    work::park_root(kernel);
+                    return Err(Errno::Again);
+                }
+                user => Some(user?),
             },
-        })
+        };
+        match Gdt::hold(dom, &c.gdt_frames, c.gdt_ents) {
+            Err(Errno::Again) => {
+                work::park_root(kernel);
+                user.into_iter().for_each(work::park_root);
+                Err(Errno::Again)
+            }
+            gdt => Ok(Referred {
+                gdt: gdt?,
+                kernel,
+                user,
+            }),
+        }
     }
 
     /// Makes it the vCPU's (D2).

@@ -35,13 +35,15 @@ pub fn call(number: u64, arguments: [u64; 5]) -> i64 {
 /// One hypercall by the `syscall` instruction.
 pub fn by_syscall(number: u64, [a1, a2, a3, a4, a5]: [u64; 5]) -> i64 {
     let result;
-    // SAFETY: the interface leaves every register but RAX, RCX and R11 alone; what the call does to memory is
+    // SAFETY: the interface leaves every register alone but RAX, RCX, R11 and the arguments', which a call
+    // that is made again finds changed; what the call does to memory is
     // its caller's to answer for (see the crate's text).
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") number => result,
-            in("rdi") a1, in("rsi") a2, in("rdx") a3, in("r10") a4, in("r8") a5,
+            inlateout("rdi") a1 => _, inlateout("rsi") a2 => _, inlateout("rdx") a3 => _,
+            inlateout("r10") a4 => _, inlateout("r8") a5 => _,
             lateout("rcx") _, lateout("r11") _,
         );
     }
@@ -57,7 +59,8 @@ pub fn by_page(page: u64, number: u64, [a1, a2, a3, a4, a5]: [u64; 5]) -> i64 {
             "call {stub}",
             stub = in(reg) page + 32 * number,
             lateout("rax") result,
-            in("rdi") a1, in("rsi") a2, in("rdx") a3, in("r10") a4, in("r8") a5,
+            inlateout("rdi") a1 => _, inlateout("rsi") a2 => _, inlateout("rdx") a3 => _,
+            inlateout("r10") a4 => _, inlateout("r8") a5 => _,
             lateout("rcx") _, lateout("r11") _,
         );
     }
