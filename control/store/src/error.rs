@@ -49,6 +49,25 @@ impl Errno {
             Self::Eperm => "EPERM",
         }
     }
+
+    /// The error of this name, as a client reads it from a reply.
+    pub fn of_name(name: &[u8]) -> Option<Self> {
+        const ALL: [Errno; 12] = [
+            Errno::Einval,
+            Errno::Eacces,
+            Errno::Eexist,
+            Errno::Enoent,
+            Errno::Enomem,
+            Errno::Enospc,
+            Errno::Eio,
+            Errno::Enosys,
+            Errno::Ebusy,
+            Errno::Eagain,
+            Errno::E2big,
+            Errno::Eperm,
+        ];
+        ALL.into_iter().find(|error| error.name().as_bytes() == name)
+    }
 }
 
 impl fmt::Display for Errno {

@@ -1,0 +1,144 @@
+//! `xenod`: the daemon of the control domain. See `docs/control.md`.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use kernels::Cache;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use xen::{Hypervisor, OwnStore, Xen};
+
+use xenod::builders::Cached;
+use xenod::daemon::{Daemon, Fatal, Parts};
+use xenod::devices::Kernel;
+use xenod::state::StateDir;
+use xenod::{api, log, ports, store_socket};
+
+const USAGE: &str = "usage: xenod [--state DIR] [--cache DIR] [--socket PATH] [--store-socket PATH]
+
+The daemon of the control domain: builds, serves and ends guests, and serves the store.
+
+  --state DIR           what it knows, for its successor (default: /var/lib/xeno)
+  --cache DIR           unpacked kernels (default: /var/cache/xeno)
+  --socket PATH         where it is commanded (default: /run/xeno/xenod.sock)
+  --store-socket PATH   where tools reach the store (default: /run/xenstored/socket)
+
+It stays in the foreground and logs to standard error. It may be killed and started again at any moment: running
+guests go on.";
+
+struct Options {
+    state: PathBuf,
+    cache: PathBuf,
+    socket: PathBuf,
+    store_socket: PathBuf,
+}
+
+/// The options, or what to say instead of starting, and with which status.
+fn options(mut words: impl Iterator<Item = OsString>) -> Result<Options, (String, u8)> {
+    let mut options = Options {
+        state: "/var/lib/xeno".into(),
+        cache: "/var/cache/xeno".into(),
+        socket: xeno_api::SOCKET.into(),
+        store_socket: "/run/xenstored/socket".into(),
+    };
+    while let Some(word) = words.next() {
+        let place = match word.to_str() {
+            Some("--state") => &mut options.state,
+            Some("--cache") => &mut options.cache,
+            Some("--socket") => &mut options.socket,
+            Some("--store-socket") => &mut options.store_socket,
+            Some("--help" | "-h") => return Err((USAGE.to_owned(), 0)),
+            Some("--version" | "-V") => {
+                return Err((concat!("xenod ", env!("CARGO_PKG_VERSION")).to_owned(), 0));
+            }
+            _ => {
+                let shown = word.to_string_lossy();
+                return Err((format!("xenod: unknown option {shown}\n{USAGE}"), 2));
+            }
+        };
+        let Some(value) = words.next() else {
+            let shown = word.to_string_lossy();
+            return Err((format!("xenod: {shown} needs a path behind it\n{USAGE}"), 2));
+        };
+        *place = value.into();
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    let options = match options(std::env::args_os().skip(1)) {
+        Ok(options) => options,
+        Err((words, 0)) => {
+            println!("{words}");
+            return ExitCode::SUCCESS;
+        }
+        Err((words, status)) => {
+            eprintln!("{words}");
+            return ExitCode::from(status);
+        }
+    };
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::line(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Fatal {
+    move |source| Fatal::System { what, source }
+}
+
+fn run(options: Options) -> Result<(), Fatal> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_err(system("which boot this is cannot be read"))?;
+    let state = StateDir::open(&options.state, boot.trim())?;
+    let xen = Arc::new(Xen::open()?);
+    let parts = Parts {
+        channels: Arc::from(xen.event_channels()?),
+        own_store: OwnStore::open()?,
+        builder: Arc::new(Cached {
+            hypervisor: Arc::clone(&xen) as Arc<dyn Hypervisor>,
+            cache: Cache::new(&options.cache, Cache::DEFAULT_LIMIT),
+        }),
+        devices: Arc::new(Kernel),
+        hypervisor: xen,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("the daemon's runtime cannot be made"))?;
+    LocalSet::new().block_on(&runtime, serve(options, state, parts))
+}
+
+/// Serves until it is asked to end, or cannot go on.
+async fn serve(options: Options, state: StateDir, parts: Parts) -> Result<(), Fatal> {
+    let mut asked = signal(SignalKind::terminate()).map_err(system("signals cannot be taken"))?;
+    let daemon = Daemon::start(state, parts)?;
+    let failed = daemon.store.borrow().failed();
+    let store_listener = api::listen(&options.store_socket)?;
+    let listener = api::listen(&options.socket)?;
+    tokio::task::spawn_local(store_socket::serve(Rc::clone(&daemon), store_listener));
+    tokio::task::spawn_local(api::serve(Rc::clone(&daemon), listener));
+    log::line(format!("ready: {}", options.socket.display()));
+    tokio::select! {
+        outcome = ports::serve(Rc::clone(&daemon)) => {
+            outcome.map_err(system("the event device cannot be waited for"))
+        }
+        () = failed.notified() => {
+            let failure = daemon.store.borrow_mut().failure();
+            failure.map_or(Ok(()), |error| Err(error.into()))
+        }
+        // Guests run on without it, and its successor takes them up.
+        _ = asked.recv() => {
+            log::line("asked to end: guests run on");
+            Ok(())
+        }
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}

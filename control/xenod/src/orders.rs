@@ -1,0 +1,176 @@
+//! What can be done with a guest that lives.
+
+use std::time::Duration;
+
+use xeno_api::{Error, Kind, Size};
+
+use crate::daemon::Daemon;
+use crate::guest::{Guest, Order};
+use crate::life::Asked;
+use crate::nodes;
+
+/// A domain is paused at most so many times.
+const PAUSES: u32 = 255;
+
+fn hypervisor(error: xen::Error) -> Error {
+    Error::new(Kind::Hypervisor, error.to_string())
+}
+
+fn wrong_state(what: String) -> Error {
+    Error::new(Kind::State, what)
+}
+
+/// The guest's domain, if it has not stopped.
+fn running(daemon: &Daemon, guest: &Guest) -> Result<xen::DomainInfo, Error> {
+    let info = daemon.info(&guest.record.borrow()).map_err(hypervisor)?;
+    let name = guest.name();
+    match info {
+        Some(info) if info.shutdown.is_none() && !info.dying => Ok(info),
+        _ => Err(wrong_state(format!(
+            "{name} has stopped: `xeno destroy {name}` removes it"
+        ))),
+    }
+}
+
+/// Carries out an order that takes no time.
+///
+/// # Errors
+/// One sentence.
+pub fn now(daemon: &Daemon, guest: &Guest, order: Order) -> Result<(), Error> {
+    let info = running(daemon, guest)?;
+    let outcome = match order {
+        Order::Pause if info.paused => Ok(()),
+        Order::Pause => daemon.hypervisor.pause(info.domain).map_err(hypervisor),
+        Order::Unpause => unpause(daemon, &info),
+        Order::SetMemory(memory) => set_memory(daemon, guest, &info, memory),
+        Order::SetVcpus(vcpus) => set_vcpus(daemon, guest, &info, vcpus),
+        Order::Stop { .. } | Order::Destroy => Ok(()),
+    };
+    if outcome.is_ok() {
+        daemon.tell(guest, false);
+    }
+    outcome
+}
+
+fn unpause(daemon: &Daemon, info: &xen::DomainInfo) -> Result<(), Error> {
+    // Each pause wants its own, and another tool may have paused it too.
+    for _ in 0..PAUSES {
+        match daemon.hypervisor.domain(info.domain).map_err(hypervisor)? {
+            Some(info) if info.paused => {
+                daemon.hypervisor.unpause(info.domain).map_err(hypervisor)?;
+            }
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// Asks the guest's kernel to power off or reboot.
+///
+/// # Errors
+/// When it cannot hear.
+pub fn stop(daemon: &Daemon, guest: &Guest, reboot: bool) -> Result<(), Error> {
+    let info = running(daemon, guest)?;
+    let name = guest.name();
+    if info.paused {
+        return Err(wrong_state(format!(
+            "{name} is paused and cannot hear: `xeno unpause {name}` first"
+        )));
+    }
+    let word = if reboot { "reboot" } else { "poweroff" };
+    let path = nodes::shutdown(info.domain);
+    let asked = daemon.store.borrow_mut().write(&path, word.as_bytes());
+    asked.map_err(|error| Error::new(Kind::Internal, format!("{path}: {error}")))?;
+    guest.asked.set(if reboot {
+        Asked::Reboot
+    } else {
+        Asked::Shutdown
+    });
+    Ok(())
+}
+
+/// What to say when a guest did not stop in time.
+pub fn late(daemon: &Daemon, guest: &Guest, reboot: bool, wait: Duration) -> Error {
+    let (name, word) = (
+        guest.name(),
+        if reboot { "rebooted" } else { "powered off" },
+    );
+    let mut store = daemon.store.borrow_mut();
+    let heard = guest
+        .domain()
+        .and_then(|domain| store.text(&nodes::shutdown(domain)));
+    let why = match heard.as_deref() {
+        Some("") => "it took notice and is still at it: wait longer",
+        _ => "it took no notice, so its kernel may still be starting, or hang: wait longer",
+    };
+    let seconds = wait.as_secs();
+    Error::new(
+        Kind::TimedOut,
+        format!("{name} has not {word} within {seconds} s; {why}, or `xeno destroy {name}`"),
+    )
+}
+
+fn set_memory(
+    daemon: &Daemon,
+    guest: &Guest,
+    info: &xen::DomainInfo,
+    memory: Size,
+) -> Result<(), Error> {
+    let (name, most) = (guest.name(), guest.record.borrow().guest.most_memory());
+    if memory > most {
+        return Err(Error::new(
+            Kind::State,
+            format!(
+                "{name} was made for at most {most}, so it cannot have {memory}: \
+                 create it anew with a larger max_memory"
+            ),
+        ));
+    }
+    let more = memory.pages().saturating_sub(info.pages);
+    let machine = daemon.hypervisor.machine().map_err(hypervisor)?;
+    if more > machine.free_pages {
+        let (need, free) = (more.div_ceil(256), machine.free_pages >> 8);
+        return Err(Error::new(
+            Kind::NoMemory,
+            format!(
+                "{name} would need {need} MiB more and the machine has {free} MiB free: \
+                 give it less, or end or shrink another guest"
+            ),
+        ));
+    }
+    daemon
+        .hypervisor
+        .set_max_pages(info.domain, memory.pages())
+        .map_err(hypervisor)?;
+    let path = nodes::memory_target(info.domain);
+    let kib = (memory.bytes() >> 10).to_string();
+    let told = daemon.store.borrow_mut().write(&path, kib.as_bytes());
+    told.map_err(|error| Error::new(Kind::Internal, format!("{path}: {error}")))
+}
+
+fn set_vcpus(
+    daemon: &Daemon,
+    guest: &Guest,
+    info: &xen::DomainInfo,
+    vcpus: u32,
+) -> Result<(), Error> {
+    let (name, most) = (guest.name(), guest.record.borrow().guest.vcpus);
+    if !(1..=most).contains(&vcpus) {
+        return Err(Error::new(
+            Kind::State,
+            format!(
+                "{name} was made with {most} vCPUs: it can have 1 to {most} on line, not {vcpus}"
+            ),
+        ));
+    }
+    let mut store = daemon.store.borrow_mut();
+    for vcpu in 0..most {
+        let path = nodes::availability(info.domain, vcpu);
+        let word = if vcpu < vcpus { "online" } else { "offline" };
+        if store.text(&path).as_deref() != Some(word) {
+            let told = store.write(&path, word.as_bytes());
+            told.map_err(|error| Error::new(Kind::Internal, format!("{path}: {error}")))?;
+        }
+    }
+    Ok(())
+}
