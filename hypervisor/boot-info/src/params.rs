@@ -22,6 +22,7 @@
 //! | `maxcpus=` | how many CPUs run at most, from 1 | all |
 //! | `nosmp` | (also `nosmp=yes`/`no`) only the CPU that boots runs | `no` |
 //! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`: for tests, ring 0 crashes just before the first guest runs; `early`: on the boot stack | none |
+//! | `measure=` | `sections`: the longest stretches in which ring 0 lets nobody else in are logged when the machine ends | none |
 //! | `smp_test=` | `flush`, `absent`, `storm`: for tests, CPUs have one another flush; the last CPU is not started; it has the others flush all the time | none |
 
 use crate::size::{parse_number, parse_size};
@@ -170,6 +171,13 @@ pub enum SmpTest {
     Storm,
 }
 
+/// Something to measure while domains run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The longest stretches in which ring 0 lets nobody else in.
+    Sections,
+}
+
 /// The initial domain's memory in bytes; what is not given is left to the builder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dom0Memory {
@@ -222,6 +230,8 @@ pub struct Params {
     pub crash_test: Option<CrashTest>,
     /// Try something with several CPUs once they run.
     pub smp_test: Option<SmpTest>,
+    /// What to measure.
+    pub measure: Option<Measure>,
 }
 
 impl Default for Params {
@@ -247,6 +257,7 @@ impl Default for Params {
             nosmp: false,
             crash_test: None,
             smp_test: None,
+            measure: None,
         }
     }
 }
@@ -360,6 +371,10 @@ impl Params {
                 smp_test(text).map(Some),
                 "`smp_test=flush|absent|storm`",
             )?,
+            "measure" => {
+                let sections = (text == "sections").then_some(Some(Measure::Sections));
+                set(&mut self.measure, sections, "`measure=sections`")?;
+            }
             _ => return Err(Wrong::Unknown),
         }
         Ok(())

@@ -9,6 +9,7 @@
 //!   look at is in `smp`, by the CPU's number.
 
 use crate::account::{Account, Slip};
+use crate::debug::sections::Kind;
 use crate::domain::Vcpu;
 use crate::layout::CPU_AREAS;
 use ::cpus::MAX_CPUS;
@@ -62,6 +63,12 @@ pub struct Cpu {
     pub budget: Cell<i32>,
     /// Whose tables somebody else has in progress that the vCPU in hand waits for.
     pub busy: Cell<Option<DomId>>,
+    /// The last hypercall made here.
+    pub call: Cell<u64>,
+    /// Whether sections are measured (`debug::sections`), when the one in hand began and what it is for.
+    pub measuring: Cell<bool>,
+    pub section_began: Cell<u64>,
+    pub section_kind: Cell<Kind>,
     /// NMIs taken and not told of yet.
     pub nmis: Cell<u32>,
     /// Watchpoints of the guest's that ring 0 hit while it worked for it: for the guest's status register.
@@ -87,6 +94,10 @@ impl Cpu {
             unfinished: Cell::new(false),
             budget: Cell::new(i32::MAX),
             busy: Cell::new(None),
+            call: Cell::new(0),
+            measuring: Cell::new(false),
+            section_began: Cell::new(0),
+            section_kind: Cell::new(Kind::Waiting),
             nmis: Cell::new(0),
             watched: Cell::new(0),
             ledger: RefCell::new(None),

@@ -2,7 +2,7 @@
 
 use crate::arch::regs::{Regs, VEC_SYSCALL, VEC_SYSCALL32, VEC_SYSENTER};
 use crate::arch::{apic, cpu, debug, exposed, percpu, smp};
-use crate::debug::crash as ring0_crash;
+use crate::debug::{crash as ring0_crash, sections};
 use crate::device::{self, pic, pirq};
 use crate::domain::inject::{self, pf, vector};
 use crate::domain::{Guest, crash, run};
@@ -268,7 +268,10 @@ fn fixup(rip: u64) -> Option<u64> {
 #[unsafe(no_mangle)]
 extern "C" fn trap_from_ring0(regs: &mut Regs) -> u64 {
     if regs.vector >= 32 {
+        // Where others are let in, or nobody runs: a section of its own.
+        let before = sections::begin_another(sections::Kind::Interrupt(regs.vector as u8));
         interrupt(regs.vector as u8);
+        sections::end_another(before);
         return 0;
     }
     if regs.vector == 2 {

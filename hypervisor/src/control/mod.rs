@@ -4,6 +4,7 @@ pub mod restart;
 
 use crate::account;
 use crate::boot;
+use crate::debug::sections;
 use crate::device::power;
 use crate::domain::{Domain, Guest, crash, life};
 use crate::mmu::audit;
@@ -15,6 +16,7 @@ use guest_abi::sched::ShutdownReason;
 /// What is to be said when the control domain ends: who used what, and with everything logged, whether all counts are
 /// right.
 pub fn last_words(g: &Guest<'_>) {
+    sections::report();
     account::report(g.dom.vcpus());
     if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(Some(g)).is_none() {
         info!("audit: not enough memory for its counters");

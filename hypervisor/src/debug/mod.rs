@@ -4,4 +4,5 @@ pub mod console;
 pub mod crash;
 pub mod crash_test;
 pub mod log;
+pub mod sections;
 pub mod symbols;

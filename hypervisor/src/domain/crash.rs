@@ -17,6 +17,8 @@ pub fn domain(g: &mut Guest<'_>, why: &str) {
     error!("domain {} vCPU {} crashed: {why}", g.dom.id.0, g.vcpu.id);
     crate::control::note_crash(g.dom);
     show(g);
+    // The report is nobody's latency to promise.
+    crate::debug::sections::begin();
     percpu::current().reschedule.set(true);
 }
 

@@ -4,7 +4,7 @@ use crate::account;
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, fpu, paging, pcid, percpu, smp};
-use crate::debug::{crash, crash_test};
+use crate::debug::{crash, crash_test, sections};
 use crate::domain::{Guest, Vcpu, exposed_area, inject, teardown, unfinished};
 use crate::hypercall::descriptor;
 use crate::info;
@@ -234,7 +234,9 @@ fn take_up(g: &mut Guest<'_>) {
     fpu::restore(&g.local.fpu);
     cpu::set_task_switched(g.local.task_switched);
     crate::hypercall::vcpu::publish_time(g);
-    percpu::current().unfinished.set(unfinished::has_any(g));
+    let this = percpu::current();
+    this.unfinished
+        .set(unfinished::has_any(g) || this.measuring.get());
 }
 
 /// Loads selectors and bases. The null selectors of a fresh vCPU cannot fault; those of a guest may, since its tables
@@ -338,6 +340,7 @@ pub fn start(vcpu: &'static Vcpu) -> ! {
     vcpu.up.store(true, Ordering::Release);
     let first = schedule::decide();
     debug_assert!(core::ptr::eq(first, vcpu));
+    sections::start();
     take_up(&mut g);
     account::works_for(g.vcpu);
     crash::set_serving(g.dom.id.0, g.vcpu.id);

@@ -11,6 +11,7 @@
 //! - U3: what a call kept to be made again is given up as soon as the call ends otherwise.
 
 use crate::arch::{cpu, percpu};
+use crate::debug::sections;
 use crate::domain::{Guest, run};
 use crate::hypercall;
 use crate::mmu::work;
@@ -25,6 +26,16 @@ pub fn has_any(g: &Guest<'_>) -> bool {
 #[cold]
 #[inline(never)]
 pub fn attend(g: &mut Guest<'_>) {
+    if percpu::current().measuring.get() {
+        sections::came_in(g);
+    }
+    finish(g);
+    // Every way out comes through here, then.
+    let this = percpu::current();
+    this.unfinished.set(this.measuring.get());
+}
+
+fn finish(g: &mut Guest<'_>) {
     let this = percpu::current();
     loop {
         if this.reschedule.get() || g.dom.stopped.load(Ordering::Acquire) {
@@ -60,7 +71,6 @@ pub fn attend(g: &mut Guest<'_>) {
             // U3.
             work::give_up(g.vcpu);
         } else {
-            this.unfinished.set(false);
             return;
         }
     }
@@ -72,6 +82,8 @@ fn waits_for_events(g: &Guest<'_>) -> bool {
 
 /// The end of a section and the beginning of another.
 pub fn let_others_in() {
+    sections::end();
     cpu::let_interrupts_in();
+    sections::begin();
     work::begin_section();
 }

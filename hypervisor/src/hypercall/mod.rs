@@ -120,6 +120,7 @@ pub fn dispatch(g: &mut Guest<'_>) {
     let r = &*g.regs;
     let number = r.rax;
     let args = [r.rdi, r.rsi, r.rdx, r.r10, r.r8];
+    percpu::current().call.set(number);
     match call(g, number, args) {
         Ok(value) => g.regs.rax = value,
         Err(Stop::Refused(errno)) => g.regs.rax = errno.as_register(),

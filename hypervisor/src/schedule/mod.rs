@@ -10,7 +10,7 @@
 
 use crate::account;
 use crate::arch::{cpu, percpu};
-use crate::debug::crash;
+use crate::debug::{crash, sections};
 use crate::device::{self, timer};
 use crate::domain::Vcpu;
 use crate::event;
@@ -291,7 +291,10 @@ pub fn decide() -> &'static Vcpu {
         if !percpu::current().reschedule.get() {
             account::idles();
             crash::set_serving_nobody();
+            sections::end();
             cpu::wait_for_interrupt();
+            sections::begin();
+            sections::is_for(sections::Kind::Waiting);
             account::works();
         }
     }

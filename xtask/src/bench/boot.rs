@@ -119,6 +119,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
                     files,
                     words: "rdinit=/bin/micro -- boot",
                     memory: MEMORY,
+                    hypervisor_words: "",
                 };
                 let what = format!("boot-{form:?}").to_lowercase();
                 let figures = store::figures(&what, &subject, common.fresh, || {

@@ -98,6 +98,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
             files: &files,
             words: "",
             memory: MEMORY,
+            hypervisor_words: "",
         };
         let figures = store::figures("create", &subject, common.fresh, || {
             say(format!("building two guests on {}", subject.name()));

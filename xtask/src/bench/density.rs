@@ -84,6 +84,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
             files: &files,
             words: "",
             memory: MEMORY,
+            hypervisor_words: "",
         };
         let figures = store::figures("density", &subject, common.fresh, || {
             say(format!("filling {} with guests", subject.name()));

@@ -115,6 +115,8 @@ pub struct Subject<'a> {
     pub words: &'a str,
     /// The machine's memory.
     pub memory: &'a str,
+    /// More words for the hypervisor, at the end.
+    pub hypervisor_words: &'a str,
 }
 
 impl Subject<'_> {
@@ -221,7 +223,12 @@ impl Subject<'_> {
         };
         Modules {
             hypervisor: Some(self.first_image()),
-            hypervisor_arguments: join(&[&common, own, self.setting.hypervisor_words(self.host)]),
+            hypervisor_arguments: join(&[
+                &common,
+                own,
+                self.setting.hypervisor_words(self.host),
+                self.hypervisor_words,
+            ]),
             modules: vec![Module::new(&self.files.kernel, kernel), initrd],
         }
     }

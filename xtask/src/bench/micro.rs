@@ -106,6 +106,7 @@ fn run(
         files,
         words: "rdinit=/bin/micro",
         memory: MEMORY,
+        hypervisor_words: "",
     };
     store::figures(what, &subject, common.fresh, || {
         say(format!("measuring {what} on {}", subject.name()));

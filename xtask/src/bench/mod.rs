@@ -8,6 +8,7 @@ mod create;
 mod density;
 mod machines;
 mod micro;
+mod sections;
 mod stack;
 mod store;
 mod table;
@@ -44,6 +45,8 @@ enum What {
     Create(create::Options),
     /// How many of the smallest stock guests fit, and what each costs beyond its memory
     Density(density::Options),
+    /// The longest stretches in which the hypervisor lets nobody else in
+    Sections(sections::Options),
 }
 
 /// What all benchmarks take.
@@ -103,6 +106,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         What::Micro(options) => micro::command(tree, options),
         What::Create(options) => create::command(tree, options),
         What::Density(options) => density::command(tree, options),
+        What::Sections(options) => sections::command(tree, options),
     }
 }
 
