@@ -229,11 +229,11 @@ fn owner(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Status> {
     if is_self(g, domid) {
         return Ok(g.dom);
     }
-    let dom = domain::living(DomId(domid)).ok_or(Status(GNTST_BAD_DOMAIN))?;
-    match g.dom.privileged {
-        true => Ok(dom),
-        false => Err(Status(GNTST_PERMISSION_DENIED)),
+    // Whether there is such a domain is the control domain's business.
+    if !g.dom.privileged {
+        return Err(Status(GNTST_PERMISSION_DENIED));
     }
+    domain::living(DomId(domid)).ok_or(Status(GNTST_BAD_DOMAIN))
 }
 
 /// `grant_table_op(op, list, count)`.

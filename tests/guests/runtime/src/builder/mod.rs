@@ -300,6 +300,13 @@ impl Child {
         }
     }
 
+    /// Takes what the child prints and prints nothing of it: for children that are expected to fail.
+    pub fn hush(&mut self) {
+        if let Some(relay) = &mut self.relay {
+            relay.quiet = true;
+        }
+    }
+
     /// Unmaps what we have of the child, and closes our ports to it.
     pub fn let_go(&mut self) {
         self.drain();

@@ -16,6 +16,8 @@ pub struct Relay {
     window: Window,
     line: [u8; LINE],
     used: usize,
+    /// Lines are taken and not printed.
+    pub quiet: bool,
 }
 
 impl Relay {
@@ -26,6 +28,7 @@ impl Relay {
             window,
             line: [0; LINE],
             used: 0,
+            quiet: false,
         }
     }
 
@@ -67,6 +70,10 @@ impl Relay {
     }
 
     fn print(&mut self) {
+        if self.quiet {
+            self.used = 0;
+            return;
+        }
         let text = core::str::from_utf8(&self.line[..self.used]).unwrap_or("(not text)");
         say!("[{}] {text}", self.child);
         self.used = 0;

@@ -1,7 +1,7 @@
 //! One hypercall with its arguments.
 
 use crate::draw::Draw;
-use guest_runtime::abi::{DOMID_INVALID, DOMID_SELF, memory, mmuext, nr, sched};
+use guest_runtime::abi::{DOMID_SELF, memory, mmuext, nr, sched};
 use guest_runtime::page_table;
 
 /// Number and arguments of a call.
@@ -25,7 +25,7 @@ pub const LIST: usize = 500;
 
 /// Any call but those that would end this guest.
 pub fn any(draw: &mut Draw) -> Call {
-    match draw.below(28) {
+    match draw.below(32) {
         0..=4 => mmu_update(draw),
         5..=7 => mmuext_op(draw),
         8 | 9 => {
@@ -56,9 +56,10 @@ pub fn any(draw: &mut Draw) -> Call {
         20 => vcpu_op(draw),
         21 => {
             let number = draw.below(10);
-            let value = draw.of(&[0, 0x400, 0x455, 0xffff_0ff0]);
+            let watching = if draw.watches { 0x455 } else { 0x400 };
+            let value = draw.of(&[0, 0x400, watching, 0xffff_0ff0]);
             let value = if number < 4 { draw.window() } else { value };
-            let value = if draw.once_in(3) {
+            let value = if draw.once_in(3) && (number != 7 || draw.watches) {
                 bad_debug(draw, number)
             } else {
                 value
@@ -86,6 +87,7 @@ pub fn any(draw: &mut Draw) -> Call {
         }
         25 => (nr::XEN_VERSION, [draw.below(14), draw.pointer(), 0, 0, 0]),
         26 => unknown(draw),
+        27..=30 => grants(draw),
         _ => console(draw),
     }
 }
@@ -106,10 +108,11 @@ fn mmu_update(draw: &mut Draw) -> Call {
     (nr::MMU_UPDATE, [at, count, done, domain(draw), 0])
 }
 
+/// The domains of mmu_update and mmuext_op: mostly this one's frames and tables.
 fn domain(draw: &mut Draw) -> u64 {
     match draw.below(16) {
-        0 => draw.next(),
-        1 => draw.of(&[0, 1, 0x7ff1, 0x7ff2, DOMID_INVALID]),
+        0 => draw.domain(),
+        1 => draw.domain() | (draw.domain() + 1) << 16,
         _ => DOMID_SELF,
     }
 }
@@ -213,7 +216,7 @@ fn small(draw: &mut Draw) -> Call {
         5 => (nr::SET_TIMER_OP, [draw.value(), 0, 0, 0, 0]),
         6 => (
             nr::GRANT_TABLE_OP,
-            [draw.below(16), draw.pointer(), draw.value(), 0, 0],
+            [draw.below(16), draw.nowhere(), draw.value(), 0, 0],
         ),
         7 => {
             // Vectors that nothing raises.
@@ -245,9 +248,58 @@ fn bad_debug(draw: &mut Draw, number: u64) -> u64 {
     }
 }
 
+/// Lends, and uses what is lent here and elsewhere. What is mapped goes to the window.
+fn grants(draw: &mut Draw) -> Call {
+    draw.lend();
+    let (gref, domain) = (8 + draw.below(16), draw.domain() & 0xffff);
+    let handle = draw.below(12);
+    let place = match draw.below(4) {
+        0 => draw.nowhere(),
+        1 => draw.entry_address(),
+        _ => draw.window() & !0xfff,
+    };
+    let flags = draw.of(&[2, 2, 6, 1, 3, 0x12, 0x1_000a, 0]);
+    let op = draw.of(&[0, 0, 0, 1, 1, 5, 5, 2, 6, 11, 10, 8, 4, 7]);
+    let words = match op {
+        0 => [place, flags | gref << 32, domain, 0, 0],
+        1 => [place, 0, handle, 0, 0],
+        5 => {
+            let (from, to) = (draw.mfn(), draw.mfn());
+            let which = draw.below(4);
+            let source = if which & 1 != 0 { gref } else { from };
+            let dest = if which & 2 != 0 { gref } else { to };
+            let other = draw.domain() & 0xffff;
+            let offsets = draw.of(&[0, 0, 8, 4095]);
+            let length = draw.of(&[8, 64, 4096, 4097]);
+            let own = domain | offsets << 16;
+            [
+                source,
+                own,
+                dest,
+                other | offsets << 16,
+                length | which << 16,
+            ]
+        }
+        2 => [
+            domain | draw.below(4) << 32,
+            0,
+            draw.args.va() + 8 * LIST as u64,
+            0,
+            0,
+        ],
+        11 => [gref | (8 + draw.below(16)) << 32, 0, 0, 0, 0],
+        _ => [domain, 0, 0, 0, 0],
+    };
+    let count = draw.of(&[1, 1, 1, 0, 2]);
+    (
+        nr::GRANT_TABLE_OP,
+        [op, draw.place_roughly(words), count, 0, 0],
+    )
+}
+
 fn event_channel(draw: &mut Draw) -> Call {
     let words = [
-        draw.of(&[DOMID_SELF, 1, 2]) | draw.below(20) << 32,
+        (draw.domain() & 0xffff) | draw.below(20) << 32,
         draw.below(20),
         draw.below(20),
     ];
@@ -270,7 +322,11 @@ fn event_channel(draw: &mut Draw) -> Call {
 fn vcpu_op(draw: &mut Draw) -> Call {
     // Not 2, which takes the vCPU down; 10, which moves vcpu_info, with frames it must not move to.
     let op = draw.of(&[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 99]);
-    let vcpu = if draw.once_in(4) { draw.value() } else { 0 };
+    let vcpu = match draw.below(4) {
+        0 => draw.value(),
+        1 => draw.below(draw.vcpus + 1),
+        _ => 0,
+    };
     let at = match op {
         10 => {
             let frame = draw.foreign();

@@ -1,12 +1,13 @@
 //! What is drawn: numbers, frames, entries, pointers; and the playground they refer to.
 
 use crate::calls::LIST;
-use guest_runtime::abi::{DOMID_SELF, HOLE_END, HOLE_START};
+use guest_runtime::abi::{DOMID_INVALID, DOMID_SELF, HOLE_END, HOLE_START};
 use guest_runtime::entry::start_info;
 use guest_runtime::frames::{self, Page};
 use guest_runtime::hypercall::{self, call};
 use guest_runtime::page_table::{self, bits};
 use guest_runtime::{trap, user};
+use guests::lending;
 
 /// Frames that nothing of the guest's own depends on.
 const POOL: usize = 24;
@@ -18,6 +19,7 @@ pub const WINDOW: u64 = SLOT << 39;
 pub const WINDOW_PAGES: u64 = 16;
 
 /// The source of everything random, and the playground.
+#[derive(Clone, Copy)]
 pub struct Draw {
     state: u64,
     pool: [u64; POOL],
@@ -27,6 +29,14 @@ pub struct Draw {
     pub args: Page,
     /// Where lists of calls are put: no call's own arguments or results lie there.
     pub list: Page,
+    /// The table of what is lent.
+    lent: Page,
+    /// Domains beside this one; to begin with, none that there is.
+    pub neighbours: [u64; 2],
+    /// vCPUs of this domain.
+    pub vcpus: u64,
+    /// Whether breakpoints on data are drawn.
+    pub watches: bool,
     /// Calls that were not refused.
     pub accepted: u64,
 }
@@ -50,10 +60,53 @@ impl Draw {
             tables,
             args,
             list,
+            lent: lending::table(),
+            neighbours: [1, 2],
+            vcpus: 1,
+            watches: true,
             accepted: 0,
         };
         draw.mend();
         draw
+    }
+
+    /// The same playground for another vCPU: its own sequence, its own place for arguments.
+    #[allow(dead_code)] // One of the two guests that have this file has one vCPU.
+    pub fn beside(&self, seed: u64) -> Self {
+        let (args, guard) = (frames::allocate(), frames::allocate());
+        assert_eq!(guard.pfn, args.pfn + 1);
+        assert_eq!(page_table::hide(guard), 0);
+        Self {
+            state: seed,
+            args,
+            list: frames::allocate(),
+            ..*self
+        }
+    }
+
+    /// A domain, mostly one that there is.
+    pub fn domain(&mut self) -> u64 {
+        match self.below(16) {
+            0 => self.next(),
+            1 => self.of(&[0x7fe0, 0x7fef, 0x7ff1, 0x7ff2, DOMID_INVALID, 0x7000]),
+            2..=5 => self.neighbours[self.below(2) as usize],
+            6 => 0,
+            _ => DOMID_SELF,
+        }
+    }
+
+    /// Lends a frame of the playground, or puts anything into the table.
+    pub fn lend(&mut self) {
+        let entry = match self.below(8) {
+            0 => self.next(),
+            1 => 0,
+            _ => {
+                let flags = self.of(&[1, 1, 1, 5, 2, 3, 0x101, 0x19]);
+                flags | (self.domain() & 0xffff) << 16 | self.mfn() << 32
+            }
+        };
+        let at = 8 + self.below(16);
+        self.lent.write(at as usize, entry);
     }
 
     /// Links the window's tables again, if they still are tables.
@@ -195,6 +248,12 @@ impl Draw {
             8 => self.args.va() + 4096 - self.below(64),
             _ => self.args.va() + 8 * self.below(512),
         }
+    }
+
+    /// An address where nothing is, or nothing to be written.
+    pub fn nowhere(&mut self) -> u64 {
+        let hole = HOLE_START + self.below(HOLE_END - HOLE_START);
+        self.of(&[0, 0x1000, hole, user::CODE, u64::MAX - 64, 1 << 62])
     }
 
     /// Any word.

@@ -8,6 +8,11 @@ use guest_runtime::{hypercall, instructions, trap, user};
 use guests::code::{code_nop, code_syscall, code_ud2};
 use guests::expect::Mode;
 
+/// An NMI that was drawn comes whenever it comes, and changes nothing.
+pub fn takes_nmi(trap: &mut trap::Trap) -> bool {
+    trap.vector == 2
+}
+
 /// Draws once.
 pub fn one(draw: &mut Draw) {
     match draw.below(16) {

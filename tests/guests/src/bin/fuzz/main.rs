@@ -34,6 +34,7 @@ fn main() {
     let (seed, count) = (number("seed=", 1), number("count=", 40_000));
     say!("fuzz: seed={seed} count={count}");
     user::enable();
+    trap::set_hook(Some(machine::takes_nmi));
     let mut draw = Draw::new(seed);
     for done in 0..count {
         if done % 10_000 == 0 {

@@ -94,7 +94,7 @@ pub fn processors() {
                 child.start(spin, [0; 5]);
             }
             let (before_one, before_two) = (counts(one), counts(two));
-            rest(300);
+            rest(100);
             check!(all_moved(before_one, counts(one)), "every vCPU of one runs");
             check!(
                 all_moved(before_two, counts(two)),
@@ -108,11 +108,11 @@ pub fn processors() {
             );
             check_eq!("pause", one.pause(), 0);
             let (before_one, before_two) = (counts(one), counts(two));
-            rest(300);
+            rest(100);
             check_eq!("no vCPU of a paused child runs", counts(one), before_one);
             check!(all_moved(before_two, counts(two)), "the other's still do");
             check_eq!("unpause", one.run(), 0);
-            rest(300);
+            rest(100);
             check!(all_moved(before_one, counts(one)), "they run again");
         });
         rest(100);
@@ -136,7 +136,7 @@ pub fn spinning() {
             // The parent works too, without ever sleeping: hypercalls, and plain computing.
             let start = events::now_ns();
             let mut work = 0u64;
-            while events::now_ns() < start + 400_000_000 {
+            while events::now_ns() < start + 150_000_000 {
                 work = work.wrapping_add(instructions::rdtsc() & 1) + 1;
                 guest_runtime::hypercall::version();
             }

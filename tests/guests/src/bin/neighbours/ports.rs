@@ -109,7 +109,7 @@ pub fn closed_while_sending() {
         let [here, mut there] = join(&mut a, &mut b);
         a.start(steps::send_for_ever, one(here));
         let mut sent = 0;
-        for _ in 0..12 {
+        for _ in 0..6 {
             child::wait(&[], events::now_ns() + 7_000_000);
             let now = a.link().get(link::FREE);
             check!(now > sent, "it sends");
