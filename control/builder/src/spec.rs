@@ -74,18 +74,17 @@ impl Initrd {
     /// # Errors
     /// The file's; [`io::ErrorKind::InvalidInput`] if it is not a regular file.
     pub fn open(path: &Path) -> io::Result<Initrd> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is not a regular file",
-            ));
+        // Before it is opened, which waits if it is a pipe that nobody writes to.
+        if !std::fs::metadata(path)?.is_file() {
+            let what = "it is not a regular file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
         Ok(Initrd {
             file,
             path: path.to_owned(),
-            len: metadata.len(),
+            len,
         })
     }
 

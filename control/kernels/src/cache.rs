@@ -2,7 +2,6 @@
 
 use crate::entry::{self, Hash, Unusable};
 use crate::{Kernel, KernelError};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -21,7 +20,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 const SUFFIX: &str = ".kernel";
 const UNFINISHED: &str = ".tmp";
 
-/// A directory of unpacked kernels, each under the SHA-256 of the file it came from.
+/// A directory of unpacked kernels, each under the BLAKE3 hash of the file it came from.
 #[derive(Debug)]
 pub struct Cache {
     dir: PathBuf,
@@ -85,13 +84,14 @@ impl Cache {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
+        // Before it is opened, which waits if it is a pipe that nobody writes to.
+        if !fs::metadata(path).map_err(unreadable)?.is_file() {
             return Err(KernelError::NotAFile {
                 path: path.to_owned(),
             });
         }
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         if metadata.len() > MAX_FILE {
             return Err(KernelError::TooLarge {
                 path: path.to_owned(),
@@ -110,7 +110,7 @@ impl Cache {
             .take(MAX_FILE)
             .read_to_end(&mut bytes)
             .map_err(unreadable)?;
-        let hash: Hash = Sha256::digest(&bytes).into();
+        let hash: Hash = *blake3::hash(&bytes).as_bytes();
         if stamp.is_settled(SystemTime::now()) {
             self.known().insert(path.to_owned(), (stamp, hash));
         }

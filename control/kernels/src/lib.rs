@@ -2,7 +2,7 @@
 //!
 //! [`Cache::kernel`] makes a [`Kernel`] of a file: the bzImage or ELF file is identified, unpacked and placed by the
 //! code that ring 0 starts its own first guest with (`image`), and what comes out, page by page and without the empty
-//! pages, is kept under the SHA-256 of the file, so that the next guest does without the unpacking.
+//! pages, is kept under the BLAKE3 hash of the file, so that the next guest does without the unpacking.
 //!
 //! # Invariants
 //! - K1: a [`Kernel`] has been checked: it is for this interface, and nothing in it overlaps or wraps.

@@ -1,6 +1,7 @@
 //! Whatever step fails, nothing is left behind.
 
-use crate::small::{Kind, TempInitrd, kernel, spec};
+use crate::elf::Kind;
+use crate::small::{TempInitrd, kernel, spec};
 use builder::{BuildError, build};
 use proptest::prelude::*;
 use xen::Hypervisor;

@@ -1,15 +1,15 @@
 //! A guest that is built is what it should be, seen from inside and from outside.
 
-use crate::small::{
-    ENTRY, FIRST, INIT_P2M, Kind, PAGE, SECOND, SECOND_LEN, TempInitrd, VIRT_BASE, kernel,
-    segments, spec,
-};
+use crate::elf::{ENTRY, FIRST, INIT_P2M, Kind, SECOND, SECOND_LEN, VIRT_BASE, segments};
+use crate::small::{TempInitrd, kernel, spec};
 use builder::{Built, build};
 use guest_abi::Wire;
 use guest_abi::context::{VGCF_IN_KERNEL, VGCF_ONLINE, xen_cr3_to_pfn};
 use guest_abi::start_info::{SIF_MOD_START_PFN, SIF_VIRT_P2M_4TOOLS, StartInfo};
 use xen::fake::Fake;
 use xen::{Access, DomId, Hypervisor, State};
+
+const PAGE: u64 = 4096;
 
 /// What the guest's first vCPU sees.
 struct Inside<'a> {

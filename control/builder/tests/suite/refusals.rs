@@ -1,6 +1,7 @@
 //! What cannot be built is refused in a sentence, before anything is created.
 
-use crate::small::{Kind, TempInitrd, kernel, spec};
+use crate::elf::Kind;
+use crate::small::{TempInitrd, kernel, spec};
 use builder::{Initrd, Spec, build};
 use xen::fake::Fake;
 
