@@ -31,7 +31,7 @@ pub fn build(tree: &Tree) -> Result<Vec<(String, PathBuf)>> {
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", FLAGS)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .args(["build", "--quiet", "--profile", "control", "--bins"])
+        .args(["build", "--profile", "control", "--bins"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(&target_dir);
     for program in programs(tree) {
