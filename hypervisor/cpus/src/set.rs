@@ -20,6 +20,19 @@ impl CpuSet {
     /// No CPU.
     pub const EMPTY: Self = CpuSet([0; WORDS]);
 
+    /// Every CPU that there can be.
+    pub const ALL: Self = CpuSet([u64::MAX; WORDS]);
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut both = self.0;
+        for (word, theirs) in both.iter_mut().zip(other.0) {
+            *word &= theirs;
+        }
+        CpuSet(both)
+    }
+
     /// The set with one more.
     #[must_use]
     pub fn with(mut self, cpu: u32) -> Self {

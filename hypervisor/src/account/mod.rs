@@ -120,6 +120,15 @@ pub fn of(vcpu: VcpuHandle) -> Account {
         .unwrap_or(Account::ZERO)
 }
 
+/// Cycles in which a CPU had nothing to do: of this one now, of another when it last showed its books.
+pub fn idle_cycles(cpu: u32) -> u64 {
+    if cpu == percpu::current().id {
+        let ledger = percpu::current().ledger.borrow();
+        return ledger.as_ref().map_or(0, Ledger::idle);
+    }
+    smp::remote(cpu).books.idle.load(Ordering::Relaxed)
+}
+
 /// Closes a vCPU's account on this CPU: what it used stays in the books, as that of one that is gone.
 pub fn close(vcpu: VcpuHandle) {
     if let Some(ledger) = percpu::current().ledger.borrow_mut().as_mut() {

@@ -6,7 +6,8 @@ use crate::account;
 use crate::boot;
 use crate::debug::sections;
 use crate::device::power;
-use crate::domain::{Domain, Guest, crash, life};
+use crate::domain::life::{self, Reason};
+use crate::domain::{Domain, Guest, crash};
 use crate::mmu::audit;
 use crate::{error, info};
 use boot_info::params::{LogLevel, OnCrash};
@@ -25,18 +26,19 @@ pub fn last_words(g: &Guest<'_>) {
 
 /// A domain shuts itself down: with the control domain goes the machine, any other waits for the control domain to look
 /// after it.
-pub fn shutdown(g: &mut Guest<'_>, reason: ShutdownReason) {
+pub fn shutdown(g: &mut Guest<'_>, said: Reason) {
+    let reason = g.dom.life.reason(said);
     info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
-    if !g.dom.privileged && reason != ShutdownReason::Crash {
+    if !g.dom.privileged && reason.known() != Some(ShutdownReason::Crash) {
         return life::stop(g.dom, reason);
     }
     if g.dom.privileged {
         last_words(g);
     }
-    match reason {
-        ShutdownReason::Crash => crash::domain(g, "it asked for it (shutdown code crash)"),
-        ShutdownReason::Poweroff => power::power_off(),
-        ShutdownReason::Reboot | ShutdownReason::SoftReset => power::reboot(),
+    match reason.known() {
+        Some(ShutdownReason::Crash) => crash::domain(g, "it asked for it (shutdown code crash)"),
+        Some(ShutdownReason::Poweroff) => power::power_off(),
+        Some(ShutdownReason::Reboot | ShutdownReason::SoftReset) => power::reboot(),
         _ => {
             g.dom.stopped.store(true, Ordering::Release);
             crate::event::reschedule_here();

@@ -12,7 +12,7 @@ pub fn domain(g: &mut Guest<'_>, why: &str) {
         return;
     }
     if !g.dom.privileged {
-        life::stop(g.dom, ShutdownReason::Crash);
+        life::stop(g.dom, ShutdownReason::Crash.into());
     }
     error!("domain {} vCPU {} crashed: {why}", g.dom.id.0, g.vcpu.id);
     crate::control::note_crash(g.dom);

@@ -7,7 +7,7 @@ use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
-use crate::domain::{Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown};
+use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown};
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
 use crate::hypercall::grant::{self, DomainGrants};
@@ -28,6 +28,8 @@ use spin::mutex::SpinMutex;
 const INFOS_SHARED: u32 = 32;
 /// Bytes of a vcpu_info.
 const INFO_BYTES: u64 = 64;
+/// Share of the CPU of a domain that nobody gave another.
+const USUAL_WEIGHT: u32 = 256;
 /// vcpu_info: event delivery masked.
 const UPCALL_MASKED: u64 = 0x100;
 
@@ -163,6 +165,8 @@ fn new_record(
         life: Life::new(wanted.pauses),
         handle: SpinMutex::new(wanted.handle),
         serves_store: wanted.serves_store,
+        weight: AtomicU32::new(USUAL_WEIGHT),
+        permissions: SpinMutex::new(None),
         time_offset: AtomicI64::new(0),
         vcpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS],
         bring_up: SpinMutex::new(()),
@@ -254,6 +258,10 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
         kept: SpinMutex::default(),
         info_moved: AtomicBool::new(false),
         initialised: AtomicBool::new(false),
+        affinity: SpinMutex::new(Affinity {
+            hard: ::cpus::set::CpuSet::ALL,
+            soft: ::cpus::set::CpuSet::ALL,
+        }),
         up: AtomicBool::new(false),
         period_ns: AtomicU64::new(0),
         nmi_pending: AtomicBool::new(false),

@@ -52,10 +52,35 @@ const STAGES: [Stage; 6] = [
     Stage::Left,
 ];
 
+/// Why a domain stopped: mostly a [`ShutdownReason`], but whatever it says is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(pub u8);
+
+impl Reason {
+    /// What the interface knows it as.
+    pub fn known(self) -> Option<ShutdownReason> {
+        ShutdownReason::from_number(u32::from(self.0))
+    }
+
+    /// Its name, for messages.
+    pub fn name(self) -> &'static str {
+        self.known().map_or("unknown", |known| known.name())
+    }
+}
+
+impl From<ShutdownReason> for Reason {
+    fn from(reason: ShutdownReason) -> Reason {
+        Reason(reason.number() as u8)
+    }
+}
+
 /// A domain's state in this.
 pub struct Life {
     pauses: AtomicU32,
     shutdown: AtomicU32,
+    /// What it said beforehand that the reason of its next shutdown will be.
+    foretold: AtomicU32,
+    begun: AtomicBool,
     stage: AtomicU8,
     /// Somebody takes its steps right now.
     busy: AtomicBool,
@@ -67,6 +92,8 @@ impl Life {
         Life {
             pauses: AtomicU32::new(pauses),
             shutdown: AtomicU32::new(NOT_DOWN),
+            foretold: AtomicU32::new(NOT_DOWN),
+            begun: AtomicBool::new(pauses == 0),
             stage: AtomicU8::new(Stage::Alive as u8),
             busy: AtomicBool::new(false),
         }
@@ -77,11 +104,29 @@ impl Life {
         self.pauses.load(Ordering::Acquire)
     }
 
+    /// Whether it was ever let run.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
     /// Why it shut down, if it did.
     pub fn shutdown(&self) -> Option<u32> {
         match self.shutdown.load(Ordering::Acquire) {
             NOT_DOWN => None,
             reason => Some(reason),
+        }
+    }
+
+    /// Says what its next shutdown will be for, whatever that then says itself.
+    pub fn foretell(&self, reason: Reason) {
+        self.foretold.store(u32::from(reason.0), Ordering::Release);
+    }
+
+    /// What a shutdown is for: what was foretold, if anything was.
+    pub fn reason(&self, said: Reason) -> Reason {
+        match self.foretold.load(Ordering::Acquire) {
+            NOT_DOWN => said,
+            foretold => Reason(foretold as u8),
         }
     }
 
@@ -161,6 +206,7 @@ pub fn unpause(dom: &Domain) -> Result<(), Errno> {
     let pauses = dom.life.pauses().checked_sub(1).ok_or(Errno::Inval)?;
     dom.life.pauses.store(pauses, Ordering::Release);
     if pauses == 0 {
+        dom.life.begun.store(true, Ordering::Release);
         unpause_all(dom);
     }
     Ok(())
@@ -168,13 +214,15 @@ pub fn unpause(dom: &Domain) -> Result<(), Errno> {
 
 /// A domain other than the control domain stops, for a reason of the interface's: its vCPUs run no more, and the control
 /// domain is told. Whose vCPU is in hand finds it on the way out.
-pub fn stop(dom: &Domain, reason: ShutdownReason) {
+pub fn stop(dom: &Domain, reason: Reason) {
     {
         let _alone = dom.bring_up.lock();
         if dom.life.shutdown().is_some() {
             return;
         }
-        dom.life.shutdown.store(reason.number(), Ordering::Release);
+        dom.life
+            .shutdown
+            .store(u32::from(dom.life.reason(reason).0), Ordering::Release);
         dom.stopped.store(true, Ordering::Release);
         pause_all(dom);
     }
@@ -189,6 +237,7 @@ pub fn resume(dom: &Domain) {
         return;
     }
     dom.life.shutdown.store(NOT_DOWN, Ordering::Release);
+    dom.life.foretold.store(NOT_DOWN, Ordering::Release);
     dom.stopped.store(false, Ordering::Release);
     unpause_all(dom);
 }

@@ -17,6 +17,7 @@ pub mod initial;
 pub mod inject;
 pub mod life;
 pub mod local;
+pub mod permissions;
 pub mod run;
 pub mod shared;
 pub mod table;
@@ -94,6 +95,10 @@ pub struct Domain {
     pub handle: SpinMutex<[u8; 16]>,
     /// Whether it serves the store.
     pub serves_store: bool,
+    /// Its share of the CPU, for who asks: turns do not look at it yet.
+    pub weight: AtomicU32,
+    /// What it may reach of devices, if anything.
+    pub permissions: SpinMutex<Option<&'static mut permissions::Permissions>>,
     /// Seconds by which its time of day differs from the machine's.
     pub time_offset: AtomicI64,
     vcpus: [AtomicPtr<Vcpu>; MAX_VCPUS],
@@ -150,11 +155,36 @@ impl Domain {
         (0..self.max_vcpus).filter_map(|id| self.vcpu(id))
     }
 
+    /// Whether the control domain lets it map frames that are no memory: all of a range.
+    pub fn may_reach_frames(&self, range: &core::ops::RangeInclusive<u64>) -> bool {
+        let mut permissions = self.permissions.lock();
+        permissions
+            .as_mut()
+            .is_some_and(|p| p.frames().contains(range))
+    }
+
+    /// Whether the control domain lets it use ports: all of a range.
+    pub fn may_reach_ports(&self, range: &core::ops::RangeInclusive<u64>) -> bool {
+        let mut permissions = self.permissions.lock();
+        permissions
+            .as_mut()
+            .is_some_and(|p| p.ports().contains(range))
+    }
+
     /// Whether it is being destroyed, or is, but for frames that others refer to.
     #[inline]
     pub fn is_dying(&self) -> bool {
         self.life.is_dying()
     }
+}
+
+/// CPUs a vCPU was asked to run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Affinity {
+    /// On no others.
+    pub hard: ::cpus::set::CpuSet,
+    /// Rather than on others.
+    pub soft: ::cpus::set::CpuSet,
 }
 
 /// One virtual CPU.
@@ -179,6 +209,8 @@ pub struct Vcpu {
     pub info_moved: AtomicBool,
     /// Whether it has been given a state to start from: from then on [`Local`] is its own CPU's (D1).
     pub initialised: AtomicBool,
+    /// The CPUs it may and should run on, as it was asked for.
+    pub affinity: SpinMutex<Affinity>,
     /// Whether it takes part. Changed under [`Domain::bring_up`].
     pub up: AtomicBool,
     /// Nanoseconds from one tick of its periodic timer to the next, 0 for none.

@@ -15,6 +15,7 @@
 use crate::arch::percpu;
 use crate::device;
 use crate::domain::life::{self, Stage};
+use crate::domain::permissions::Permissions;
 use crate::domain::{Domain, Vcpu, all, exposed_area, table};
 use crate::event;
 use crate::hypercall::{descriptor, grant};
@@ -245,6 +246,11 @@ fn give_exposed(dom: &Domain) {
     if let Some(infos) = dom.spare_infos {
         frame_alloc::give_ring0(infos);
         given += 1;
+    }
+    if let Some(permissions) = dom.permissions.lock().take() {
+        // SAFETY: made by `record`, and the domain has let go of it.
+        unsafe { record::end(permissions) };
+        given += record::frames_of::<Permissions>();
     }
     dom.uncount_fixed(given);
 }

@@ -3,7 +3,9 @@
 //! A handler decodes (guest memory is copied once), checks, then commits: no refusal follows the first change. To
 //! add a call: a row in [`handler`], a function in its family's file, a paragraph in `docs/abi.md`.
 
+pub mod bitmap;
 pub mod console;
+pub mod cpu_policy;
 pub mod debug_registers;
 pub mod descriptor;
 pub mod domctl;

@@ -1,12 +1,13 @@
 //! Yield, block, poll, shut down.
 
 use crate::control;
-use crate::domain::{Guest, life};
+use crate::domain::Guest;
+use crate::domain::life::{self, Reason};
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::schedule;
 use core::sync::atomic::Ordering;
 use events::{Port, SharedBits};
-use guest_abi::sched::{Poll, RemoteShutdown, SchedOp, Shutdown, ShutdownReason, Watchdog};
+use guest_abi::sched::{Poll, RemoteShutdown, SchedOp, Shutdown, Watchdog};
 use guest_abi::{Errno, Wire};
 
 /// Ports one poll may name.
@@ -28,13 +29,16 @@ pub fn sched_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(SchedOp::Poll) => poll(g, arg),
         Some(SchedOp::Shutdown) => {
             let s: Shutdown = g.memory().value(arg)?;
-            let reason = ShutdownReason::from_number(s.reason).ok_or(Errno::Inval)?;
             g.regs.rax = 0;
-            control::shutdown(g, reason);
+            control::shutdown(g, Reason(s.reason as u8));
             Err(Stop::Gone)
         }
         Some(SchedOp::RemoteShutdown) => remote_shutdown(g, arg),
-        Some(SchedOp::ShutdownCode) => Err(Errno::NoSys.into()),
+        Some(SchedOp::ShutdownCode) => {
+            let s: Shutdown = g.memory().value(arg)?;
+            g.dom.life.foretell(Reason(s.reason as u8));
+            Ok(0)
+        }
         Some(SchedOp::Watchdog) => {
             let _: Watchdog = g.memory().value(arg)?;
             Err(Errno::NoSys.into())
@@ -49,13 +53,12 @@ fn remote_shutdown(g: &Guest<'_>, arg: u64) -> Outcome {
         return Err(Errno::Perm.into());
     }
     let r: RemoteShutdown = g.memory().value(arg)?;
-    let reason = ShutdownReason::from_number(r.reason).ok_or(Errno::Inval)?;
     let dom = subject(g, r.domain_id)?;
     // Its own end is that of the machine: it has a call for that.
-    if dom.id == g.dom.id || dom.is_dying() {
-        return Err(Errno::Inval.into());
+    if dom.id == g.dom.id {
+        return Err(Errno::Perm.into());
     }
-    life::stop(dom, reason);
+    life::stop(dom, Reason(r.reason as u8));
     Ok(0)
 }
 

@@ -126,7 +126,7 @@ fn take_down(g: &mut Guest<'_>, vcpu: &Vcpu) -> Outcome {
         // The last vCPU going down is how a kernel without another way out says that it is done.
         drop(alone);
         g.regs.rax = 0;
-        control::shutdown(g, ShutdownReason::Poweroff);
+        control::shutdown(g, ShutdownReason::Poweroff.into());
         return Err(Stop::Gone);
     }
     if vcpu.up.swap(false, Ordering::AcqRel) {

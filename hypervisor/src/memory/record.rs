@@ -15,6 +15,11 @@ pub const fn frames_of<T>() -> u64 {
 
 /// Puts a value into frames of its own; `None` if there are none.
 pub fn place<T>(value: T) -> Option<&'static T> {
+    place_mut(value).map(|record| &*record)
+}
+
+/// As [`place`], for a record with one user.
+pub fn place_mut<T>(value: T) -> Option<&'static mut T> {
     const { assert!(align_of::<T>() <= PAGE as usize && size_of::<T>() > 0) };
     let frames = frames_of::<T>();
     let order = frames.next_power_of_two().ilog2();
@@ -28,7 +33,7 @@ pub fn place<T>(value: T) -> Option<&'static T> {
     // to a page; nothing of what they held is read.
     unsafe {
         place.write(value);
-        Some(&*place)
+        Some(&mut *place)
     }
 }
 

@@ -6,7 +6,7 @@ pub mod trapped;
 pub mod work;
 
 use crate::arch::percpu;
-use crate::domain::{self, teardown};
+use crate::domain::{self, Domain, teardown};
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::{alloc, frame_table, m2p, phys};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,7 +41,8 @@ impl Machine for Ring0 {
     }
 
     fn may_map_io(&self, dom: DomId, mfn: Mfn) -> bool {
-        domain::get(dom).is_some_and(|d| d.privileged) && !crate::device::is_ring0_only(mfn)
+        let permitted = |d: &Domain| d.privileged || d.may_reach_frames(&(mfn.0..=mfn.0));
+        !crate::device::is_ring0_only(mfn) && domain::get(dom).is_some_and(permitted)
     }
 
     fn io_is_read_only(&self, mfn: Mfn) -> bool {

@@ -8,6 +8,7 @@ use crate::debug::console;
 use crate::device::{self, pci};
 use crate::domain::Guest;
 use crate::hypercall::trap;
+use core::ops::RangeInclusive;
 
 /// Width of an access in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Width {
 }
 
 const PCI_ADDRESS: u16 = 0xcf8;
-const PCI_DATA: core::ops::RangeInclusive<u16> = 0xcfc..=0xcff;
+const PCI_DATA: RangeInclusive<u16> = 0xcfc..=0xcff;
 const CMOS_INDEX: u16 = 0x70;
 const CMOS_DATA: u16 = 0x71;
 const PIT_CHANNEL_2: u16 = 0x42;
@@ -76,9 +77,30 @@ fn native_out(port: u16, width: Width, value: u32) {
     }
 }
 
+/// Whether a range of ports can be given to a domain other than the control domain: none of it is ring 0's own, or of
+/// the pairs of ports that are shared with the control domain.
+pub fn may_be_given(range: &RangeInclusive<u64>) -> bool {
+    range.clone().all(|port| {
+        let port = port as u16;
+        !is_ring0_only(port, Width::Byte)
+            && !(PCI_ADDRESS..=*PCI_DATA.end()).contains(&port)
+            && !(CMOS_INDEX..=CMOS_DATA).contains(&port)
+    })
+}
+
+/// Whether an ordinary domain was given a port.
+fn is_given(g: &Guest<'_>, port: u16, width: Width) -> bool {
+    let first = u64::from(port);
+    let last = first + u64::from(width.bytes()) - 1;
+    g.dom.may_reach_ports(&(first..=last))
+}
+
 /// Reads a port for the guest.
 pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
     if !g.dom.privileged {
+        if is_given(g, port, width) {
+            return native_in(port, width);
+        }
         // A timer that read ones for ever would be waited for a hundred thousand times.
         return if port == PIT_CHANNEL_2 {
             0
@@ -109,6 +131,9 @@ pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
 /// Writes a port for the guest.
 pub fn write(g: &mut Guest<'_>, port: u16, width: Width, value: u32) {
     if !g.dom.privileged {
+        if is_given(g, port, width) {
+            native_out(port, width, value);
+        }
         return;
     }
     if port == PCI_ADDRESS && width == Width::Long {

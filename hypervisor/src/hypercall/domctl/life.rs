@@ -69,13 +69,15 @@ fn acceptable(wanted: &Createdomain) -> Result<(u64, u64), Errno> {
         && wanted.iommu_opts == 0
         && (1..=MAX_VCPUS as u32).contains(&wanted.max_vcpus)
         && wanted.vmtrace_size == 0
-        && wanted.arch.emulation_flags == 0
         && wanted.arch.misc_flags & !XEN_X86_MSR_RELAXED == 0
         && wanted.grant_opts & !XEN_DOMCTL_GRANT_VERSION_MASK == 0
         && (1..=2).contains(&version)
         && grant_frames >= 1;
     if !good {
         return Err(Errno::Inval);
+    }
+    if wanted.arch.emulation_flags != 0 {
+        return Err(Errno::OpNotSupp);
     }
     if wanted.cpupool_id != ONLY_POOL {
         return Err(Errno::Srch);

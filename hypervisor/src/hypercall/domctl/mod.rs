@@ -6,6 +6,9 @@
 mod context;
 mod describe;
 mod life;
+mod memory;
+mod permissions;
+mod settings;
 
 use crate::domain::{self, Domain, Guest};
 use crate::hypercall::{Args, Outcome};
@@ -38,6 +41,22 @@ fn serve(command: DomctlCommand) -> Option<Serve> {
         DomctlCommand::Setvcpucontext => Plain(context::set),
         DomctlCommand::Getvcpucontext => Plain(context::get),
         DomctlCommand::Getvcpuinfo => Answer(describe::vcpu),
+        DomctlCommand::Getpageframeinfo3 => Plain(memory::types),
+        DomctlCommand::IomemPermission => Plain(permissions::iomem),
+        DomctlCommand::IoportPermission => Plain(permissions::ioport),
+        DomctlCommand::IrqPermission => Plain(permissions::irq),
+        DomctlCommand::Setvcpuaffinity => Plain(settings::set_affinity),
+        DomctlCommand::Getvcpuaffinity => Plain(settings::get_affinity),
+        DomctlCommand::Setnodeaffinity => Plain(settings::set_nodes),
+        DomctlCommand::Getnodeaffinity => Plain(settings::get_nodes),
+        DomctlCommand::SchedulerOp => Answer(settings::scheduler),
+        DomctlCommand::Settscinfo => Plain(settings::set_tsc),
+        DomctlCommand::Gettscinfo => Answer(settings::get_tsc),
+        DomctlCommand::SetAddressSize => Plain(settings::set_address_size),
+        DomctlCommand::GetAddressSize => Answer(settings::get_address_size),
+        DomctlCommand::Settimeoffset => Plain(settings::set_time_offset),
+        DomctlCommand::GetCpuPolicy => Answer(settings::get_policy),
+        DomctlCommand::SetCpuPolicy => Answer(settings::set_policy),
         _ => return None,
     })
 }

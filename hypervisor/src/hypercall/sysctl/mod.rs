@@ -2,6 +2,7 @@
 //!
 //! A call is copied once, and the place of its answer checked before anything else is done.
 
+mod console;
 mod domains;
 mod machine;
 
@@ -10,11 +11,22 @@ use crate::hypercall::{Args, Outcome};
 use guest_abi::sysctl::{Sysctl, SysctlCommand, XEN_SYSCTL_INTERFACE_VERSION};
 use guest_abi::{Errno, Wire};
 
+pub use machine::tsc_khz;
+
 /// What serves a command.
 type Serve = fn(&mut Guest<'_>, &mut Sysctl) -> Outcome;
 
 fn serve(command: SysctlCommand) -> Option<Serve> {
     Some(match command {
+        SysctlCommand::Readconsole => console::read,
+        SysctlCommand::DebugKeys => console::keys,
+        SysctlCommand::Cputopoinfo => machine::cpu_topology,
+        SysctlCommand::Numainfo => machine::nodes,
+        SysctlCommand::CpupoolOp => machine::pools,
+        SysctlCommand::Getcpuinfo => machine::idle_times,
+        SysctlCommand::GetCpuLevellingCaps => machine::levelling,
+        SysctlCommand::GetCpuFeatureset => machine::features,
+        SysctlCommand::GetCpuPolicy => machine::policy,
         SysctlCommand::Physinfo => machine::physinfo,
         SysctlCommand::SchedId => machine::sched_id,
         SysctlCommand::Getdomaininfolist => domains::list,

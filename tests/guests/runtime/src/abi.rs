@@ -125,6 +125,10 @@ numbers! {
         EDOM Dom,
         ENOSYS NoSys,
         EOPNOTSUPP OpNotSupp,
+        EOVERFLOW Overflow,
+        ENODATA NoData,
+        ENOBUFS NoBufs,
+        E2BIG TooBig,
     }
 }
 

@@ -1,0 +1,207 @@
+//! Where vCPUs run, what share they have, what their clock is: kept, told, and honoured where there is a choice.
+
+use super::another;
+use crate::arch::smp;
+use crate::device;
+use crate::domain::{Domain, Guest, Vcpu};
+use crate::hypercall::sysctl::tsc_khz;
+use crate::hypercall::{Args, Outcome, bitmap, cpu_policy};
+use core::sync::atomic::Ordering;
+use guest_abi::Errno;
+use guest_abi::domctl::{
+    AddressSize, CpuPolicy, Domctl, Nodeaffinity, SchedulerOp, Settimeoffset, TscInfo,
+    Vcpuaffinity, XEN_DOMCTL_SCHEDOP_GETINFO, XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_SCHEDULER_CREDIT2,
+    XEN_VCPUAFFINITY_FORCE, XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT,
+};
+
+/// Time-stamp counter: as is best, never emulated.
+const TSC_DEFAULT: u32 = 0;
+const TSC_NEVER_EMULATE: u32 = 2;
+const TSC_ALWAYS_EMULATE: u32 = 1;
+
+fn vcpu_of(dom: &Domain, id: u32) -> Result<&'static Vcpu, Errno> {
+    if id >= dom.max_vcpus {
+        return Err(Errno::Inval);
+    }
+    dom.vcpu(id).ok_or(Errno::Srch)
+}
+
+/// What an affinity call names, if it makes sense.
+fn affinity(
+    dom: &Domain,
+    call: &Domctl,
+    also: u32,
+) -> Result<(Vcpuaffinity, &'static Vcpu), Errno> {
+    let asked: Vcpuaffinity = call.payload();
+    let vcpu = vcpu_of(dom, asked.vcpu)?;
+    let both = XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT;
+    let lacks = |flag: u32, map: u64| asked.flags & flag != 0 && map == 0;
+    if asked.flags & (both | also) == 0
+        || asked.flags & !(both | also) != 0
+        || lacks(XEN_VCPUAFFINITY_HARD, asked.cpumap_hard.bitmap)
+        || lacks(XEN_VCPUAFFINITY_SOFT, asked.cpumap_soft.bitmap)
+    {
+        return Err(Errno::Inval);
+    }
+    Ok((asked, vcpu))
+}
+
+/// `setvcpuaffinity`. One CPU runs vCPUs so far: what is set is kept and told.
+pub fn set_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+    let (asked, vcpu) = affinity(dom, call, XEN_VCPUAFFINITY_FORCE)?;
+    let online = smp::online();
+    let mut new = *vcpu.affinity.lock();
+    if asked.flags & XEN_VCPUAFFINITY_HARD != 0 {
+        new.hard = bitmap::read(g, &asked.cpumap_hard)?;
+        let effective = new.hard.and(&online);
+        if effective.is_empty() {
+            return Err(Errno::Inval.into());
+        }
+        bitmap::write(g, &asked.cpumap_hard, effective)?;
+    }
+    if asked.flags & XEN_VCPUAFFINITY_SOFT != 0 {
+        new.soft = bitmap::read(g, &asked.cpumap_soft)?;
+        let effective = new.soft.and(&new.hard).and(&online);
+        bitmap::write(g, &asked.cpumap_soft, effective)?;
+    }
+    *vcpu.affinity.lock() = new;
+    Ok(0)
+}
+
+/// `getvcpuaffinity`.
+pub fn get_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+    let (asked, vcpu) = affinity(dom, call, 0)?;
+    let set = *vcpu.affinity.lock();
+    if asked.flags & XEN_VCPUAFFINITY_HARD != 0 {
+        bitmap::write(g, &asked.cpumap_hard, set.hard)?;
+    }
+    if asked.flags & XEN_VCPUAFFINITY_SOFT != 0 {
+        bitmap::write(g, &asked.cpumap_soft, set.soft)?;
+    }
+    Ok(0)
+}
+
+/// `setnodeaffinity`: there is one node, and it must be among them.
+pub fn set_nodes(g: &mut Guest<'_>, _: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+    let Nodeaffinity { nodemap } = call.payload();
+    if !bitmap::read(g, &nodemap)?.contains(0) {
+        return Err(Errno::Inval.into());
+    }
+    Ok(0)
+}
+
+/// `getnodeaffinity`.
+pub fn get_nodes(g: &mut Guest<'_>, _: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+    let Nodeaffinity { nodemap } = call.payload();
+    bitmap::write(g, &nodemap, ::cpus::set::CpuSet::EMPTY.with(0))?;
+    Ok(0)
+}
+
+/// `scheduler_op`: the weight is kept; turns do not look at it yet.
+pub fn scheduler(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+    let mut asked: SchedulerOp = call.payload();
+    if asked.sched_id != XEN_SCHEDULER_CREDIT2 {
+        return Err(Errno::Inval.into());
+    }
+    match asked.cmd {
+        XEN_DOMCTL_SCHEDOP_PUTINFO => {
+            if asked.weight != 0 {
+                dom.weight.store(u32::from(asked.weight), Ordering::Relaxed);
+            }
+        }
+        XEN_DOMCTL_SCHEDOP_GETINFO => {
+            asked.weight = dom.weight.load(Ordering::Relaxed) as u16;
+            asked.cap = 0;
+            call.set_payload(&asked);
+        }
+        _ => return Err(Errno::Inval.into()),
+    }
+    Ok(0)
+}
+
+/// `settscinfo`: the counter is the CPU's own, whatever is preferred; only its emulation would be something else.
+pub fn set_tsc(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+    let asked: TscInfo = call.payload();
+    another(g, dom)?;
+    match asked.tsc_mode {
+        TSC_DEFAULT | TSC_NEVER_EMULATE => Ok(0),
+        TSC_ALWAYS_EMULATE => Err(Errno::OpNotSupp.into()),
+        _ => Err(Errno::Inval.into()),
+    }
+}
+
+/// `gettscinfo`.
+pub fn get_tsc(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+    another(g, dom)?;
+    call.set_payload(&TscInfo {
+        tsc_mode: TSC_DEFAULT,
+        gtsc_khz: tsc_khz(),
+        elapsed_nsec: device::timer::now_ns(),
+        ..TscInfo::ZERO
+    });
+    Ok(0)
+}
+
+/// `set_address_size`: 64 bits are all there is.
+pub fn set_address_size(_: &mut Guest<'_>, _: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+    let AddressSize { size } = call.payload();
+    match size {
+        64 => Ok(0),
+        32 => Err(Errno::OpNotSupp.into()),
+        _ => Err(Errno::Inval.into()),
+    }
+}
+
+/// `get_address_size`.
+pub fn get_address_size(_: &mut Guest<'_>, _: &'static Domain, call: &mut Domctl) -> Outcome {
+    call.set_payload(&AddressSize { size: 64 });
+    Ok(0)
+}
+
+/// `settimeoffset`.
+pub fn set_time_offset(_: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+    let Settimeoffset {
+        time_offset_seconds,
+    } = call.payload();
+    dom.time_offset
+        .store(time_offset_seconds, Ordering::Relaxed);
+    if !dom.is_dying() {
+        let (seconds, nanoseconds) = device::wall_clock_base();
+        dom.put_wall_clock(seconds, nanoseconds);
+    }
+    Ok(0)
+}
+
+/// `get_cpu_policy`: what the domain is shown, which is what all are.
+pub fn get_policy(g: &mut Guest<'_>, _: &'static Domain, call: &mut Domctl) -> Outcome {
+    let mut asked: CpuPolicy = call.payload();
+    let lists = cpu_policy::Lists {
+        leaves: asked.leaves,
+        nr_leaves: asked.nr_leaves,
+        msrs: asked.msrs,
+        nr_msrs: asked.nr_msrs,
+    };
+    let written = cpu_policy::write(g, crate::policy::cpuid::answer, &lists)?;
+    (asked.nr_leaves, asked.nr_msrs) = (written.nr_leaves, written.nr_msrs);
+    call.set_payload(&asked);
+    Ok(0)
+}
+
+/// `set_cpu_policy`: looked at and not taken: what guests are shown is chosen by `crate::policy`, for all the same.
+pub fn set_policy(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+    let mut asked: CpuPolicy = call.payload();
+    another(g, dom)?;
+    if dom.life.has_begun() {
+        return Err(Errno::Exist.into());
+    }
+    let lists = cpu_policy::Lists {
+        leaves: asked.leaves,
+        nr_leaves: asked.nr_leaves,
+        msrs: asked.msrs,
+        nr_msrs: asked.nr_msrs,
+    };
+    cpu_policy::look(g, &lists)?;
+    (asked.err_leaf, asked.err_subleaf, asked.err_msr) = (!0, !0, !0);
+    call.set_payload(&asked);
+    Ok(0)
+}
