@@ -13,9 +13,7 @@ use crate::memory::m2p;
 use crate::mmu::hold;
 use frames::{DomId, Mfn};
 use guest_abi::Errno;
-use guest_abi::memory::{
-    MEMOP_CMD_MASK, MemoryOp, XENMEMF_POPULATE_ON_DEMAND, XENMEMF_VNODE, XenMemoryReservation,
-};
+use guest_abi::memory::{MEMOP_CMD_MASK, MemoryOp, XenMemoryReservation};
 
 /// Largest extent: 2 MiB.
 const MAX_ORDER: u32 = 9;
@@ -68,17 +66,14 @@ pub(super) fn clearable() -> u32 {
     (left / CLEAR_UNITS).max(1)
 }
 
-/// `populate_physmap` and `increase_reservation`: the result is the number of extents that there are now.
+/// `populate_physmap` and `increase_reservation`: the result is the number of extents that there are now. Of the flags the
+/// number of address bits counts: there is one node, and memory is there at once or not at all.
 pub(super) fn populate(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
     let (r, dom) = reservation(g, args[1])?;
     let bits = match r.address_bits() {
         0 => 64,
         bits => bits,
     };
-    if r.mem_flags & (XENMEMF_POPULATE_ON_DEMAND | XENMEMF_VNODE) != 0 {
-        // Memory is there or not, and no domain has virtual nodes.
-        return Ok(start.min(r.nr_extents));
-    }
     let increase = args[0] & MEMOP_CMD_MASK == u64::from(MemoryOp::IncreaseReservation.number());
     let frames = 1u64 << r.extent_order;
     for i in start..r.nr_extents {

@@ -16,7 +16,8 @@ pub use guest_abi::grant;
 pub use guest_abi::hardware;
 pub use guest_abi::hypercall::MulticallEntry;
 pub use guest_abi::memory::{
-    XenMemAcquireResource, XenMemoryDomain, XenMemoryExchange, XenMemoryReservation,
+    E820Entry, XenForeignMemoryMap, XenMachphysMfnList, XenMemAcquireResource, XenMemoryDomain,
+    XenMemoryExchange, XenMemoryMap, XenMemoryReservation, XenVnumaTopologyInfo,
 };
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
 pub use guest_abi::physdev;
@@ -148,6 +149,9 @@ numbers! {
         TLB_FLUSH_ALL TlbFlushAll,
         SET_LDT SetLdt,
         NEW_USER_BASEPTR NewUserBaseptr,
+        FLUSH_CACHE FlushCache,
+        CLEAR_PAGE ClearPage,
+        COPY_PAGE CopyPage,
     }
 }
 
@@ -222,7 +226,14 @@ numbers! {
 numbers! {
     /// Operations of memory_op.
     memory: u64 = guest_abi::memory::MemoryOp {
+        INCREASE_RESERVATION IncreaseReservation,
         DECREASE_RESERVATION DecreaseReservation,
+        MACHPHYS_MFN_LIST MachphysMfnList,
+        MEMORY_MAP MemoryMap,
+        SET_MEMORY_MAP SetMemoryMap,
+        MAXIMUM_GPFN MaximumGpfn,
+        CLAIM_PAGES ClaimPages,
+        GET_VNUMAINFO GetVnumainfo,
         CURRENT_RESERVATION CurrentReservation,
         MAXIMUM_RESERVATION MaximumReservation,
         POPULATE_PHYSMAP PopulatePhysmap,
