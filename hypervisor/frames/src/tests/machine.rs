@@ -2,8 +2,8 @@
 
 use super::schedule::{before_step, in_one_step};
 use crate::frame::Snapshot;
-use crate::table::{Tables, UndoList};
-use crate::{Class, DomId, ENTRIES_PER_TABLE, Entry, Frame, L4_RESERVED, Machine, Mfn};
+use crate::table::{Tables, UndoList, Validation};
+use crate::{Class, DomId, ENTRIES_PER_TABLE, Entry, Frame, L4_RESERVED, Level, Machine, Mfn};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -48,6 +48,14 @@ pub struct Toy {
     /// Frames given back, in order.
     pub released: Mutex<Vec<Mfn>>,
     undo: UndoList,
+    /// Whether tables let go are left to be undone later.
+    pub waits: AtomicBool,
+    /// Units left of the section in hand.
+    pub units: AtomicU32,
+    /// What the party in hand keeps until it makes its call again.
+    pub kept: Mutex<Option<Validation>>,
+    /// Whether it can keep anything.
+    pub keeps: AtomicBool,
 }
 
 /// A frame's word as far as it means anything, and what the page holds.
@@ -78,6 +86,10 @@ impl Toy {
             cache: Mutex::default(),
             released: Mutex::default(),
             undo: UndoList::new(),
+            waits: AtomicBool::new(false),
+            units: AtomicU32::new(u32::MAX),
+            kept: Mutex::default(),
+            keeps: AtomicBool::new(false),
         }
     }
 
@@ -311,6 +323,32 @@ impl Machine for Toy {
 
     fn undo_list(&self) -> &UndoList {
         &self.undo
+    }
+
+    fn undo_waits(&self) -> bool {
+        self.waits.load(SeqCst)
+    }
+
+    fn budget(&self) -> u32 {
+        self.units.load(SeqCst)
+    }
+
+    fn charge(&self, units: u32) {
+        let left = self.budget().saturating_sub(units);
+        self.units.store(left, SeqCst);
+    }
+
+    fn keep(&self, validation: Validation) -> Option<Validation> {
+        if self.keeps.load(SeqCst) {
+            self.kept.lock().unwrap().replace(validation)
+        } else {
+            Some(validation)
+        }
+    }
+
+    fn resume(&self, dom: DomId, table: Mfn, level: Level) -> Option<Validation> {
+        let mut kept = self.kept.lock().unwrap();
+        kept.take_if(|v| v.dom() == dom && v.asked() == (table, level))
     }
 
     fn nonpresent_may_name_memory(&self) -> bool {

@@ -7,6 +7,7 @@ mod held;
 mod interleavings;
 mod machine;
 mod naive;
+mod parts;
 mod random;
 mod recount;
 mod refusals;
