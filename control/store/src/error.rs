@@ -66,7 +66,8 @@ impl Errno {
             Errno::E2big,
             Errno::Eperm,
         ];
-        ALL.into_iter().find(|error| error.name().as_bytes() == name)
+        ALL.into_iter()
+            .find(|error| error.name().as_bytes() == name)
     }
 }
 

@@ -39,6 +39,7 @@ fn one_life() {
         0
     };
     check_eq!("a step that prints", child.call(line, [0; 5]), 0);
+    child.check("what it started with", |_| start(), [0; 5]);
     child.start(|_| hypercall::shutdown(ShutdownReason::Poweroff), [0; 5]);
     check_eq!(
         "why it stopped",
@@ -46,4 +47,10 @@ fn one_life() {
         builder::reason(ShutdownReason::Poweroff)
     );
     check!(child.destroy_and_wait(), "it is gone");
+}
+
+/// Step: what an ordinary domain finds when it starts.
+fn start() -> i64 {
+    guests::start::all(None);
+    0
 }

@@ -57,7 +57,8 @@ pub fn any(draw: &mut Draw) -> Call {
         21 => {
             let number = draw.below(10);
             let watching = if draw.watches { 0x455 } else { 0x400 };
-            let value = draw.of(&[0, 0x400, watching, 0xffff_0ff0]);
+            let every = if draw.watches { 0xffff_0ff0 } else { 0 };
+            let value = draw.of(&[0, 0x400, watching, every]);
             let value = if number < 4 { draw.window() } else { value };
             let value = if draw.once_in(3) && (number != 7 || draw.watches) {
                 bad_debug(draw, number)
