@@ -122,6 +122,21 @@ pub fn guests(tree: &Tree, bare: &BareMetal) -> Result<Vec<(String, PathBuf)>> {
     Ok(built)
 }
 
+/// Builds one test guest: where it is.
+///
+/// # Errors
+/// As [`guests`].
+pub fn guest(tree: &Tree, bare: &BareMetal, name: &str) -> Result<PathBuf> {
+    let target_dir = tree.target().join("guests");
+    let mut cargo = bare.cargo(tree, "build", &target_dir, GUEST_FLAGS);
+    cargo
+        .arg("--manifest-path")
+        .arg(tree.root().join("tests/guests/Cargo.toml"))
+        .args(["--quiet", "--package", "guests", "--bin", name]);
+    shell::run(&mut cargo).with_context(|| format!("the guest {name} was not built"))?;
+    Ok(target_dir.join(TARGET).join("release").join(name))
+}
+
 /// A guest whose source is gone must not go on passing.
 fn remove_strangers(dir: &Path, known: &[(String, PathBuf)]) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {

@@ -4,6 +4,7 @@
 //!   /usr/bin/{xeno,xenod}            the command and the daemon, kept running
 //!   /etc/xeno/guestN.toml            a description each
 //!   /boot/vmlinuz, guest-initrd.img  the stock kernel and a small file system, the same for all
+//!   /boot/talk                       a kernel of our own of one page, to try with `xeno create --kernel`
 //!   /var/lib/guests/guestN.img       a small ext4 disk each, made when the control domain starts
 //! ```
 
@@ -14,8 +15,9 @@ use anyhow::{Context, Result};
 
 use crate::extras::read;
 use crate::initrd::{self, Part};
+use crate::toolchain::BareMetal;
 use crate::tree::Tree;
-use crate::{control, drivers, shell};
+use crate::{build, control, drivers, shell};
 
 /// The guests of a control domain.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,9 @@ pub const GUEST_MEMORY: &str = "96M";
 
 /// The same in MiB, with what the hypervisor and the daemon need for it.
 pub const GUEST_COST_MB: u64 = 100;
+
+/// A test guest that is also an example of a kernel of one's own.
+const OWN_KERNEL: &str = "talk";
 
 /// The size of a guest's disk.
 const DISK: &str = "16M";
@@ -105,6 +110,8 @@ pub fn parts(tree: &Tree, guests: &Guests<'_>) -> Result<Vec<Part>> {
     parts.push(text("usr/bin/start-guests", 0o755, START_GUESTS));
     parts.push(text("etc/profile", 0o644, &profile(guests.count)));
     parts.push(read("boot/vmlinuz", 0o644, guests.vmlinuz)?);
+    let own = build::guest(tree, &BareMetal::find(tree)?, OWN_KERNEL)?;
+    parts.push(read(format!("boot/{OWN_KERNEL}"), 0o644, &own)?);
     parts.push(read(
         "boot/guest-initrd.img",
         0o644,

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::abi::{XenconsInterface, nr, sched};
 use crate::entry::start_info;
 use crate::frames::{Page, mfn_to_pfn};
-use crate::hypercall;
+use crate::{child, events, hypercall};
 
 /// A line being built. What does not fit is cut off; a line is never longer than its buffer.
 pub struct Line {
@@ -43,8 +43,9 @@ impl Write for Line {
     }
 }
 
-/// Bytes of the ring towards the console.
+/// Bytes of the ring towards the console, and from it.
 const RING: u32 = 2048;
+const INPUT: u32 = 1024;
 
 /// Writes into the domain's console ring. A full one is waited for: nobody else would say what was lost.
 pub(crate) fn write_ring(bytes: &[u8]) {
@@ -71,6 +72,56 @@ pub(crate) fn write_ring(bytes: &[u8]) {
         producer.store(at.wrapping_add(1), Ordering::SeqCst);
     }
     hypercall::send(info.console_evtchn);
+}
+
+/// Reads a line from an ordinary domain's console, sleeping until it is there: up to carriage return or newline, which is
+/// not part of it. What does not fit is lost. What was typed is shown.
+pub fn read_line(line: &mut [u8]) -> &[u8] {
+    let mut used = 0usize;
+    loop {
+        match read_byte() {
+            b'\r' | b'\n' => break,
+            // Backspace, as terminals send it.
+            0x7f | 0x08 => used = used.saturating_sub(1),
+            byte => {
+                if let Some(place) = line.get_mut(used) {
+                    *place = byte;
+                    used += 1;
+                    write_ring(&[byte]);
+                }
+            }
+        }
+    }
+    write_ring(b"\n");
+    &line[..used]
+}
+
+fn read_byte() -> u8 {
+    let info = start_info();
+    let ring = Page {
+        pfn: mfn_to_pfn(info.console_mfn),
+    }
+    .va();
+    // SAFETY: as in `write_ring`.
+    let word = |offset: usize| unsafe { AtomicU32::from_ptr((ring as *mut u32).byte_add(offset)) };
+    let (consumer, producer) = (
+        word(offset_of!(XenconsInterface, in_cons)),
+        word(offset_of!(XenconsInterface, in_prod)),
+    );
+    let at = consumer.load(Ordering::SeqCst);
+    while producer.load(Ordering::SeqCst) == at {
+        // Cleared before it is looked at again: what comes in between wakes the sleep.
+        events::clear_port(info.console_evtchn);
+        if producer.load(Ordering::SeqCst) == at {
+            child::wait(&[info.console_evtchn], 0);
+        }
+    }
+    let offset = offset_of!(XenconsInterface, input) + (at % INPUT) as usize;
+    // SAFETY: in the ring's array.
+    let byte = unsafe { (ring as *const u8).add(offset).read_volatile() };
+    consumer.store(at.wrapping_add(1), Ordering::SeqCst);
+    hypercall::send(info.console_evtchn);
+    byte
 }
 
 /// Prints the arguments and a newline.
