@@ -1,8 +1,6 @@
 //! The driver of the rings: requests out of the pages, answers and events into them.
 
-use guest_abi::xenstore::{
-    XENSTORE_CONNECTED, XENSTORE_ERROR_NONE, XENSTORE_RECONNECT, XENSTORE_RING_SIZE,
-};
+use guest_abi::xenstore::{XENSTORE_CONNECTED, XENSTORE_ERROR_NONE, XENSTORE_RECONNECT};
 
 use crate::journal::JournalError;
 use crate::ring::{self, Fault, Page, at};
@@ -10,9 +8,6 @@ use crate::service::{Machine, Service};
 use crate::store::Place;
 use crate::wire::Request;
 use crate::{ClientId, DomId};
-
-/// Bytes that must lie in a ring before the beginning of a message longer than a ring is taken off it.
-const PART_BYTES: usize = XENSTORE_RING_SIZE as usize / 2;
 
 /// What a look at a ring came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +95,7 @@ impl<M: Machine> Service<M> {
         Ok(Pumped::More)
     }
 
-    /// Takes a message, or the beginning of one that is longer than the ring. `false` if there is none to take.
+    /// Takes a message, or what there is of one. `false` if there is nothing to take.
     fn take(&mut self, domid: DomId) -> Result<bool, Fault> {
         let client = ClientId::Domain(domid);
         let (Some(page), Some(domain)) = (self.pages.get(&domid), self.store.domains.get(&domid))
@@ -123,17 +118,13 @@ impl<M: Machine> Service<M> {
                 self.store.set_place(domid, moved(used - earlier), &[]);
                 Ok(true)
             }
-            None => {
-                let needed = Request::bytes_needed(&bytes)
-                    .map_err(|_| Fault::Protocol)?
-                    .unwrap_or(0);
-                let longer_than_the_ring = needed > XENSTORE_RING_SIZE as usize;
-                if longer_than_the_ring && ring.len() >= PART_BYTES {
-                    self.store.set_place(domid, moved(ring.len()), &bytes);
-                    return Ok(true);
-                }
-                Ok(false)
+            // A guest signals only what it writes while nothing else waits to be read. So what is there of a message
+            // is taken off the ring at once: left there, the rest of it would come without a signal.
+            None if !ring.is_empty() => {
+                self.store.set_place(domid, moved(ring.len()), &bytes);
+                Ok(true)
             }
+            None => Ok(false),
         }
     }
 

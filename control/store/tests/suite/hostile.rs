@@ -118,6 +118,32 @@ fn the_servers_own_indexes_are_not_believed_when_the_domain_changes_them() {
     );
 }
 
+/// As Linux does it: a guest signals what it writes only if the store has read everything before it.
+#[test]
+fn a_guest_that_is_interrupted_within_a_message_is_answered() {
+    let mut world = World::new();
+    let mut guest = world.guest(1);
+    for pieces in [vec![16], vec![3, 16], vec![1; 20]] {
+        let bytes = message(Op::Read.number(), 1, 0, b"/local/domain/1\0");
+        let (mut sent, mut signals) = (0, 0);
+        let ends = pieces.iter().scan(0, |end, piece| {
+            *end += piece;
+            Some(*end)
+        });
+        for end in ends.chain([bytes.len()]) {
+            let all_was_read = word(&guest.memory, REQ_PROD) == word(&guest.memory, REQ_CONS);
+            sent += guest.write(&bytes[sent..end]);
+            if all_was_read {
+                signals += 1;
+                while world.service.pump(1, 4).unwrap() == Pumped::More {}
+            }
+        }
+        assert_eq!(signals, pieces.len() + 1);
+        guest.read();
+        assert_eq!(guest.answers().len(), 1, "{pieces:?}");
+    }
+}
+
 #[test]
 fn messages_arrive_whole_whatever_the_pieces() {
     let mut world = World::new();
