@@ -184,7 +184,8 @@ impl Daemon {
             Ok(infos) => infos,
             Err(error) => return log::line(error),
         };
-        for domain in self.store.borrow().introduced() {
+        let introduced = self.store.borrow().introduced();
+        for domain in introduced {
             let info = infos.iter().find(|info| info.domain == domain);
             if info.is_some_and(|info| info.shutdown.is_some()) {
                 let _the_daemon_ends = self.store.borrow_mut().domain_shutdown(domain);

@@ -33,4 +33,6 @@ pub mod state;
 pub mod store_host;
 pub mod store_socket;
 mod task;
+#[cfg(test)]
+mod tests;
 pub mod uuid;

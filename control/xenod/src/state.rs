@@ -131,11 +131,12 @@ pub enum StateError {
 }
 
 /// The open state directory.
-#[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
     /// Locked.
     _lock: File,
+    #[cfg(test)]
+    before_each_write: Option<Box<dyn Fn()>>,
 }
 
 impl StateDir {
@@ -149,6 +150,8 @@ impl StateDir {
         let state = Self {
             root: root.to_owned(),
             _lock: lock,
+            #[cfg(test)]
+            before_each_write: None,
         };
         let known = root.join("boot");
         if std::fs::read(&known).ok().as_deref() != Some(boot.as_bytes()) {
@@ -158,6 +161,20 @@ impl StateDir {
         make_dir(&root.join("guests"))?;
         make_dir(&root.join("consoles"))?;
         Ok(state)
+    }
+
+    /// Lets a test kill the daemon before anything is written.
+    #[cfg(test)]
+    pub fn before_each_write(&mut self, act: impl Fn() + 'static) {
+        self.before_each_write = Some(Box::new(act));
+    }
+
+    /// Each change of the directory comes by here.
+    fn about_to_write(&self) {
+        #[cfg(test)]
+        if let Some(act) = &self.before_each_write {
+            act();
+        }
     }
 
     fn empty(&self) -> Result<(), StateError> {
@@ -219,6 +236,7 @@ impl StateDir {
     pub fn forget(&self, uuid: Uuid) -> Result<(), StateError> {
         // The record last (S1).
         for path in [self.console(uuid), self.record(uuid)] {
+            self.about_to_write();
             absent_is_fine(std::fs::remove_file(&path)).map_err(failed(&path, "removed"))?;
         }
         Ok(())
@@ -247,6 +265,7 @@ impl StateDir {
     }
 
     fn replace(&self, path: &Path, contents: &[u8]) -> Result<(), StateError> {
+        self.about_to_write();
         let fresh = path.with_extension("new");
         let mut file = OpenOptions::new()
             .write(true)

@@ -116,6 +116,8 @@ impl StoreHost {
                 "the control domain's own kernel has no store: {error}"
             ));
         }
+        // Its kernel waits with all that needs the store until it hears of it for the first time.
+        service.machine().notify(0);
         let own = service.connect();
         let host = Self {
             service,

@@ -1,0 +1,7 @@
+//! The daemon as a whole, on the host: the fake hypervisor below it, and nobody's devices.
+
+mod guests;
+mod kills;
+mod mortal;
+mod sessions;
+mod world;
