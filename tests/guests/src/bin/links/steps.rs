@@ -322,7 +322,8 @@ pub fn echo([number, port, index, ..]: [u64; 5]) -> i64 {
     let (page, slot) = (page(number), index as usize % SLOTS as usize);
     let place = |first: usize| (first + slot * SLOT_BYTES) / 8;
     page.write(place(FIRST_REQUEST), 0x4000 + index);
-    page.write(0, page.read(0) >> 32 << 32 | index + 1);
+    let high = page.read(0) & !0xffff_ffff;
+    page.write(0, high | (index + 1));
     match hypercall::send(port as u32) {
         0 => {}
         error => return error,
