@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use xen::DomId;
+use xeno_api::{Error, Kind};
 
 use crate::daemon::Daemon;
 use crate::guest::Guest;
@@ -136,6 +137,29 @@ async fn destroy(daemon: &Daemon, domain: DomId) -> bool {
         sleep(RETRY).await;
     }
     matches!(daemon.hypervisor.domain(domain), Ok(Some(_)))
+}
+
+/// Destroys a domain that is no guest of this daemon's, such as one that another tool built. Answers whether it lingers.
+///
+/// # Errors
+/// When there is none, or it lingers already.
+pub async fn destroy_foreign(daemon: &Daemon, domain: DomId) -> Result<bool, Error> {
+    let refused = |error: xen::Error| Error::new(Kind::Hypervisor, error.to_string());
+    let info = daemon.hypervisor.domain(domain).map_err(refused)?;
+    match info {
+        None => Err(Error::new(
+            Kind::NotFound,
+            format!("there is no domain {domain}: `xeno list` shows those there are"),
+        )),
+        Some(info) if info.dying => Err(Error::new(
+            Kind::State,
+            format!("domain {domain} is dying already: it ends when others let go of its memory"),
+        )),
+        Some(_) => {
+            let _the_daemon_ends = daemon.store.borrow_mut().domain_gone(domain);
+            Ok(destroy(daemon, domain).await)
+        }
+    }
 }
 
 /// Lets go of the loop devices under the guest's disks.

@@ -11,6 +11,7 @@ use xeno_api::{
 };
 
 use crate::daemon::Daemon;
+use crate::ending;
 use crate::guest::{Guest, Order};
 use crate::make::{self, virtual_device};
 use crate::nodes::{self, end};
@@ -60,10 +61,7 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
         Op::Unpause { domain } => order(daemon, &domain, Order::Unpause).await,
         Op::Shutdown { domain, wait_s } => stop(daemon, &domain, false, wait_s).await,
         Op::Reboot { domain, wait_s } => stop(daemon, &domain, true, wait_s).await,
-        Op::Destroy { domain } => {
-            let lingers = daemon.find(&domain)?.order(Order::Destroy).await?;
-            Ok(Answer::Destroyed { lingers })
-        }
+        Op::Destroy { domain } => destroy(daemon, &domain).await,
         Op::Dmesg { clear } => dmesg(daemon, clear),
         Op::Usage {} => usage(daemon),
         Op::SetMemory { domain, memory } => order(daemon, &domain, Order::SetMemory(memory)).await,
@@ -75,6 +73,19 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
 async fn order(daemon: &Daemon, target: &Target, order: Order) -> Result<Answer, Error> {
     daemon.find(target)?.order(order).await?;
     Ok(Answer::Done {})
+}
+
+async fn destroy(daemon: &Rc<Daemon>, target: &Target) -> Result<Answer, Error> {
+    let (guest, id) = match (daemon.find(target), target) {
+        (Ok(guest), _) => (Some(guest), 0),
+        (Err(_), Target::Id(id @ 1..)) => (None, *id),
+        (Err(error), _) => return Err(error),
+    };
+    let lingers = match guest {
+        Some(guest) => guest.order(Order::Destroy).await?,
+        None => ending::destroy_foreign(daemon, id).await?,
+    };
+    Ok(Answer::Destroyed { lingers })
 }
 
 async fn stop(
@@ -140,10 +151,10 @@ fn describe(daemon: &Daemon, target: &Target) -> Result<Answer, Error> {
             let found = domains(daemon)?
                 .into_iter()
                 .find(|(info, _)| info.domain == *id);
-            match found {
-                Some(found) => found,
-                None => return daemon.find(target).map(|_| Answer::Done {}),
-            }
+            found.ok_or_else(|| {
+                let what = format!("there is no domain {id}: `xeno list` shows those there are");
+                Error::new(Kind::NotFound, what)
+            })?
         }
         Target::Name(_) => {
             let guest = daemon.find(target)?;
