@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use builder::{Initrd, Limits, Spec};
@@ -15,7 +16,17 @@ use kernels::Cache;
 use std::mem::offset_of;
 use xen::{Access, Hypervisor, Mapping, State, Xen};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("build: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |n: usize| arguments.get(n).map(String::as_str);
     let kernel = argument(0).ok_or("usage: build KERNEL [INITRD [MIB [VCPUS [WORDS]]]]")?;
@@ -29,7 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("build: kernel ready after {:?}", begin.elapsed());
     let initrd = argument(1)
         .filter(|path| !path.is_empty())
-        .map(|path| Initrd::open(Path::new(path)))
+        .map(|path| {
+            Initrd::open(Path::new(path))
+                .map_err(|e| format!("the initrd {path} cannot be read: {e}"))
+        })
         .transpose()?;
     let built = builder::build(
         &hypervisor,

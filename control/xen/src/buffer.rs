@@ -3,7 +3,7 @@
 //! The hypervisor walks the page tables as it finds them, and fails with EFAULT where a page is away for a moment, as
 //! the kernel may have it with ordinary memory.
 
-use crate::{Cause, Error, Mapping, PAGE, Result, sys};
+use crate::{Error, Mapping, PAGE, Result, sys};
 use guest_abi::Wire;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -43,7 +43,7 @@ pub(crate) struct Place {
 
 impl Buffers {
     pub(crate) fn open() -> Result<Buffers> {
-        let device = crate::device::open(PATH)?;
+        let device = crate::open::device(PATH)?;
         Ok(Buffers {
             device,
             free: Mutex::new(Vec::new()),
@@ -149,25 +149,4 @@ impl Place {
             address: self.address + bytes as u64,
         }
     }
-}
-
-/// The remedy where a device is missing.
-pub(crate) fn missing(path: &'static str, source: std::io::Error) -> Error {
-    let remedy = match path {
-        "/dev/xen/privcmd" | PATH => {
-            "this needs the control domain of a running hypervisor, and its kernel's module xen-privcmd"
-        }
-        "/dev/xen/evtchn" => "load the kernel's module xen-evtchn",
-        "/dev/xen/gntdev" => "load the kernel's module xen-gntdev",
-        _ => "this needs the control domain of a running hypervisor",
-    };
-    Error::new(
-        "reach the hypervisor",
-        None,
-        Cause::Device {
-            path,
-            source,
-            remedy,
-        },
-    )
 }

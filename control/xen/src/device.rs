@@ -1,6 +1,6 @@
 //! The hypervisor behind the stock kernel's devices.
 
-use crate::buffer::{Buffer, LIST, missing};
+use crate::buffer::{Buffer, LIST};
 use crate::evtchn::Evtchn;
 use crate::grants::Grants;
 use crate::privcmd::Privcmd;
@@ -19,8 +19,6 @@ use guest_abi::mmu::{MmuextCommand, MmuextOp};
 use guest_abi::sched::{RemoteShutdown, SchedOp};
 use guest_abi::sysctl::{self, Sysctl, SysctlCommand};
 use guest_abi::{Errno, Hypercall, Wire};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::OnceLock;
 
 /// Domains told of at a time.
@@ -399,23 +397,4 @@ impl Hypervisor for Xen {
     fn event_channels(&self) -> Result<Box<dyn EventChannels>> {
         Ok(Box::new(Evtchn::open()?))
     }
-}
-
-/// Opens a device to read and write.
-pub(crate) fn open(path: &'static str) -> Result<File> {
-    open_with(path, 0)
-}
-
-/// Opens a device whose reads do not wait.
-pub(crate) fn open_nonblocking(path: &'static str) -> Result<File> {
-    open_with(path, libc::O_NONBLOCK)
-}
-
-fn open_with(path: &'static str, flags: i32) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(flags)
-        .open(path)
-        .map_err(|source| missing(path, source))
 }

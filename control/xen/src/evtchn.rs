@@ -19,7 +19,7 @@ pub(crate) struct Evtchn(File);
 
 impl Evtchn {
     pub(crate) fn open() -> Result<Evtchn> {
-        Ok(Evtchn(crate::device::open_nonblocking(PATH)?))
+        Ok(Evtchn(crate::open::nonblocking_device(PATH)?))
     }
 
     /// Makes a call whose argument is `argument`.

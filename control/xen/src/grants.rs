@@ -41,7 +41,7 @@ impl Drop for Announced {
 
 impl Grants {
     pub(crate) fn open() -> Result<Grants> {
-        Ok(Grants(Arc::new(crate::device::open(PATH)?)))
+        Ok(Grants(Arc::new(crate::open::device(PATH)?)))
     }
 
     pub(crate) fn map(&self, domain: DomId, references: &[u32], access: Access) -> Result<Mapping> {

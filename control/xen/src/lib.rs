@@ -25,6 +25,7 @@ mod grants;
 mod hypervisor;
 mod ioctl;
 mod mapping;
+mod open;
 mod own_store;
 mod privcmd;
 mod sys;

@@ -25,7 +25,7 @@ impl OwnStore {
     /// # Errors
     /// When the kernel's `/dev/xen/xenbus_backend` is not there or has no ring.
     pub fn open() -> Result<OwnStore> {
-        let device = crate::device::open(PATH)?;
+        let device = crate::open::device(PATH)?;
         // SAFETY: the call takes no argument.
         let port = unsafe {
             sys::ioctl(

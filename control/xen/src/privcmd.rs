@@ -19,7 +19,7 @@ pub(crate) struct Privcmd {
 impl Privcmd {
     pub(crate) fn open() -> Result<Privcmd> {
         Ok(Privcmd {
-            device: crate::device::open(PATH)?,
+            device: crate::open::device(PATH)?,
             buffers: Buffers::open()?,
         })
     }
