@@ -30,6 +30,7 @@ pub mod page;
 pub mod ports;
 mod recovery;
 pub mod state;
+pub mod store_client;
 pub mod store_host;
 pub mod store_socket;
 mod task;

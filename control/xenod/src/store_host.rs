@@ -4,7 +4,6 @@
 //! - H1: after each thing done to the store, those of its clients for whom something waits are woken.
 //! - H2: after an error of its journal the store does nothing any more, and the daemon ends ([`StoreHost::failure`]).
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -12,9 +11,7 @@ use std::sync::Arc;
 
 use guest_abi::xenstore::XsdMessage;
 use store::wire::Request;
-use store::{
-    ClientId, DomId, Errno, Fed, JournalError, Limits, Machine, Pumped, Recovery, Service,
-};
+use store::{ClientId, DomId, Errno, JournalError, Limits, Machine, Pumped, Recovery, Service};
 use tokio::sync::Notify;
 use xen::{Access, Hypervisor, OwnStore, Port};
 
@@ -140,7 +137,7 @@ impl StoreHost {
     }
 
     /// Does something to the store, and wakes whom it concerns (H1).
-    fn act<T>(
+    pub(crate) fn act<T>(
         &mut self,
         act: impl FnOnce(&mut Service<StoreMachine>) -> Result<T, JournalError>,
     ) -> Result<T, Refused> {
@@ -285,124 +282,23 @@ impl StoreHost {
     }
 
     /// A new client of this side. `reader` is notified when something waits for it.
-    fn connect(&mut self, reader: Rc<Notify>) -> ClientId {
+    pub(crate) fn connect(&mut self, reader: Rc<Notify>) -> ClientId {
         let client = self.service.connect();
         self.readers.insert(client, reader);
         client
     }
 
-    fn disconnect(&mut self, client: ClientId) {
+    /// Takes bytes that wait for a client; they count as read.
+    pub(crate) fn take_output(&mut self, client: ClientId, most: usize) -> Vec<u8> {
+        self.service.take_output(client, most)
+    }
+
+    pub(crate) fn disconnect(&mut self, client: ClientId) {
         self.service.disconnect(client);
         self.readers.remove(&client);
     }
 }
 
-fn string(text: &str) -> Vec<u8> {
+pub(crate) fn string(text: &str) -> Vec<u8> {
     [text.as_bytes(), b"\0"].concat()
-}
-
-/// A client of the store on this side: a socket, or somebody who watches.
-pub struct Client {
-    host: Rc<RefCell<StoreHost>>,
-    id: ClientId,
-    woken: Rc<Notify>,
-    unread: Vec<u8>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.host.borrow_mut().disconnect(self.id);
-    }
-}
-
-impl Client {
-    /// A new one.
-    pub fn new(host: &Rc<RefCell<StoreHost>>) -> Self {
-        let woken = Rc::new(Notify::new());
-        let id = host.borrow_mut().connect(Rc::clone(&woken));
-        Self {
-            host: Rc::clone(host),
-            id,
-            woken,
-            unread: Vec::new(),
-        }
-    }
-
-    /// Carries out whole messages of `input` and takes them out of it: `true` when there may be more to carry out,
-    /// `false` when there is not, or the client has to read first.
-    ///
-    /// # Errors
-    /// When its stream cannot be followed, or the store is at its end.
-    pub fn feed(&self, input: &mut Vec<u8>) -> Result<bool, Refused> {
-        let fed = self
-            .host
-            .borrow_mut()
-            .act(|service| service.feed(self.id, input, BUDGET))?;
-        match fed {
-            Ok(Fed::More) => Ok(true),
-            Ok(Fed::All | Fed::Unread) => Ok(false),
-            Err(error) => Err(Refused(error.to_string())),
-        }
-    }
-
-    /// Waits until there is something to read, and takes at most `most` bytes of it. They count as read.
-    pub async fn take(&self, most: usize) -> Vec<u8> {
-        loop {
-            let bytes = self.host.borrow_mut().service.take_output(self.id, most);
-            if !bytes.is_empty() {
-                return bytes;
-            }
-            self.woken.notified().await;
-        }
-    }
-
-    /// Watches a path. Its events come by [`Client::next_event`], the first at once.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub fn watch(&mut self, path: &str) -> Result<(), Errno> {
-        let request = Request {
-            kind: XsdMessage::Watch.number(),
-            req_id: 0,
-            tx_id: 0,
-            payload: [string(path), string("")].concat(),
-        };
-        let mut host = self.host.borrow_mut();
-        host.act(|service| service.request(self.id, &request))
-            .map_err(|_| Errno::Eio)?;
-        let bytes = host.service.take_output(self.id, usize::MAX);
-        drop(host);
-        let mut refused = None;
-        self.unread.extend(bytes);
-        // The answer is somewhere among the events.
-        let mut rest = Vec::new();
-        while let Ok(Some((message, used))) = Request::take_from(&self.unread) {
-            let bytes: Vec<u8> = self.unread.drain(..used).collect();
-            if message.kind == XsdMessage::Error.number() {
-                let name = message.payload.strip_suffix(&[0]).unwrap_or_default();
-                refused = Some(Errno::of_name(name).unwrap_or(Errno::Eio));
-            } else if message.kind == XsdMessage::WatchEvent.number() {
-                rest.extend(bytes);
-            }
-        }
-        self.unread = rest;
-        refused.map_or(Ok(()), Err)
-    }
-
-    /// The path of the next event.
-    pub async fn next_event(&mut self) -> String {
-        loop {
-            if let Ok(Some((message, used))) = Request::take_from(&self.unread) {
-                self.unread.drain(..used);
-                let path = message
-                    .payload
-                    .split(|byte| *byte == 0)
-                    .next()
-                    .unwrap_or_default();
-                return String::from_utf8_lossy(path).into_owned();
-            }
-            let bytes = self.take(16 << 10).await;
-            self.unread.extend(bytes);
-        }
-    }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::daemon::Daemon;
 use crate::log;
-use crate::store_host::Client;
+use crate::store_client::Client;
 
 /// Bytes read, and written, at a time.
 const CHUNK: usize = 16 << 10;

@@ -14,7 +14,11 @@ use crate::state::{Phase, Then};
 use crate::{ending, log, make, orders};
 
 /// A guest that dies this soon after it was started dies in its first instant: whoever created it is told.
-const INSTANT: Duration = Duration::from_millis(500);
+const INSTANT: Duration = if cfg!(test) {
+    Duration::from_millis(100)
+} else {
+    Duration::from_millis(500)
+};
 /// A guest that did not live this long is not restarted by its description's rules: it would not the next time.
 const TOO_SOON_S: u64 = 5;
 /// Lines of a dead guest's console that are shown.

@@ -10,7 +10,7 @@ use xeno_api::{Answer, Data, EndReason, Error, Event, Kind, Op, Reply, Target};
 use super::session::{Open, Session};
 use crate::console::Screen;
 use crate::guest::Guest;
-use crate::store_host::Client;
+use crate::store_client::Client;
 
 /// Bytes of a console in one line: as JSON at most six times as many, far below the longest line.
 const PIECE: usize = 32 << 10;
