@@ -173,11 +173,11 @@ pub fn join(vcpu: &Vcpu) {
 }
 
 fn pause_all(dom: &Domain) {
-    dom.vcpus().for_each(|vcpu| schedule::pause(vcpu));
+    dom.vcpus().for_each(schedule::pause);
 }
 
 fn unpause_all(dom: &Domain) {
-    dom.vcpus().for_each(|vcpu| schedule::unpause(vcpu));
+    dom.vcpus().for_each(schedule::unpause);
 }
 
 /// Pauses a domain once more.

@@ -227,7 +227,10 @@ fn states() {
     accepted("destroy", destroy(domain));
 }
 
-const STAGES: [(&str, fn(u16) -> i64); 6] = [
+/// What a stage is called and how a domain comes to it.
+type Stage = (&'static str, fn(u16) -> i64);
+
+const STAGES: [Stage; 6] = [
     ("created", |_| 0),
     ("with its most memory", |domain| max_frames(domain, 1000)),
     ("with vCPUs", |domain| max_vcpus(domain, 2)),

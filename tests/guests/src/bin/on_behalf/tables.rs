@@ -17,7 +17,7 @@ pub fn entries() {
         let page = child.call(steps::take, [1, 0, 0, 0, 0]) as u64;
         let id = child.id;
         let its = of(id, Some(id));
-        let entry = table << 12 | 8 * 5;
+        let entry = (table << 12) | (8 * 5);
         // No table yet: a plain store into its memory.
         accepted("a plain store", update(entry, 0xabc0, its));
         check_eq!(
