@@ -300,6 +300,14 @@ impl Child {
         }
     }
 
+    /// Types on the child's console.
+    pub fn type_in(&mut self, text: &[u8]) {
+        if let Some(relay) = &mut self.relay {
+            relay.type_in(text);
+            hypercall::send(self.ends[0]);
+        }
+    }
+
     /// Takes what the child prints and prints nothing of it: for children that are expected to fail.
     pub fn hush(&mut self) {
         if let Some(relay) = &mut self.relay {

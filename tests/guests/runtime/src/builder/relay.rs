@@ -69,6 +69,23 @@ impl Relay {
         end != from
     }
 
+    /// Types what fits into the child's ring.
+    pub fn type_in(&mut self, text: &[u8]) {
+        let producer = self.index(offset_of!(XenconsInterface, in_prod));
+        let consumer = self.index(offset_of!(XenconsInterface, in_cons));
+        for byte in text {
+            let at = producer.load(Ordering::SeqCst);
+            if at.wrapping_sub(consumer.load(Ordering::SeqCst)) >= 1024 {
+                return;
+            }
+            let offset = offset_of!(XenconsInterface, input) + (at % 1024) as usize;
+            // SAFETY: as `index`.
+            unsafe { AtomicU8::from_ptr((self.window.va() as *mut u8).add(offset)) }
+                .store(*byte, Ordering::SeqCst);
+            producer.store(at.wrapping_add(1), Ordering::SeqCst);
+        }
+    }
+
     fn print(&mut self) {
         if self.quiet {
             self.used = 0;

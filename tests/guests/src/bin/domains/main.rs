@@ -39,6 +39,9 @@ fn one_life() {
         0
     };
     check_eq!("a step that prints", child.call(line, [0; 5]), 0);
+    child.start(|_| typed(), [0; 5]);
+    child.type_in(b"good dax\x7fy\r");
+    check_eq!("the line it read", child.answer(), Some(8));
     child.check("what it started with", |_| start(), [0; 5]);
     child.start(|_| hypercall::shutdown(ShutdownReason::Poweroff), [0; 5]);
     check_eq!(
@@ -53,4 +56,13 @@ fn one_life() {
 fn start() -> i64 {
     guests::start::all(None);
     0
+}
+
+/// Step: reads a line that is typed; its length if it is the one.
+fn typed() -> i64 {
+    let mut line = [0; 80];
+    match guest_runtime::console::read_line(&mut line) {
+        text @ b"good day" => text.len() as i64,
+        _ => -1,
+    }
 }
