@@ -62,4 +62,4 @@ pub const PORTS_PER_BUCKET: usize = 4096 / size_of::<PortState>();
 /// Buckets of a table at its largest.
 pub const MAX_BUCKETS: usize = MAX_PORTS / PORTS_PER_BUCKET;
 /// vCPUs a domain can have, as far as its ports are concerned.
-pub const MAX_VCPUS: usize = 128;
+pub const MAX_VCPUS: usize = 64;

@@ -27,6 +27,7 @@ global_asm!(include_str!("entry.s"));
 /// Selectors of our own, in the descriptor page that follows the guest's fourteen.
 pub mod selector {
     pub const RING0_CODE: u16 = 0xe008;
+    pub const RING0_DATA: u16 = 0xe010;
     pub const TSS: u16 = 0xe040;
     pub const LDT: u16 = 0xe050;
     /// SYSRET derives guests' flat selectors 0xe033 (code), 0xe02b (stack), 0xe023 (32-bit code) from it.
@@ -256,6 +257,9 @@ struct TablePointer {
     base: u64,
 }
 
+/// Last byte of a descriptor table: of the LDT's descriptor, which is our own last one.
+const TABLE_LIMIT: u16 = selector::LDT + 15;
+
 /// Loads a descriptor table whose own page holds this CPU's TSS, then the TSS.
 ///
 /// # Safety
@@ -263,8 +267,8 @@ struct TablePointer {
 /// hold a page filled by [`fill_own_page`] with a non-busy TSS of this CPU.
 pub unsafe fn load_gdt(base: u64) {
     let pointer = TablePointer {
-        // Nothing is mapped behind our own page: selectors beyond it are out of bounds.
-        limit: 0xefff,
+        // What follows our own descriptors is none: selectors that name it are out of bounds.
+        limit: TABLE_LIMIT,
         base,
     };
     // SAFETY: the caller's contract; code and stack selectors in force keep their cached descriptors.

@@ -7,6 +7,7 @@ pub mod exposed;
 pub mod features;
 pub mod fpu;
 pub mod guest_memory;
+pub mod leftovers;
 pub mod paging;
 pub mod pcid;
 pub mod percpu;

@@ -51,6 +51,8 @@ pub struct Cpu {
     pub block: u64,
     /// The vCPU that runs here, if any.
     pub current: Cell<Option<&'static Vcpu>>,
+    /// The domain that ran here last, if any did and is still there.
+    pub last_domain: Cell<Option<DomId>>,
     /// Root in force, as loaded in CR3, while in ring 0.
     pub root: Cell<u64>,
     /// Local APIC timer's deadline in force (nanoseconds), `u64::MAX` for none.
@@ -88,6 +90,7 @@ impl Cpu {
             id,
             block,
             current: Cell::new(None),
+            last_domain: Cell::new(None),
             root: Cell::new(root),
             timer_deadline: Cell::new(u64::MAX),
             reschedule: Cell::new(false),

@@ -164,7 +164,7 @@ fn general_protection(g: &mut Guest<'_>) {
             _ => (error >> 3) as u8,
         };
         let error = u64::from(number) << 3 | IDT;
-        let trap = g.local.traps[usize::from(number)];
+        let trap = g.local.traps.get(number);
         let needed = if g.is_user() { 3 } else { 1 };
         if trap.address != 0 && trap.dpl >= needed {
             g.regs.rip = g.regs.rip.wrapping_add(2);

@@ -7,7 +7,7 @@
 pub mod memory;
 
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, exposed, features, fpu, pcid, smap, smp, trap};
+use crate::arch::{cpu, exposed, features, fpu, leftovers, pcid, smap, smp, trap};
 use crate::debug::{console, crash, crash_test, log, symbols};
 use crate::device;
 use crate::domain;
@@ -142,6 +142,7 @@ extern "C" fn on_cpu0() -> ! {
     device::init();
     trap::init();
     fpu::init();
+    leftovers::init();
     if let Some(platform) = device::acpi::platform() {
         smp::start::all(platform);
     }

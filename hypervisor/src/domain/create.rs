@@ -7,7 +7,7 @@ use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
-use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown};
+use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, run, table, teardown};
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
 use crate::hypercall::grant::{self, DomainGrants};
@@ -64,11 +64,11 @@ pub struct Wanted {
 
 /// Frames of ring 0's own that go back unless they are put to use.
 struct Fresh {
-    frames: [Option<Mfn>; 3],
+    frames: [Option<Mfn>; 2],
 }
 
 impl Fresh {
-    fn keep(mut self) -> [Option<Mfn>; 3] {
+    fn keep(mut self) -> [Option<Mfn>; 2] {
         core::mem::take(&mut self.frames)
     }
 }
@@ -93,24 +93,19 @@ fn is_isolated() -> bool {
 
 /// Makes a domain without vCPUs and without memory, and makes it known. Without enough memory nothing is left of it.
 pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
-    let mut fresh = Fresh { frames: [None; 3] };
+    let mut fresh = Fresh { frames: [None; 2] };
     let exposed_l3 = exposed_area::new_l3()?;
     fresh.frames[0] = Some(exposed_l3);
-    let ring0_root = exposed_area::new_ring0_root(exposed_l3)?;
-    fresh.frames[1] = Some(ring0_root);
+    if is_isolated() {
+        run::prepare_root()?;
+    }
     let spare_infos = match wanted.max_vcpus > INFOS_SHARED {
         true => Some(new_infos()?),
         false => None,
     };
-    fresh.frames[2] = spare_infos;
+    fresh.frames[1] = spare_infos;
     let shared_info = new_shared_page(wanted.id).ok_or(NoFrame)?;
-    let made = record::place(new_record(
-        wanted,
-        shared_info,
-        spare_infos,
-        ring0_root,
-        exposed_l3,
-    ));
+    let made = record::place(new_record(wanted, shared_info, spare_infos, exposed_l3));
     let Some(domain) = made else {
         give_shared_page(shared_info);
         return Err(NoFrame);
@@ -136,7 +131,6 @@ fn new_record(
     wanted: &Wanted,
     shared_info: Mfn,
     spare_infos: Option<Mfn>,
-    ring0_root: Mfn,
     exposed_l3: Mfn,
 ) -> Domain {
     let mut ports = event::DomainEvents::new(events::DomId(wanted.id.0), wanted.max_vcpus as usize);
@@ -152,7 +146,6 @@ fn new_record(
         frames: SpinMutex::new(OwnedFrames::new()),
         shared_info,
         spare_infos,
-        ring0_root,
         exposed_l3,
         isolated: is_isolated(),
         events: SpinMutex::new(ports),
@@ -222,14 +215,9 @@ fn first_info(domain: &Domain, id: u32) -> u64 {
 pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> {
     let _alone = domain.bring_up.lock();
     let area = exposed_area::vcpu_area(id);
-    let mut fresh = Fresh { frames: [None; 3] };
-    let mut page = |place: usize| {
-        let frame = alloc::take_ring0().ok_or(NoFrame)?;
-        fresh.frames[place] = Some(frame);
-        Ok(frame)
-    };
-    let own = page(0)?;
-    let transit = page(1)?;
+    let mut fresh = Fresh { frames: [None; 2] };
+    let own = alloc::take_ring0().ok_or(NoFrame)?;
+    fresh.frames[0] = Some(own);
     let info = first_info(domain, id);
     let mut tables = || {
         let frame = alloc::take_ring0();
@@ -249,7 +237,7 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
         id,
         domain,
         handle,
-        transit: Transit::new(transit, area + TRANSIT),
+        transit: Transit::new(own, area + OWN_DESCRIPTORS + TRANSIT),
         area,
         own_descriptors: own,
         info: AtomicU64::new(0),
@@ -275,7 +263,6 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     .ok_or(NoFrame)?;
     // From here on nothing can fail: the tables for these addresses are there.
     map(OWN_DESCRIPTORS, own, bits::RW)?;
-    map(TRANSIT, transit, bits::RW)?;
     let pages = fresh.keep().iter().flatten().count() as u64;
     domain.count_fixed(pages + record::frames_of::<Vcpu>());
     vcpu.set_info(info);

@@ -1,10 +1,11 @@
-//! A domain's part of the exposed area: per vCPU, descriptor tables, transit page, and an alias of its vcpu_info.
+//! A domain's part of the exposed area: per vCPU, descriptor tables, what the entry code needs, and an alias of its
+//! vcpu_info.
 //!
 //! ```text
 //! +0x00000  14 pages of the guest's descriptor table, read-only
-//! +0x0e000  our own page of it (selectors 0xe0xx, TSS, LDT), read-write
+//! +0x0e000  our own page, read-write: of the table (selectors 0xe0xx, TSS, LDT) the first hundred bytes, where the table
+//!           ends; from +0x0e800 on the vCPU's transit words
 //! +0x10000  16 pages of the local descriptor table, filled on demand, read-only
-//! +0x20000  transit page, read-write
 //! +0x21000  vcpu_info's page, read-write
 //! ```
 
@@ -18,8 +19,9 @@ use frames::Mfn;
 pub const OWN_DESCRIPTORS: u64 = 0xe000;
 /// Local descriptor table.
 pub const LDT: u64 = 0x10000;
-/// Transit page.
-pub const TRANSIT: u64 = 0x20000;
+/// Where in our own page the words for the entry code begin: beyond the end of the descriptor table, so that no selector
+/// makes a descriptor of them.
+pub const TRANSIT: u64 = 0x800;
 /// Alias of vcpu_info's page.
 pub const VCPU_INFO: u64 = 0x21000;
 
@@ -37,16 +39,20 @@ pub fn new_l3() -> Result<Mfn, NoFrame> {
     Ok(l3)
 }
 
-/// Makes the root ring 0 runs on while an isolated domain is on the CPU: ring 0's own slots (A1), this domain's
-/// exposed area.
-pub fn new_ring0_root(exposed_l3: Mfn) -> Result<Mfn, NoFrame> {
+/// Makes a root for ring 0 to run on while an isolated domain is on the CPU: ring 0's own slots (A1), and room for the
+/// exposed area of whichever domain that is ([`show_in`]).
+pub fn new_ring0_root() -> Result<Mfn, NoFrame> {
     let root = alloc::take_ring0().ok_or(NoFrame)?;
     for slot in PRIVATE_SLOTS {
         let entry = phys::word(paging::root(), slot).load(Ordering::Relaxed);
         phys::word(root, slot).store(entry, Ordering::Relaxed);
     }
-    phys::word(root, FIRST_SLOT + 1).store((exposed_l3.0 * PAGE) | bits::TABLE, Ordering::Relaxed);
     Ok(root)
+}
+
+/// Puts a domain's exposed area into such a root. The caller loads the root anew, or flushes.
+pub fn show_in(root: Mfn, exposed_l3: Mfn) {
+    phys::word(root, FIRST_SLOT + 1).store((exposed_l3.0 * PAGE) | bits::TABLE, Ordering::Release);
 }
 
 /// Maps (or with `None` unmaps) one page of a domain's exposed area, whose tables are there.
@@ -67,7 +73,7 @@ pub fn map_new(
 }
 
 /// Gives back a domain's L3 table and all that is only reached through it: the tables below, and each vCPU's own
-/// descriptor page and transit page. What else they map is somebody else's. No CPU may be on a root that has it. Says how
+/// page of ring 0's. What else they map is somebody else's. No CPU may be on a root that has it. Says how
 /// many frames there were.
 pub fn free(l3: Mfn) -> u64 {
     let mut given = 1;
@@ -88,7 +94,7 @@ fn free_l2(l2: Mfn) -> u64 {
         for index in 0..512 {
             // A table covers a whole number of vCPUs' parts, and begins with one.
             let offset = index as u64 * PAGE % EXPOSED_VCPU_STRIDE;
-            if matches!(offset, OWN_DESCRIPTORS | TRANSIT)
+            if offset == OWN_DESCRIPTORS
                 && let Some(page) = below(l1, index)
             {
                 alloc::give_ring0(page);

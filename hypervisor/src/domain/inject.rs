@@ -94,7 +94,7 @@ fn bounce(g: &mut Guest<'_>, target: Target, words: &[u64]) {
 
 /// Delivers an exception through the guest's trap table.
 pub fn exception(g: &mut Guest<'_>, vector: u8, error: u64) {
-    let trap = g.local.traps[usize::from(vector)];
+    let trap = g.local.traps.get(vector);
     if trap.address == 0 {
         crash::domain(g, "an exception for which it has no handler");
         return;
@@ -110,7 +110,7 @@ pub fn exception(g: &mut Guest<'_>, vector: u8, error: u64) {
 
 /// Delivers a software interrupt (`int n` that the trap table opens): as an exception without error code.
 pub fn software_interrupt(g: &mut Guest<'_>, vector: u8) {
-    let trap = g.local.traps[usize::from(vector)];
+    let trap = g.local.traps.get(vector);
     let target = Target {
         address: trap.address,
         cs: u64::from(trap.cs),
@@ -136,7 +136,7 @@ pub fn page_fault(g: &mut Guest<'_>, address: u64, error: u64) {
 /// come to ring 0).
 pub fn nmi(g: &mut Guest<'_>) {
     g.vcpu.nmi_pending.store(false, Ordering::Relaxed);
-    if g.local.traps[usize::from(vector::NMI)].address != 0 {
+    if g.local.traps.get(vector::NMI).address != 0 {
         g.local.nmi_masked = true;
         g.vcpu.transit.set_slow(Slow::NmiMasked, true);
         exception(g, vector::NMI, 0);

@@ -17,6 +17,54 @@ pub struct Trap {
     pub masks_events: bool,
 }
 
+/// The trap table, a word an entry: every vCPU has one, and most of a table is empty.
+///
+/// ```text
+/// 63 62 61          48 47              0
+/// | dpl | selector/4  | address's bits  |
+/// ```
+/// An address is canonical, so that its upper bits repeat bit 47; a selector's privilege level is 3.
+pub struct Traps {
+    words: [u64; 256],
+    masks: [u64; 4],
+}
+
+impl Traps {
+    const ADDRESS: u32 = 48;
+    const DPL: u32 = 62;
+    const SELECTOR: u64 = 0x3fff;
+
+    /// No handlers.
+    pub const NONE: Traps = Traps {
+        words: [0; 256],
+        masks: [0; 4],
+    };
+
+    /// The handler of a vector.
+    #[inline]
+    pub fn get(&self, vector: u8) -> Trap {
+        let word = self.words[usize::from(vector)];
+        let masks = self.masks[usize::from(vector / 64)];
+        Trap {
+            address: ((word << 16) as i64 >> 16) as u64,
+            cs: (word >> Self::ADDRESS & Self::SELECTOR) as u16 * 4 + 3,
+            dpl: (word >> Self::DPL) as u8,
+            masks_events: masks >> (vector % 64) & 1 == 1,
+        }
+    }
+
+    /// Sets the handler of a vector, at a canonical address.
+    pub fn set(&mut self, vector: u8, trap: Trap) {
+        debug_assert!(crate::layout::is_canonical(trap.address));
+        let word = trap.address << 16 >> 16
+            | u64::from(trap.cs / 4) << Self::ADDRESS
+            | u64::from(trap.dpl & 3) << Self::DPL;
+        self.words[usize::from(vector)] = word;
+        let (masks, bit) = (&mut self.masks[usize::from(vector / 64)], vector % 64);
+        *masks = *masks & !(1 << bit) | u64::from(trap.masks_events) << bit;
+    }
+}
+
 /// A registered callback.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Callback {
@@ -36,7 +84,7 @@ pub struct Local {
     /// Root of the guest's user mode (D2).
     pub user_root: Option<Mfn>,
     /// Exception handlers.
-    pub traps: [Trap; 256],
+    pub traps: Traps,
     /// Event callback.
     pub event_callback: Callback,
     /// Callback for segment registers that could not be loaded.
@@ -111,7 +159,7 @@ impl Local {
         Local {
             kernel_root: Mfn(0),
             user_root: None,
-            traps: [Trap::default(); 256],
+            traps: Traps::NONE,
             event_callback: Callback::default(),
             failsafe_callback: Callback::default(),
             syscall_callback: Callback::default(),

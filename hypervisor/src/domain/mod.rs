@@ -68,8 +68,6 @@ pub struct Domain {
     pub shared_info: Mfn,
     /// A page of ring 0's own for the infos of vCPUs that have no place in it, if there are such.
     pub spare_infos: Option<Mfn>,
-    /// Ring 0's root while this domain runs in isolated form: ring 0's own with this domain's exposed area.
-    pub ring0_root: Mfn,
     /// L3 table of the exposed area.
     pub exposed_l3: Mfn,
     /// Whether ring 0 is unmapped while this domain runs.
@@ -195,7 +193,7 @@ pub struct Vcpu {
     pub domain: &'static Domain,
     /// Its number in the machine, for scheduler and ledger.
     pub handle: VcpuHandle,
-    /// Frame of the transit page.
+    /// The words for the entry code.
     pub transit: Transit,
     /// First address of its descriptor tables in the exposed area.
     pub area: u64,
@@ -250,11 +248,11 @@ impl Vcpu {
     }
 }
 
-/// The page shared with the entry code: see `entry.s`. In it lies what the two hot transitions need.
+/// The words shared with the entry code: see `entry.s`. In them lies what the two hot transitions need.
 #[derive(Clone, Copy)]
 pub struct Transit {
     words: &'static [AtomicU64; 512],
-    /// Its address in the exposed area.
+    /// Their address in the exposed area.
     pub address: u64,
 }
 
@@ -282,7 +280,7 @@ impl Transit {
     const FLAG_MASK_EVENTS: u64 = 1 << 16;
     const FLAG_BAD_STACK: u64 = 1 << 24;
 
-    /// The page in a frame of ring 0's own, mapped at `address` in the exposed area.
+    /// The second half of a frame of ring 0's own, which is mapped at `address` in the exposed area.
     pub fn new(frame: Mfn, address: u64) -> Transit {
         Transit {
             words: phys::page(frame),
@@ -292,7 +290,7 @@ impl Transit {
 
     #[inline]
     fn word(self, offset: u64) -> &'static AtomicU64 {
-        &self.words[(offset / 8) as usize & 511]
+        &self.words[((exposed_area::TRANSIT + offset) / 8) as usize & 511]
     }
 
     fn set_flag(self, flag: u64, on: bool) {

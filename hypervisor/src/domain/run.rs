@@ -3,7 +3,7 @@
 use crate::account;
 use crate::arch::cpu::msr;
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, exposed, fpu, paging, pcid, percpu, smp};
+use crate::arch::{cpu, exposed, fpu, leftovers, paging, pcid, percpu, smp};
 use crate::debug::{crash, crash_test, sections};
 use crate::domain::{Guest, Vcpu, exposed_area, inject, teardown, unfinished};
 use crate::hypercall::descriptor;
@@ -13,7 +13,8 @@ use crate::memory::usage;
 use crate::mmu::work;
 use crate::schedule;
 use core::arch::asm;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
+use frames::Mfn;
 use guest_abi::segment::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 /// First work of an exit.
@@ -203,17 +204,38 @@ fn put_away(g: &mut Guest<'_>) {
     g.local.gs_base_kernel = kernel;
 }
 
+/// The root that ring 0 runs on while an isolated domain is on the CPU: one CPU runs domains.
+static ISOLATED_ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// Makes the root for isolated domains, if there is none.
+pub fn prepare_root() -> Result<(), paging::NoFrame> {
+    if ISOLATED_ROOT.load(Ordering::Acquire) == 0 {
+        let root = exposed_area::new_ring0_root()?;
+        ISOLATED_ROOT.store(root.0, Ordering::Release);
+    }
+    Ok(())
+}
+
 /// Loads a vCPU onto this CPU.
 fn take_up(g: &mut Guest<'_>) {
     let this = percpu::current();
     let isolated = g.dom.isolated;
-    let root = if isolated { g.dom.ring0_root } else { g.root() };
+    let ring0_root = Mfn(ISOLATED_ROOT.load(Ordering::Acquire));
+    let root = if isolated { ring0_root } else { g.root() };
+    let is_new = this.last_domain.replace(Some(g.dom.id)) != Some(g.dom.id);
+    if is_new {
+        // Whatever happens until this domain's own table is loaded finds one that is there in every root.
+        exposed::load_idle_gdt(this.id);
+        if isolated {
+            exposed_area::show_in(ring0_root, g.dom.exposed_l3);
+        }
+    }
     exposed::set_tss(g.vcpu.own_descriptors, this.block);
     // SAFETY: either ring 0's own root for this domain, which has all of ring 0's slots, or a validated root of a
     // domain that shares roots, whose reserved slots were filled by `init_root`.
     unsafe { smp::flush::load_guest_root(root.0 * PAGE, g.dom.id) };
     let hv_root = if isolated {
-        pcid::entry_root(g.dom.ring0_root.0 * PAGE)
+        pcid::entry_root(ring0_root.0 * PAGE)
     } else {
         0
     };
@@ -222,6 +244,9 @@ fn take_up(g: &mut Guest<'_>) {
     // domain maps; its TSS was made this CPU's above.
     unsafe { exposed::load_gdt(g.vcpu.area) };
     exposed::load_ldt(g.local.ldt_entries);
+    if is_new {
+        leftovers::between_domains();
+    }
     load_segments(g);
     // SAFETY: the guest's own debug state and TSC_AUX; CR4 keeps ring 0's features.
     unsafe {
@@ -291,6 +316,7 @@ pub fn vacate() {
     exposed::load_ldt(0);
     exposed::set_entry(this.id, 0, 0);
     this.current.set(None);
+    this.last_domain.set(None);
     this.unfinished.set(false);
     this.budget.set(i32::MAX);
 }

@@ -129,6 +129,8 @@ pub fn bury() {
             );
         }
         table::unregister(dom);
+        // Its number may be another's next.
+        percpu::current().last_domain.set(None);
         // SAFETY: made by `create`; unknown from here on, and nobody who knew it before still looks (W1).
         unsafe { record::end(dom) };
         life::tell_control();
@@ -239,10 +241,9 @@ fn give_frame(dom: &Domain, t: Tables<'static, Ring0>, mfn: Mfn, frame: &Frame) 
     }
 }
 
-/// Gives back the exposed area and ring 0's root for the domain: no CPU runs it any more.
+/// Gives back the exposed area and what is like it: no CPU runs the domain any more.
 fn give_exposed(dom: &Domain) {
-    let mut given = exposed_area::free(dom.exposed_l3) + 1;
-    frame_alloc::give_ring0(dom.ring0_root);
+    let mut given = exposed_area::free(dom.exposed_l3);
     if let Some(infos) = dom.spare_infos {
         frame_alloc::give_ring0(infos);
         given += 1;

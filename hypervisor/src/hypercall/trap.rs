@@ -2,8 +2,9 @@
 
 use crate::arch::cpu::{self, msr};
 use crate::arch::regs::flags;
-use crate::domain::local::{Callback, Trap};
-use crate::domain::{Guest, Local, Slow, Vcpu, crash, inject};
+use crate::domain::inject::{self, vector};
+use crate::domain::local::{Callback, Trap, Traps};
+use crate::domain::{Guest, Local, Slow, Vcpu, crash};
 use crate::hypercall::{Args, Outcome, Stop};
 use crate::layout::{guest_range_ok, is_canonical};
 use core::sync::atomic::Ordering;
@@ -23,7 +24,7 @@ pub const fn guest_selector(selector: u16) -> u16 {
 pub fn set_trap_table(g: &mut Guest<'_>, args: Args) -> Outcome {
     let list = args[0];
     if list == 0 {
-        g.local.traps = [Trap::default(); 256];
+        g.local.traps = Traps::NONE;
         return Ok(0);
     }
     // One entry per vector and the end is all that makes sense; a longer list is taken in parts.
@@ -39,7 +40,7 @@ pub fn set_trap_table(g: &mut Guest<'_>, args: Args) -> Outcome {
         if !g.spend() {
             return Err(Stop::Again([at, args[1], args[2], args[3], args[4]]));
         }
-        g.local.traps[usize::from(info.vector)] = trap_entry(&info);
+        g.local.traps.set(info.vector, trap_entry(&info));
     }
     Ok(0)
 }
@@ -97,12 +98,13 @@ fn set_callback(g: &mut Guest<'_>, kind: u16, callback: Callback) -> Outcome {
         Some(CallbackType::Sysenter) => g.local.sysenter_callback = callback,
         Some(CallbackType::Syscall32) => g.local.syscall32_callback = callback,
         Some(CallbackType::Nmi) => {
-            g.local.traps[2] = Trap {
+            let handler = Trap {
                 address: callback.address,
                 cs: guest_abi::segment::FLAT_KERNEL_CS,
                 dpl: 0,
                 masks_events: true,
             };
+            g.local.traps.set(vector::NMI, handler);
         }
         Some(CallbackType::SysenterDeprecated) | None => return Err(Errno::NoSys.into()),
     }

@@ -82,10 +82,11 @@ fn read(vcpu: &Vcpu, local: &Local) -> VcpuGuestContext {
         | masks(&local.failsafe_callback, VGCF_FAILSAFE_DISABLES_EVENTS)
         | masks(&local.syscall_callback, VGCF_SYSCALL_DISABLES_EVENTS);
     c.user_regs = registers(local);
-    for (vector, (info, trap)) in c.trap_ctxt.iter_mut().zip(&local.traps).enumerate() {
+    for (vector, info) in (0..=u8::MAX).zip(&mut c.trap_ctxt) {
+        let trap = local.traps.get(vector);
         if trap.address != 0 {
             *info = TrapInfo {
-                vector: vector as u8,
+                vector,
                 flags: trap.dpl | if trap.masks_events { TI_MASK_EVENTS } else { 0 },
                 cs: trap.cs,
                 address: trap.address,

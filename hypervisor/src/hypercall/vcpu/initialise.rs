@@ -209,8 +209,8 @@ fn set_state(vcpu: &Vcpu, local: &mut Local, c: &VcpuGuestContext) {
     // In the flags stands the virtual level; the real one is never a guest's.
     local.iopl = (r.rflags >> 12 & 3) as u8;
     vcpu.transit.set_user(c.flags & VGCF_IN_KERNEL == 0);
-    for (trap, info) in local.traps.iter_mut().zip(&c.trap_ctxt) {
-        *trap = trap::trap_entry(info);
+    for (vector, info) in (0..=u8::MAX).zip(&c.trap_ctxt) {
+        local.traps.set(vector, trap::trap_entry(info));
     }
     let callback = |address, flag| Callback {
         address,
