@@ -24,7 +24,7 @@ pub const DESCRIPTOR_PAGE: i32 = 50;
 const MAX_PARKED: usize = crate::domain::local::GDT_FRAMES + 2;
 
 /// A reference that a call took and will want again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Parked {
     Root(DomId, Mfn),
     Descriptors(DomId, Mfn),
@@ -121,14 +121,16 @@ pub(super) fn resume(dom: DomId, table: Mfn, level: Level) -> Option<Validation>
 
 fn park(what: Parked) {
     let this = percpu::current();
-    let parked = match this.current.get() {
-        Some(vcpu) => vcpu.kept.lock().parked.try_push(what),
-        None => return what.give_back(),
+    let Some(vcpu) = this.current.get() else {
+        return what.give_back();
     };
     this.unfinished.set(true);
-    if let Err(full) = parked {
-        // More than any call takes.
-        full.element().give_back();
+    let mut kept = vcpu.kept.lock();
+    // Each once, however often the call is made again: there is room for what one call takes.
+    let is_there = kept.parked.contains(&what);
+    if is_there || kept.parked.try_push(what).is_err() {
+        drop(kept);
+        what.give_back();
     }
 }
 
