@@ -285,15 +285,17 @@ pub fn reserve<'c>(
         of_claim,
     };
     // F5: the last owner's translations end before the frame is cleared. Not under the lock: a flush waits for other CPUs.
-    for mfn in first..first + (1 << order) {
-        let frame = record(mfn);
-        if frame.is_clean() {
-            continue;
+    let mut mfn = u64::from(first);
+    for records in frame_table::block(Mfn(mfn), order) {
+        for frame in records {
+            if !frame.is_clean() {
+                *clear = clear.checked_sub(1).ok_or(Shortage::NotClean)?;
+                percpu::flush_since(frame.stamp());
+                phys::zero_frame(Mfn(mfn));
+                frame.set_clean(true);
+            }
+            mfn += 1;
         }
-        *clear = clear.checked_sub(1).ok_or(Shortage::NotClean)?;
-        percpu::flush_since(frame.stamp());
-        phys::zero_frame(Mfn(u64::from(mfn)));
-        frame.set_clean(true);
     }
     Ok(reserved)
 }
@@ -301,15 +303,18 @@ pub fn reserve<'c>(
 /// Gives 2^order frames taken from the free ones to `owner`. Nothing translates to them any more (F5).
 fn assign(first: u64, order: u32, owner: DomId) {
     let mut list = domain::get(owner).map(|its| its.frames.lock());
-    for m in first..first + (1 << order) {
-        if let Some(frame) = frame_table::get(Mfn(m)) {
+    let mut mfn = first;
+    // B1: all frames of a block are described.
+    for records in frame_table::block(Mfn(first), order) {
+        for frame in records {
             frame.set_clean(false);
             let assigned = frame.assign(owner);
             assert!(assigned, "B3: a listed frame was not free");
         }
         if let Some(list) = &mut list {
-            list.insert(Mfn(m), List::Live);
+            list.insert_row(Mfn(mfn), records, List::Live);
         }
+        mfn += records.len() as u64;
     }
 }
 

@@ -62,6 +62,28 @@ pub fn get(mfn: Mfn) -> Option<&'static Frame> {
     Some(unsafe { &*record(mfn.0) })
 }
 
+/// The records of a block of 2^order frames that starts at a multiple of its size: in one or more pieces, in order. Frames
+/// that the table does not describe are left out.
+pub fn block(first: Mfn, order: u32) -> impl Iterator<Item = &'static [Frame]> {
+    let end = first.0.saturating_add(1 << order.min(63));
+    let mut next = first.0;
+    core::iter::from_fn(move || {
+        while next < end {
+            let start = next;
+            let piece = start / FRAMES_PER_PIECE;
+            next = ((piece + 1) * FRAMES_PER_PIECE).min(end);
+            if get(Mfn(start)).is_some() {
+                // SAFETY: T1: every record of the piece is there, for ever, and holds atomics only; `next` is in it, or its
+                // end.
+                let records =
+                    unsafe { core::slice::from_raw_parts(record(start), (next - start) as usize) };
+                return Some(records);
+            }
+        }
+        None
+    })
+}
+
 /// What stands behind a frame number.
 #[inline]
 pub fn class(mfn: Mfn) -> Class<'static> {

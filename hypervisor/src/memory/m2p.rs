@@ -55,3 +55,16 @@ pub fn set(mfn: Mfn, pfn: u64) {
         unsafe { place.write_volatile(pfn) };
     }
 }
+
+/// Sets the entries of a block of 2^order frames, which starts at a multiple of its size, to numbers from `pfn` on.
+pub fn set_block(first: Mfn, order: u32, pfn: u64) {
+    let mut mfn = first.0;
+    for records in frame_table::block(first, order) {
+        for _ in records {
+            let place = (M2P + mfn * 8) as *mut u64;
+            // SAFETY: as `set`: the frame's record is in hand.
+            unsafe { place.write_volatile(pfn.wrapping_add(mfn - first.0)) };
+            mfn += 1;
+        }
+    }
+}

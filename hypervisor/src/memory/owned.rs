@@ -53,6 +53,26 @@ impl OwnedFrames {
         *head = number;
     }
 
+    /// Puts frames in a row, which are on no list, first on one; `records` are theirs, in order.
+    pub fn insert_row(&mut self, first: Mfn, records: &[Frame], list: List) {
+        let Some(last) = records.last() else {
+            return;
+        };
+        let number = first.0 as u32;
+        let head = &mut self.heads[list as usize];
+        let mut before = NIL;
+        for (frame, at) in records.iter().zip(number..) {
+            frame.prev.store(before, Relaxed);
+            frame.next.store(at.wrapping_add(1), Relaxed);
+            before = at;
+        }
+        last.next.store(*head, Relaxed);
+        if let Some(second) = record(*head).filter(|_| *head != NIL) {
+            second.prev.store(before, Relaxed);
+        }
+        *head = number;
+    }
+
     /// Takes a frame off the list that it is on.
     pub fn remove(&mut self, mfn: Mfn) {
         let number = mfn.0 as u32;

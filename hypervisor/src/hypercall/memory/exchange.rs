@@ -129,9 +129,7 @@ fn swap_frames(
         let at = get.extent_start.wrapping_add(i as u64 * 8);
         let first = extent.assign(dom);
         let pfn = memory.value::<u64>(at).unwrap_or(m2p::INVALID);
-        for n in 0..1u64 << get.extent_order {
-            m2p::set(Mfn(first.0 + n), pfn.wrapping_add(n));
-        }
+        m2p::set_block(first, get.extent_order, pfn);
         let _ = memory.put(at, &first.0);
     }
     Ok(())

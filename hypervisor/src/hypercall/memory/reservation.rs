@@ -19,6 +19,10 @@ use guest_abi::memory::{MEMOP_CMD_MASK, MemoryOp, XenMemoryReservation};
 const MAX_ORDER: u32 = 9;
 /// Units of work that clearing a frame is.
 pub(super) const CLEAR_UNITS: u32 = 7;
+/// Units of work that giving up a frame is, on top of what an element of a list is: it joins its free neighbours.
+const GIVE_UP_UNITS: u64 = 4;
+/// Frames whose handing over, once they are clean, is a unit of work.
+const HANDED_OVER: u64 = 4;
 
 /// What a call asks for, and for whom.
 fn reservation(g: &Guest<'_>, arg: u64) -> Result<(XenMemoryReservation, &'static Domain), Stop> {
@@ -53,6 +57,7 @@ pub(super) fn decrease(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
         let Ok(first) = g.memory().value::<u64>(at) else {
             return Ok(extent);
         };
+        g.charge(GIVE_UP_UNITS);
         if !give_up(dom.id, Mfn(first.wrapping_add(done & ((1 << order) - 1)))) {
             return Ok(extent);
         }
@@ -75,7 +80,6 @@ pub(super) fn populate(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
         bits => bits,
     };
     let increase = args[0] & MEMOP_CMD_MASK == u64::from(MemoryOp::IncreaseReservation.number());
-    let frames = 1u64 << r.extent_order;
     for i in start..r.nr_extents {
         if !g.spend() {
             return Err(again(args, i));
@@ -94,12 +98,8 @@ pub(super) fn populate(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
             Err(Shortage::NotClean) => return Err(again(args, i)),
             Err(Shortage::NoMemory) => return Ok(i),
         };
-        for n in 0..frames {
-            let number = match increase {
-                true => m2p::INVALID,
-                false => pfn.wrapping_add(n),
-            };
-            m2p::set(Mfn(first.0 + n), number);
+        if !increase {
+            m2p::set_block(first, r.extent_order, pfn);
         }
         if r.extent_start != 0 {
             let _ = g.memory().put(at, &first.0);
@@ -117,7 +117,7 @@ fn new_extent(g: &mut Guest<'_>, dom: &Domain, order: u32, bits: u32) -> Result<
     let may_clear = clearable();
     let mut left = may_clear;
     let reserved = alloc::reserve(order, bits, Some(&dom.allotment.claim), &mut left);
-    g.charge(u64::from(CLEAR_UNITS * (may_clear - left)) + frames / 16);
+    g.charge(u64::from(CLEAR_UNITS * (may_clear - left)) + frames / HANDED_OVER);
     match reserved {
         Ok(reserved) => Ok(reserved.assign(dom.id)),
         Err(shortage) => {
