@@ -24,8 +24,8 @@ use crate::{build, control, drivers, shell};
 pub struct Guests<'a> {
     /// How many are started.
     pub count: u32,
-    /// The kernel they all have.
-    pub vmlinuz: &'a Path,
+    /// The kernel they all have: the stock one, as the distribution ships it or unpacked.
+    pub kernel: &'a Path,
 }
 
 /// The memory of each guest: the least in which the stock kernel starts with our file system.
@@ -109,13 +109,13 @@ pub fn parts(tree: &Tree, guests: &Guests<'_>) -> Result<Vec<Part>> {
     parts.push(text("usr/bin/keep-xenod", 0o755, KEEP));
     parts.push(text("usr/bin/start-guests", 0o755, START_GUESTS));
     parts.push(text("etc/profile", 0o644, &profile(guests.count)));
-    parts.push(read("boot/vmlinuz", 0o644, guests.vmlinuz)?);
+    parts.push(read("boot/vmlinuz", 0o644, guests.kernel)?);
     let own = build::guest(tree, &BareMetal::find(tree)?, OWN_KERNEL)?;
     parts.push(read(format!("boot/{OWN_KERNEL}"), 0o644, &own)?);
     parts.push(read(
         "boot/guest-initrd.img",
         0o644,
-        &guest_initrd(tree, guests.vmlinuz)?,
+        &guest_initrd(tree, guests.kernel)?,
     )?);
     parts.push(read("var/lib/guests/disk.img.gz", 0o644, &disk(tree)?)?);
     for number in 1..=guests.count {

@@ -19,6 +19,8 @@ pub enum Extra {
     Programs,
     /// The distribution's stress-ng with its libraries.
     StressNg,
+    /// The distribution's e2fsck with its libraries.
+    Fsck,
     /// The stock kernel's drivers for the machine's disks and network card, and a power button that works.
     Drivers,
 }
@@ -64,7 +66,10 @@ fn build(
     let mut parts = Vec::new();
     let mut names = Vec::new();
     let mut modules = Vec::new();
-    if extras.iter().any(|extra| *extra != Extra::Drivers) {
+    if extras
+        .iter()
+        .any(|extra| !matches!(extra, Extra::Drivers | Extra::Fsck))
+    {
         parts.extend(own_programs(tree)?);
         names.push("programs");
         if stock_kernel.is_some() {
@@ -78,6 +83,14 @@ fn build(
     if extras.contains(&Extra::StressNg) {
         parts.extend(stress_ng(tree)?);
         names.push("stress-ng");
+    }
+    if extras.contains(&Extra::Fsck) {
+        parts.extend(placed(&packages::program(
+            tree,
+            "e2fsprogs",
+            "sbin/e2fsck",
+        )?)?);
+        names.push("fsck");
     }
     if extras.contains(&Extra::Drivers) {
         modules.extend(drivers::DEVICES);
@@ -117,9 +130,13 @@ fn own_programs(tree: &Tree) -> Result<Vec<Part>> {
         .collect()
 }
 
-fn stress_ng(tree: &Tree) -> Result<Vec<Part>> {
-    packages::program(tree, "stress-ng", "usr/bin/stress-ng")?
-        .iter()
-        .map(|placed| read(placed.path.clone(), 0o755, &placed.source))
+fn placed(files: &[packages::Placed]) -> Result<Vec<Part>> {
+    let parts = files.iter();
+    parts
+        .map(|file| read(file.path.clone(), 0o755, &file.source))
         .collect()
+}
+
+fn stress_ng(tree: &Tree) -> Result<Vec<Part>> {
+    placed(&packages::program(tree, "stress-ng", "usr/bin/stress-ng")?)
 }

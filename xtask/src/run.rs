@@ -261,7 +261,7 @@ fn prepare(tree: &Tree, payload: &Payload, memory: &str, needs: &[Need]) -> Resu
             let stock = kernel::stock(tree)?;
             let guests = Guests {
                 count: payload.guests(),
-                vmlinuz: &stock,
+                kernel: &stock,
             };
             extras::control_initrd(tree, &payload.with, &stock, guests)?
         }

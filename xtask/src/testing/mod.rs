@@ -2,7 +2,7 @@
 //!
 //! Kinds of cases: checks and tests on the host (`checks`, `size`), test guests (`guests`), the stock kernels or what
 //! should have been one (`stories`, `kernels`, `stress`, `boot_log`, `restart`, `bad_input`), machines (`cpus`,
-//! `devices`, `firmware`), and ring 0's own end (`crash_report`). Each is a table or is read from the tree, so that a new
+//! `devices`, `firmware`), a control domain with guests (`domains`), and ring 0's own end (`crash_report`). Each is a table or is read from the tree, so that a new
 //! case is one row and cannot be forgotten.
 
 mod bad_input;
@@ -12,6 +12,8 @@ mod console_shell;
 mod cpus;
 mod crash_report;
 mod devices;
+mod domains;
+mod domains_wrong;
 mod firmware;
 mod guests;
 mod kernels;
@@ -170,7 +172,9 @@ impl Context {
             Needs::Tree => &[],
             Needs::Hypervisor => &[hypervisor],
             Needs::Guests => &[hypervisor, guests],
-            Needs::System | Needs::Kernels | Needs::Image | Needs::Uefi => &[hypervisor, system],
+            Needs::System | Needs::Guested | Needs::Kernels | Needs::Image | Needs::Uefi => {
+                &[hypervisor, system]
+            }
         };
         reasons.iter().find_map(|reason| reason.as_ref()).cloned()
     }
@@ -258,6 +262,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(restart::cases());
     cases.extend(kernels::cases());
     cases.extend(devices::cases());
+    cases.extend(domains::cases());
     cases.extend(firmware::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
     Ok(cases)
@@ -270,8 +275,17 @@ fn tools(cases: &[Case]) -> Vec<Need> {
     if cases.iter().any(|case| case.needs != Needs::Tree) {
         tools.push(Need::Qemu);
     }
-    if wants(&[Needs::System, Needs::Kernels, Needs::Image, Needs::Uefi]) {
+    if wants(&[
+        Needs::System,
+        Needs::Guested,
+        Needs::Kernels,
+        Needs::Image,
+        Needs::Uefi,
+    ]) {
         tools.extend([Need::Xz, Need::Busybox]);
+    }
+    if wants(&[Needs::Guested]) {
+        tools.push(Need::Ext4);
     }
     if wants(&[Needs::Kernels]) {
         tools.push(Need::Packers);
@@ -302,7 +316,13 @@ fn preparations(cases: &[Case]) -> Vec<Preparation> {
     if wants(&[Needs::Guests]) {
         all.push(Preparation::Guests);
     }
-    if wants(&[Needs::System, Needs::Kernels, Needs::Image, Needs::Uefi]) {
+    if wants(&[
+        Needs::System,
+        Needs::Guested,
+        Needs::Kernels,
+        Needs::Image,
+        Needs::Uefi,
+    ]) {
         all.push(Preparation::System);
     }
     all

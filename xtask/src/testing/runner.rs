@@ -41,7 +41,9 @@ pub enum Needs {
     Guests,
     /// The hypervisor, the stock kernel and the initial file system.
     System,
-    /// All that and the tools that pack kernels.
+    /// All that, and what guests and their disks are made with.
+    Guested,
+    /// The stock system and the tools that pack kernels.
     Kernels,
     /// The hypervisor, the stock system and the tools that make a CD image.
     Image,

@@ -1,0 +1,110 @@
+//! What people get wrong when they describe a guest: each is refused in one clear sentence, and nothing is left behind.
+
+use anyhow::{Result, ensure};
+
+use crate::testing::domains::Guided;
+
+/// A command, its exit code, and what it has to say.
+struct Wrong {
+    command: &'static str,
+    code: u8,
+    told: &'static str,
+}
+
+const fn wrong(command: &'static str, code: u8, told: &'static str) -> Wrong {
+    Wrong {
+        command,
+        code,
+        told,
+    }
+}
+
+/// `$K` is a good kernel and memory, `$D` the running guest's disk.
+const WRONG: &[Wrong] = &[
+    wrong(
+        "xeno create --name a --kernel /missing --memory 96M",
+        4,
+        "/missing",
+    ),
+    wrong("xeno create --name a --kernel /etc --memory 96M", 4, "/etc"),
+    wrong(
+        "xeno create --name a --kernel /etc/profile --memory 96M",
+        4,
+        "/etc/profile",
+    ),
+    wrong("xeno create --name a $K --initrd /missing", 4, "/missing"),
+    wrong("xeno create --name a $K --initrd /etc", 4, "/etc"),
+    wrong("xeno create --name a $K --disk /missing", 4, "/missing"),
+    wrong("xeno create --name a $K --disk /etc", 4, "/etc"),
+    wrong("xeno create --name a $K --disk $D", 5, "guest1"),
+    wrong("xeno create --name a $K --disk $D,ro", 5, "guest1"),
+    wrong("xeno create --name a $K --disk /tmp/qcow2", 4, "qcow2"),
+    wrong("xeno create --name guest1 $K", 5, "guest1"),
+    wrong(
+        "xeno create --name a --kernel /boot/vmlinuz --memory 64G",
+        6,
+        "free",
+    ),
+    wrong(
+        "xeno create --name a --kernel /boot/vmlinuz --memory 4M",
+        4,
+        "memory",
+    ),
+    wrong("xeno create --name a $K --vcpus 65", 4, "1 to 64"),
+    wrong(
+        "xeno create /tmp/unknown.toml",
+        4,
+        "/tmp/unknown.toml:3: colour: no such key",
+    ),
+    wrong("xeno create /tmp/notoml.toml", 4, "/tmp/notoml.toml:1:"),
+    wrong("xeno create /tmp", 4, "directory"),
+    wrong(
+        "xeno create --name a $K --cmdline 'console=hvc0 panic=-1 rdinit=/missing'",
+        9,
+        "a",
+    ),
+    wrong("xeno pause nobody", 3, "nobody"),
+    wrong("xeno destroy 30000", 3, "30000"),
+    wrong("xeno console nobody", 3, "nobody"),
+    wrong("xeno info nobody", 3, "nobody"),
+    wrong("xeno store read /nowhere", 3, "/nowhere"),
+    wrong("xeno set guest1 vcpus=2", 7, "vcpus"),
+];
+
+/// Tries them all; the guest that runs meanwhile does not mind.
+pub fn all(guided: &mut Guided<'_>) -> Result<String> {
+    guided.guest_is_up("guest1")?;
+    guided.done("K='--kernel /boot/vmlinuz --memory 96M'; D=/var/lib/guests/guest1.img")?;
+    guided.done("printf 'QFI\\373\\0\\0\\0\\003' > /tmp/qcow2; dd if=/dev/zero bs=64k count=4 >> /tmp/qcow2")?;
+    guided.done("printf 'name=\"a\"\\nmemory=\"96M\"\\ncolour=\"red\"\\n' > /tmp/unknown.toml")?;
+    guided.done("echo 'name =' > /tmp/notoml.toml")?;
+    let free = guided.free()?;
+    let mut failures = Vec::new();
+    for Wrong {
+        command,
+        code,
+        told,
+    } in WRONG
+    {
+        let said = guided.output(&format!("{command}; echo code=$?"))?;
+        let (sentence, status) = said.rsplit_once("code=").unwrap_or((&said, ""));
+        let sentences = sentence
+            .lines()
+            .filter(|line| line.starts_with("xeno: "))
+            .count();
+        if status != code.to_string() || !sentence.contains(told) || sentences != 1 {
+            failures.push(format!(
+                "`{command}` gives {status}, not {code} with {told:?}: {}",
+                sentence.trim()
+            ));
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    guided.until("[ $(xeno list | wc -l) = 3 ]")?;
+    let after = guided.free()?;
+    ensure!(free == after, "of {free} free bytes {after} are left");
+    guided.at_guest("guest1", "echo al''ive", "alive")?;
+    let left = guided.output("losetup -a | grep -v guest1")?;
+    ensure!(left.is_empty(), "loop devices are left: {left}");
+    Ok(format!("{} wrong commands", WRONG.len()))
+}
