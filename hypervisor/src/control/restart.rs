@@ -1,13 +1,20 @@
 //! A control domain that crashed is built anew from the boot modules, as the command line says, and not for ever.
 //!
+//! All other domains are destroyed first: who looked after their disks, consoles and store is gone with all it knew of
+//! them, so they could neither go on nor be found again by the one that is built anew. It begins with a clean machine.
+//!
 //! # Invariants
 //! - R1: at most [`RESTARTS`] times within a minute; after that the machine ends as without the word.
-//! - R2: the domain is taken apart before it is built again, on a stack that nothing of it is on; every frame that was
+//! - R2: all domains are taken apart before it is built again, on a stack that nothing of one is on; every frame that was
 //!   free before it was first built is free again then, and if not, that is told.
+//! - R3: devices are quiet before the first frame of any domain is given back: those of the control domain may write into
+//!   what others lent it.
+//! - R4: no record is ended before all domains are taken apart: until then each may hold frames of the others. It is not
+//!   built anew beside a record that stayed.
 
 use crate::boot::{self, give_up};
-use crate::device::timer;
-use crate::domain::{self, Domain, run, teardown};
+use crate::device::{self, timer};
+use crate::domain::{self, Domain, life, run, teardown};
 use crate::hypercall::descriptor;
 use crate::memory::{alloc, heap};
 use crate::mmu::audit;
@@ -21,8 +28,8 @@ use spin::mutex::SpinMutex;
 const RESTARTS: usize = 3;
 
 static LIMIT: SpinMutex<AtMost<RESTARTS>> = SpinMutex::new(AtMost::within(60 * NS_PER_SECOND));
-/// Frames that were free before the control domain was built, or were made tables of devices that it made known, which
-/// stay; and bytes of the heap in use.
+/// Frames that were free before the control domain was built, or were made tables of devices that it made known or of
+/// domains' numbers, which stay; and bytes of the heap in use.
 static BEFORE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Notes what is free. Before the control domain is first built.
@@ -32,12 +39,12 @@ pub fn note_before() {
     // And what names the first domains.
     domain::table::prepare();
     let _ = run::prepare_root();
-    BEFORE[0].store(free_or_devices(), Ordering::Relaxed);
+    BEFORE[0].store(free_or_kept(), Ordering::Relaxed);
     BEFORE[1].store(heap::usage().0 as u64, Ordering::Relaxed);
 }
 
-fn free_or_devices() -> u64 {
-    alloc::free_frames() + boot::memory::device_tables()
+fn free_or_kept() -> u64 {
+    alloc::free_frames() + boot::memory::device_tables() + domain::table::leaves()
 }
 
 /// Builds the control domain anew, if it was not done too often already.
@@ -56,8 +63,16 @@ pub fn try_again() {
 
 extern "C" fn build_anew() -> ! {
     run::vacate();
+    device::quiesce::all();
+    take_others_apart();
     if let Some(dom) = domain::control() {
         take_apart(dom);
+    }
+    if let Some(dom) = domain::all().next() {
+        give_up(format_args!(
+            "domain {} cannot be taken apart whole, so the control domain is not built anew; restart the machine",
+            dom.id.0
+        ));
     }
     info!("the control domain is built anew");
     match domain::initial::build(boot::boot_info(), boot::params()) {
@@ -66,11 +81,25 @@ extern "C" fn build_anew() -> ! {
     }
 }
 
+/// Destroys all domains but the control domain. Their records stay until that is taken apart, too (R4).
+fn take_others_apart() {
+    // None that still runs, or could be told anything, sees another go.
+    domain::all().for_each(life::begin_to_die);
+    for dom in domain::all().filter(|dom| !dom.privileged) {
+        let frames = dom.pages.load(Ordering::Acquire);
+        teardown::give_all(dom);
+        info!(
+            "domain {} is destroyed with the control domain that looked after it: it had {frames} frames",
+            dom.id.0
+        );
+    }
+}
+
 fn take_apart(dom: &'static Domain) {
     let frames_before = dom.pages.load(Ordering::Acquire);
     let left = teardown::tear_down(dom);
     let [frames, bytes] = BEFORE.each_ref().map(|b| b.load(Ordering::Relaxed));
-    let free = free_or_devices();
+    let free = free_or_kept();
     let used = heap::usage().0 as u64;
     if left == 0 && free == frames && used == bytes {
         info!(

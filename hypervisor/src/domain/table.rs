@@ -116,6 +116,14 @@ pub fn prepare() -> bool {
     make_leaf(DomId(0))
 }
 
+/// Frames that are leaves: they stay.
+pub fn leaves() -> u64 {
+    let made = LEAF_FRAMES
+        .iter()
+        .filter(|leaf| leaf.load(Ordering::Acquire) != 0);
+    made.count() as u64
+}
+
 /// Makes the leaf of a number if there is none. Under [`CHANGE`].
 fn make_leaf(id: DomId) -> bool {
     let Some(leaf) = LEAF_FRAMES.get(usize::from(id.0) / LEAF) else {

@@ -7,13 +7,13 @@
 //! # Invariants
 //! - W1: a record is ended only on the way out of ring 0 or before any domain runs ([`bury`]), where no code is left that
 //!   looked the domain up, and none of its vCPUs is in hand: one CPU runs domains.
-//! - W2: the control domain's devices are quiet before its first frame is given back.
+//! - W2: devices are quiet before the first frame of the control domain's, or of one that goes with it, is given back
+//!   (`control::restart`).
 //! - W3: first go the references that ring 0 holds in its name, then with each frame its pin and its claim. Tables are
 //!   undone when their last reference goes.
 //! - W4: nothing new is had by a domain that dies: who could give it something looks it up with `domain::living`.
 
 use crate::arch::percpu;
-use crate::device;
 use crate::domain::life::{self, Stage};
 use crate::domain::permissions::Permissions;
 use crate::domain::{Domain, Vcpu, all, exposed_area, table};
@@ -48,14 +48,19 @@ static TO_BURY: AtomicBool = AtomicBool::new(false);
 /// Takes a domain apart at once and forgets it. No CPU may be in code that looked it up before (W1). Says how many frames
 /// it has that others refer to: it is left then.
 pub fn tear_down(dom: &'static Domain) -> u64 {
-    life::begin_to_die(dom);
-    if dom.privileged {
-        device::quiesce::all();
-    }
-    while step(dom) == Progress::More {}
+    give_all(dom);
     let left = dom.pages.load(Ordering::Acquire);
     bury();
     left
+}
+
+/// Makes all steps of taking a domain apart at once. Its record stays until [`bury`].
+pub fn give_all(dom: &'static Domain) {
+    life::begin_to_die(dom);
+    while step(dom) == Progress::More {
+        // A step that finds no share of time left does nothing.
+        work::extend_section();
+    }
 }
 
 /// Makes one step of destroying a domain for which [`life::begin_to_die`] was called.

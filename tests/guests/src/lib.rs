@@ -10,6 +10,7 @@
 
 pub mod balance;
 pub mod channels;
+pub mod clock_chip;
 pub mod code;
 pub mod expect;
 pub mod lending;

@@ -61,6 +61,13 @@ const ENDINGS: &[Ending] = &[
     },
     Ending {
         tier: Tier::Quick,
+        name: "restart with guests, who are destroyed first",
+        hypervisor: "dom0_crash=restart",
+        guest: Some("restarted_with_guests"),
+        act: guests_go_first,
+    },
+    Ending {
+        tier: Tier::Quick,
         name: "restart of what the hypervisor crashes ends",
         hypervisor: "dom0_crash=restart isolate=no",
         guest: Some("bad_stack_crashes"),
@@ -232,6 +239,25 @@ fn panic_and_second_boot(session: &mut Session) -> Result<String> {
     shell.kernel_has_no_complaint()?;
     power_off(session)?;
     Ok("two boots".to_owned())
+}
+
+/// Each guest goes, with a line that says so, before the control domain; then all is free.
+fn guests_go_first(session: &mut Session) -> Result<String> {
+    const GOES: &str = "is destroyed with the control domain";
+    const LIMIT: Duration = Duration::from_secs(60);
+    session.expect("the control domain is gone", LIMIT)?;
+    let mut gone = 0;
+    for id in [1, 2, 3, 4, 5, 6, 5000] {
+        session
+            .expect(&format!("domain {id} {GOES}"), LIMIT)
+            .with_context(|| format!("domain {id} was not destroyed first"))?;
+        gone += 1;
+    }
+    session.expect(ALL_BACK, LIMIT)?;
+    session.expect("audit: all counts of", LIMIT)?;
+    session.expect(ANEW, LIMIT)?;
+    session.expect("GUEST PASS restarted_with_guests", LIMIT)?;
+    Ok(format!("{gone} guests destroyed"))
 }
 
 /// Three times anew, each time whole; then one sentence and a failing end.

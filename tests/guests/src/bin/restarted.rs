@@ -15,32 +15,22 @@ use guest_runtime::frames::{self, Page};
 use guest_runtime::hypercall::{self, call, mmuext as op, vcpu_op};
 use guest_runtime::page_table::{self, bits};
 use guest_runtime::{check_eq, guest, say, user};
-use guests::accepted;
 use guests::channels::{VIRQ_TIMER, alloc_unbound, bind_interdomain, bind_ipi, bind_virq, kind};
+
+use guests::{accepted, clock_chip};
 
 guest!(restarted, main);
 
-/// Bytes of the clock chip's memory that nobody else uses: a mark, then eight bytes.
-const MARK_AT: u8 = 0x70;
-const MARK: u8 = 0xa7;
 const DATA: u64 = 0x00cf_f300_0000_ffff;
 
 fn main() {
-    let iopl = 1u32;
-    accepted(
-        "I/O privilege level 1",
-        call(nr::PHYSDEV_OP, [6, &raw const iopl as u64, 0, 0, 0]),
-    );
+    clock_chip::open();
     let now = audit();
-    if chip(MARK_AT, None) == MARK {
-        chip(MARK_AT, Some(0));
-        return second_life(&now);
+    if let Some(free) = clock_chip::take() {
+        return second_life(&now, free);
     }
     check_eq!("no count is wrong in the first life", now.mismatches, 0);
-    chip(MARK_AT, Some(MARK));
-    for (i, byte) in now.free.to_le_bytes().into_iter().enumerate() {
-        chip(MARK_AT + 1 + i as u8, Some(byte));
-    }
+    clock_chip::keep(now.free);
     roots_and_pins();
     descriptors();
     ports_and_timers();
@@ -57,16 +47,12 @@ fn main() {
     hypercall::shutdown(ShutdownReason::Crash)
 }
 
-fn second_life(now: &Audit) {
-    let mut free = [0u8; 8];
-    for (i, byte) in free.iter_mut().enumerate() {
-        *byte = chip(MARK_AT + 1 + i as u8, None);
-    }
+fn second_life(now: &Audit, free: u64) {
     check_eq!("no count is wrong in the second life", now.mismatches, 0);
     check_eq!(
         "as many frames are free as when the first began",
         now.free,
-        u64::from_le_bytes(free)
+        free
     );
     check_eq!(
         "the domain has its pages, the shared one and the first of its grant table",
@@ -107,22 +93,6 @@ fn audit() -> Audit {
         call(nr::XENO_OP, [0, &raw mut audit as u64, 0, 0, 0]),
     );
     audit
-}
-
-/// Reads a byte of the clock chip's memory, or writes it.
-fn chip(index: u8, value: Option<u8>) -> u8 {
-    let mut byte = value.unwrap_or(0);
-    // SAFETY: the ports of the clock chip; they touch no memory.
-    unsafe {
-        core::arch::asm!("out 0x70, al", in("al") index, options(nomem, nostack));
-        match value {
-            Some(value) => {
-                core::arch::asm!("out 0x71, al", in("al") value, options(nomem, nostack))
-            }
-            None => core::arch::asm!("in al, 0x71", out("al") byte, options(nomem, nostack)),
-        }
-    }
-    byte
 }
 
 /// A user root, and pins at all levels, some of tables that are linked too.
