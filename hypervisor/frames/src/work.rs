@@ -26,9 +26,9 @@ use crate::table::Tables;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// What looking through a table costs beside its entries, in units of one entry.
-const TABLE: u32 = 12;
+const TABLE: u32 = 20;
 /// What giving a frame back to the allocator costs beside dropping an entry.
-const RELEASE: u32 = 6;
+const RELEASE: u32 = 12;
 
 /// The entries of a table in progress that hold references.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -41,6 +41,9 @@ impl Kind {
                 let call = percpu::current().call.get();
                 let op = if has_operations(call) {
                     g.regs.rdi & 0x3f
+                } else if is_of_tools(call) {
+                    let command = g.memory().value::<u32>(g.regs.rdi);
+                    u64::from(command.unwrap_or(0))
                 } else {
                     0
                 };
@@ -70,6 +73,13 @@ fn has_operations(call: u64) -> bool {
     calls.iter().any(|with| with.number() == call)
 }
 
+/// Whether the number of the operation is the first of a structure that the first argument names.
+fn is_of_tools(call: u64) -> bool {
+    [Hypercall::Domctl, Hypercall::Sysctl]
+        .map(Hypercall::number)
+        .contains(&call)
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -79,7 +89,7 @@ impl fmt::Display for Kind {
                     Some(call) => f.write_str(call.name())?,
                     None => write!(f, "hypercall {number}")?,
                 }
-                match has_operations(number) {
+                match has_operations(number) || is_of_tools(number) {
                     true => write!(f, " {op}"),
                     false => Ok(()),
                 }

@@ -104,7 +104,8 @@ impl Gdt {
         // At most 14: `entries` was checked.
         let count = entries.div_ceil(512) as usize;
         for (place, mfn) in frames.iter_mut().zip(named).take(count) {
-            let page = work::in_budget().then(|| t.hold(Mfn(*mfn), Descriptors));
+            let page =
+                work::has_room_for(work::DESCRIPTOR_PAGE).then(|| t.hold(Mfn(*mfn), Descriptors));
             let Some(page) = page else {
                 // Checked so far is checked when the call is made again.
                 let held = frames.iter_mut().filter_map(Option::take);

@@ -7,6 +7,7 @@
 //! address space that ends are unpinned for good.
 
 use crate::domain::{Domain, Guest};
+use crate::hypercall::memory::CLEAR_UNITS;
 use crate::hypercall::{Args, Outcome, Stop, descriptor, subject};
 use crate::layout::{PAGE, guest_address_ok};
 use crate::memory::{frame_table, m2p, phys};
@@ -252,6 +253,9 @@ pub fn update_va_mapping_otherdomain(g: &mut Guest<'_>, args: Args) -> Outcome {
 
 /// Sets the leaf for an address of the caller's, to name a frame of `owner`'s.
 fn set_leaf(g: &mut Guest<'_>, args: Args, owner: DomId) -> Outcome {
+    // In a multicall there may be many, and each walks and changes a table.
+    const UNITS: u64 = 3;
+    g.charge(UNITS);
     let [va, value, flush, ..] = args;
     if !guest_address_ok(va) {
         return Err(Errno::Inval.into());
@@ -375,8 +379,8 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: &Domain) -> Result<(), 
             }
             Ok(())
         }
-        MmuextCommand::ClearPage => whole_page(target.id, mfn, None),
-        MmuextCommand::CopyPage => whole_page(target.id, mfn, Some(Mfn(op.arg2))),
+        MmuextCommand::ClearPage => whole_page(g, target.id, mfn, None),
+        MmuextCommand::CopyPage => whole_page(g, target.id, mfn, Some(Mfn(op.arg2))),
         MmuextCommand::MarkSuper | MmuextCommand::UnmarkSuper => Err(Errno::OpNotSupp),
     }
 }
@@ -390,7 +394,8 @@ fn vcpu_set(g: &Guest<'_>, at: u64) -> Result<u64, Errno> {
 }
 
 /// Fills a page of a domain's that may be written: with zeros, or from another page of the same domain's.
-fn whole_page(dom: DomId, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
+fn whole_page(g: &mut Guest<'_>, dom: DomId, to: Mfn, from: Option<Mfn>) -> Result<(), Errno> {
+    g.charge(u64::from(CLEAR_UNITS));
     let Some(from) = from else {
         return with_writable(dom, to, || phys::zero_frame(to));
     };

@@ -6,6 +6,9 @@ use core::sync::atomic::Ordering;
 use guest_abi::hypercall::MulticallEntry;
 use guest_abi::{Errno, Hypercall, Wire};
 
+/// Units of making a call, on top of what an element of a list is and of what the call itself counts.
+const CALL_UNITS: u64 = 3;
+
 /// `multicall(list, count)`.
 pub fn multicall(g: &mut Guest<'_>, args: Args) -> Outcome {
     let [list, count, ..] = args;
@@ -16,6 +19,7 @@ pub fn multicall(g: &mut Guest<'_>, args: Args) -> Outcome {
         if !g.spend() {
             return Err(Stop::Again(rest));
         }
+        g.charge(CALL_UNITS);
         let entry: MulticallEntry = g.memory().value(at)?;
         g.memory().check_writable(at, MulticallEntry::SIZE)?;
         let a = entry.args;

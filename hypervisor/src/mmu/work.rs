@@ -18,7 +18,7 @@ use frames::table::{UndoList, Validation};
 use frames::{DomId, FrameType, Level, Mfn};
 
 /// Units of checking a page of descriptors.
-pub const DESCRIPTOR_PAGE: i32 = 50;
+pub const DESCRIPTOR_PAGE: i32 = 110;
 
 /// References a call takes before it can do its work: pages of a descriptor table and two roots.
 const MAX_PARKED: usize = crate::domain::local::GDT_FRAMES + 2;
@@ -74,6 +74,11 @@ pub fn extend_section() {
 /// Whether the section at hand has some of its share left.
 pub fn in_budget() -> bool {
     percpu::current().budget.get() > 0
+}
+
+/// Whether so many units are left of it; there are at the beginning of a section, if no more than two thirds of it.
+pub fn has_room_for(units: i32) -> bool {
+    percpu::current().budget.get() >= units
 }
 
 /// The units that are left of it.

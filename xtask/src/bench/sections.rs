@@ -28,11 +28,15 @@ const LIMIT: Duration = Duration::from_secs(170);
 const AIM: u64 = 20_000;
 
 /// Guests that are run, each alone on the machine.
-const GUESTS: [&str; 9] = [
+const GUESTS: [&str; 13] = [
     "sections",
     "pagetables",
     "hypercalls",
     "domains",
+    "domain_calls",
+    "on_behalf",
+    "lives",
+    "fuzz",
     "grants",
     "ends",
     "events_timers",

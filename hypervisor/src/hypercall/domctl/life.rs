@@ -96,12 +96,12 @@ pub fn max_vcpus(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, args: A
         if dom.vcpu(id).is_some() {
             continue;
         }
-        // Each takes a handful of frames, cleared.
-        const UNITS: u64 = 32;
-        g.charge(UNITS - 1);
         if !g.spend() {
             return Err(Stop::Again(args));
         }
+        // Each takes a handful of frames, cleared, and its addresses in the exposed area.
+        const UNITS: u64 = 80;
+        g.charge(UNITS);
         create::vcpu(dom, id).map_err(|_| Errno::NoMem)?;
     }
     Ok(0)

@@ -5,6 +5,7 @@
 mod exchange;
 mod maps;
 mod reservation;
+pub use reservation::CLEAR_UNITS;
 mod resource;
 
 use crate::domain::{Domain, Guest};

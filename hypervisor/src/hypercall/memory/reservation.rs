@@ -10,7 +10,7 @@ use crate::domain::{Domain, Guest};
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::memory::alloc::{self, Shortage};
 use crate::memory::m2p;
-use crate::mmu::hold;
+use crate::mmu::{hold, work};
 use frames::{DomId, Mfn};
 use guest_abi::Errno;
 use guest_abi::memory::{MEMOP_CMD_MASK, MemoryOp, XenMemoryReservation};
@@ -18,9 +18,11 @@ use guest_abi::memory::{MEMOP_CMD_MASK, MemoryOp, XenMemoryReservation};
 /// Largest extent: 2 MiB.
 const MAX_ORDER: u32 = 9;
 /// Units of work that clearing a frame is.
-pub(super) const CLEAR_UNITS: u32 = 7;
+pub const CLEAR_UNITS: u32 = 7;
 /// Units of work that giving up a frame is, on top of what an element of a list is: it joins its free neighbours.
 const GIVE_UP_UNITS: u64 = 4;
+/// Units of work that an extent is, whatever its size, on top of what an element of a list is.
+const EXTENT_UNITS: u64 = 6;
 /// Frames whose handing over, once they are clean, is a unit of work.
 const HANDED_OVER: u64 = 4;
 
@@ -117,9 +119,19 @@ fn new_extent(g: &mut Guest<'_>, dom: &Domain, order: u32, bits: u32) -> Result<
     let may_clear = clearable();
     let mut left = may_clear;
     let reserved = alloc::reserve(order, bits, Some(&dom.allotment.claim), &mut left);
-    g.charge(u64::from(CLEAR_UNITS * (may_clear - left)) + frames / HANDED_OVER);
+    let cleared = may_clear - left;
+    g.charge(u64::from(CLEAR_UNITS * cleared) + EXTENT_UNITS);
+    // An extent that was cleared, or that others came before, may leave no room for this: it stays free, and clean.
+    let hand_over = frames / HANDED_OVER;
+    let reserved = match reserved {
+        Ok(_) if order != 0 && !work::has_room_for(hand_over as i32) => Err(Shortage::NotClean),
+        other => other,
+    };
     match reserved {
-        Ok(reserved) => Ok(reserved.assign(dom.id)),
+        Ok(reserved) => {
+            g.charge(hand_over);
+            Ok(reserved.assign(dom.id))
+        }
         Err(shortage) => {
             dom.shrink(frames);
             Err(shortage)
