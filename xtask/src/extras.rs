@@ -41,7 +41,7 @@ pub fn initrd(
     build(tree, extras, stock_kernel, None)
 }
 
-/// The same for a control domain with guests.
+/// The same for a control domain with guests; `more` goes in as well.
 ///
 /// # Errors
 /// As [`initrd`].
@@ -50,15 +50,16 @@ pub fn control_initrd(
     extras: &[Extra],
     stock_kernel: &Path,
     guests: Guests<'_>,
+    more: Vec<Part>,
 ) -> Result<std::path::PathBuf> {
-    build(tree, extras, Some(stock_kernel), Some(guests))
+    build(tree, extras, Some(stock_kernel), Some((guests, more)))
 }
 
 fn build(
     tree: &Tree,
     extras: &[Extra],
     stock_kernel: Option<&Path>,
-    guests: Option<Guests<'_>>,
+    guests: Option<(Guests<'_>, Vec<Part>)>,
 ) -> Result<std::path::PathBuf> {
     let mut extras = extras.to_vec();
     extras.sort_unstable();
@@ -96,9 +97,10 @@ fn build(
         modules.extend(drivers::DEVICES);
         names.push("drivers");
     }
-    if let Some(guests) = guests {
+    if let Some((guests, more)) = guests {
         modules.extend(drivers::SERVING);
         parts.extend(domains::parts(tree, &guests)?);
+        parts.extend(more);
         names.push("guests");
     }
     if !modules.is_empty() {

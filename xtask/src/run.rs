@@ -263,7 +263,7 @@ fn prepare(tree: &Tree, payload: &Payload, memory: &str, needs: &[Need]) -> Resu
                 count: payload.guests(),
                 kernel: &stock,
             };
-            extras::control_initrd(tree, &payload.with, &stock, guests)?
+            extras::control_initrd(tree, &payload.with, &stock, guests, Vec::new())?
         }
         None => {
             let stock = payload.kernel.is_none().then_some(kernel.as_path());
