@@ -49,7 +49,8 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask run                        a shell in the stock Debian kernel, on our ring 0
+  cargo xtask run                        a control domain of the stock Debian kernel with two guests, on our ring 0
+  cargo xtask run --guests 0             the plain shell
   cargo xtask run --iso bios --memory 4G the same from a CD image through GRUB
   cargo xtask run --kernel ./vmlinuz --append 'console=hvc0 debug'
   cargo xtask test --quick               before each commit

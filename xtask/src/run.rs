@@ -22,6 +22,12 @@ use crate::{build, initrd, iso, kernel};
 /// The kernel's words unless others are asked for.
 pub const KERNEL_ARGUMENTS: &str = "console=hvc0 earlyprintk=xen nokaslr panic=-1";
 
+/// The guests that `run` starts unless another number is asked for.
+const USUAL_GUESTS: u32 = 2;
+
+/// The least memory in MiB that has room for them beside the control domain.
+const USUAL_MEMORY_MB: u64 = 1024;
+
 /// The most guests that `--guests` starts.
 const MOST_GUESTS: i64 = 64;
 
@@ -74,7 +80,8 @@ pub struct Payload {
     /// Hand the stock kernel over already unpacked: saves the unpacking under emulation
     #[arg(long)]
     unpacked: bool,
-    /// Make it a control domain, with the daemon, the command and this many guests of the same kernel
+    /// Make it a control domain, with the daemon, the command and this many guests of the same kernel; 0 leaves the
+    /// plain shell. Default: 2 where `run` has the stock kernel, its own file system and 1G of memory or more, else 0
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=MOST_GUESTS),
           conflicts_with_all = ["kernel", "initrd"])]
     guests: Option<u32>,
@@ -147,6 +154,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         })
         .collect::<Result<Vec<_>>>()?;
     let mut payload = options.payload.clone();
+    payload.guests = Some(guests(options));
     if (options.net || !disks.is_empty()) && payload.kernel.is_none() {
         payload.with.push(Extra::Drivers);
     }
@@ -220,10 +228,27 @@ impl Payload {
     }
 }
 
+/// How many guests are started: as many as were asked for, or the usual number where nothing speaks against them.
+fn guests(options: &Options) -> u32 {
+    let payload = &options.payload;
+    let room = options
+        .memory
+        .as_deref()
+        .and_then(megabytes)
+        .unwrap_or(USUAL_MEMORY_MB)
+        >= USUAL_MEMORY_MB;
+    let plain = payload.kernel.is_some() || payload.initrd.is_some() || !room;
+    payload
+        .guests
+        .unwrap_or(if plain { 0 } else { USUAL_GUESTS })
+}
+
 /// The machine's memory: what was asked for, or what the guests need beside the control domain's half a gigabyte.
 fn memory(options: &Options) -> String {
-    let guests = u64::from(options.payload.guests()) * domains::GUEST_COST_MB;
-    let usual = (512 + 64 + guests).next_multiple_of(256).max(1024);
+    let guests = u64::from(guests(options)) * domains::GUEST_COST_MB;
+    let usual = (512 + 64 + guests)
+        .next_multiple_of(256)
+        .max(USUAL_MEMORY_MB);
     options
         .memory
         .clone()
@@ -407,6 +432,28 @@ mod tests {
         assert_eq!(megabytes("4T"), None);
         assert_eq!(megabytes("0"), None);
         assert_eq!(megabytes(""), None);
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn guests_of(words: &[&str]) -> u32 {
+        let line = <Line as clap::Parser>::parse_from(["run"].iter().chain(words));
+        guests(&line.options)
+    }
+
+    #[test]
+    fn two_guests_start_where_nothing_speaks_against_them() {
+        assert_eq!(guests_of(&[]), 2);
+        assert_eq!(guests_of(&["--memory", "4G", "--net"]), 2);
+        assert_eq!(guests_of(&["--memory", "512M"]), 0);
+        assert_eq!(guests_of(&["--kernel", "mine"]), 0);
+        assert_eq!(guests_of(&["--initrd", "mine"]), 0);
+        assert_eq!(guests_of(&["--guests", "0"]), 0);
+        assert_eq!(guests_of(&["--guests", "5"]), 5);
     }
 
     #[test]
