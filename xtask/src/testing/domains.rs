@@ -15,7 +15,8 @@ use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::{Context, check_last_words};
-use crate::{iso, run};
+use crate::toolchain::BareMetal;
+use crate::{build, iso, run};
 
 /// A busy host takes its time over a control domain and two guests.
 const BOOT_LIMIT: Duration = Duration::from_secs(400);
@@ -69,6 +70,9 @@ case $verb in
 esac
 "#;
 
+/// A kernel that crashes as soon as it runs, as `/boot/crash`.
+const CRASHES: &str = "asked_crashes";
+
 /// What is done at the control domain's shell.
 #[derive(Clone, Copy)]
 struct Story {
@@ -96,21 +100,28 @@ const STORIES: &[Story] = &[
     },
     Story {
         name: "wrong descriptions are refused",
-        tier: Tier::Full,
+        tier: Tier::Normal,
         isolate: "yes",
         guests: 1,
         act: crate::testing::domains_wrong::all,
     },
     Story {
         name: "a disk outlives its guest",
-        tier: Tier::Full,
+        tier: Tier::Normal,
         isolate: "yes",
         guests: 1,
-        act: disk_outlives,
+        act: |guided| disk_outlives(guided, 1),
+    },
+    Story {
+        name: "a disk outlives its guest three times",
+        tier: Tier::Full,
+        isolate: "no",
+        guests: 1,
+        act: |guided| disk_outlives(guided, 3),
     },
     Story {
         name: "the daemon is killed 12 times",
-        tier: Tier::Full,
+        tier: Tier::Normal,
         isolate: "yes",
         guests: 1,
         act: |guided| daemon_killed(guided, 12),
@@ -189,12 +200,14 @@ fn initrd(context: &Context, guests: Guests<'_>) -> Result<std::path::PathBuf> {
         permissions: 0o755,
         contents: SCRIPT.into(),
     };
+    let crash = build::guest(&context.tree, &BareMetal::find(&context.tree)?, CRASHES)?;
+    let crash = extras::read("boot/crash", 0o644, &crash)?;
     let made = extras::control_initrd(
         &context.tree,
         &[Extra::Fsck],
         guests.kernel,
         guests,
-        vec![script],
+        vec![script, crash],
     )?;
     // The next story's may have another number of guests in it.
     let own = made.with_file_name(format!("initrd-guested-{}.img", guests.count));
@@ -343,8 +356,8 @@ fn two_guests(guided: &mut Guided<'_>) -> Result<String> {
 }
 
 /// What was synced is there after the guest was destroyed in the middle of writing, and the file system is whole.
-fn disk_outlives(guided: &mut Guided<'_>) -> Result<String> {
-    for round in 0..3 {
+fn disk_outlives(guided: &mut Guided<'_>, rounds: u32) -> Result<String> {
+    for round in 0..rounds {
         guided.guest_is_up("guest1")?;
         guided.at_guest(
             "guest1",
