@@ -46,14 +46,14 @@ struct Story {
 const STORIES: &[Story] = &[
     Story {
         name: "two guests are built, talk, and go",
-        tier: Tier::Quick,
+        tier: Tier::Normal,
         isolate: "yes",
         guests: 2,
         act: two_guests,
     },
     Story {
         name: "two guests are built, talk, and go",
-        tier: Tier::Normal,
+        tier: Tier::Full,
         isolate: "no",
         guests: 2,
         act: two_guests,
