@@ -18,13 +18,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::json;
 
-use crate::bench::machines::{Files, Host, MEMORY, Setting, Subject};
+use crate::bench::machines::{Host, MEMORY};
+use crate::bench::stack::{self, Bench};
 use crate::bench::store::{self, Figures};
 use crate::bench::table::{Table, grouped, ratio};
-use crate::bench::{Common, prepare, stack};
-use crate::kernel;
+use crate::bench::{Common, prepare};
 use crate::provision::{self, Need};
 use crate::shell::say;
 use crate::tree::Tree;
@@ -79,33 +78,21 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     let common = &options.common;
     provision::ensure(&[Need::Xz])?;
     let files = prepare(tree, common)?;
-    let hosts: Vec<Host> = common
-        .hosts()
-        .into_iter()
-        .filter(|host| *host != Host::Bare)
-        .collect();
-    let mut columns = Vec::new();
-    for host in hosts {
-        let files = Files {
-            initrd: stack::initrd(tree, host, &files, &files.kernel, "create", SCRIPT)?,
-            kernel: kernel::unpacked(&files.kernel)?,
-            ..files.clone()
-        };
-        let subject = Subject {
-            tree,
-            host,
-            setting: Setting::Isolated,
-            files: &files,
-            words: "",
+    let columns = stack::measure(
+        tree,
+        common,
+        &files,
+        &Bench {
+            name: "create",
+            doing: "building two guests on",
+            script: SCRIPT,
+            last: "CREATE end",
+            guest_kernel: &files.kernel,
             memory: MEMORY,
-            hypervisor_words: "",
-        };
-        let figures = store::figures("create", &subject, common.fresh, || {
-            say(format!("building two guests on {}", subject.name()));
-            moments(&subject.run("create", "CREATE end", LIMIT)?)
-        })?;
-        columns.push((host, figures));
-    }
+            limit: LIMIT,
+            read: moments,
+        },
+    )?;
     show(common, &columns);
     let slow = complaints(&columns);
     for line in &slow {
@@ -120,10 +107,7 @@ fn moments(console: &str) -> Result<Figures> {
     for guest in GUESTS {
         for figure in ["returned", "first", "init", "memory", "hypervisor"] {
             let prefix = format!("CREATE {guest} {figure} ");
-            let told = console
-                .lines()
-                .find_map(|line| line.trim_end().strip_prefix(&prefix));
-            let told = told
+            let told = stack::told(console, &prefix)
                 .with_context(|| format!("the guest {guest} did not come to its first program"))?;
             // Memory that went back to the control domain costs nothing.
             let value: i64 = told
@@ -156,17 +140,7 @@ const ROWS: [(&str, &str, &str); 8] = [
 
 fn show(common: &Common, columns: &[(Host, Figures)]) {
     if common.json {
-        let hosts: serde_json::Map<_, _> = columns
-            .iter()
-            .map(|(host, figures)| {
-                let figures: serde_json::Map<_, _> = figures
-                    .iter()
-                    .map(|(name, value)| (name.clone(), json!(value)))
-                    .collect();
-                (host.name().to_owned(), json!(figures))
-            })
-            .collect();
-        println!("{}", json!({ "bench": "create", "hosts": hosts }));
+        stack::print_json("create", columns);
         return;
     }
     let mut heads = vec!["instructions from the command".to_owned()];
@@ -197,22 +171,17 @@ fn show(common: &Common, columns: &[(Host, Figures)]) {
 
 /// Where ours takes more than the fixed limits, or more than Xen's tools did.
 fn complaints(columns: &[(Host, Figures)]) -> Vec<String> {
-    let of = |host: Host| {
-        columns
-            .iter()
-            .find(|(other, _)| *other == host)
-            .map(|(_, figures)| figures)
-    };
-    let Some(ours) = of(Host::Ours) else {
+    let Some(ours) = stack::column(columns, Host::Ours) else {
         return Vec::new();
     };
+    let xens = stack::column(columns, Host::Xen);
     let mut lines = Vec::new();
     for (guest, state, limit) in LIMITS {
         let name = format!("{guest} first");
         let Some(mine) = store::find(ours, &name) else {
             continue;
         };
-        let xens = of(Host::Xen).and_then(|figures| store::find(figures, &name));
+        let xens = xens.and_then(|figures| store::find(figures, &name));
         for (other, whose) in [(Some(limit), "the limit of"), (xens, "xl's")] {
             if let Some(other) = other.filter(|other| mine > *other) {
                 lines.push(format!(

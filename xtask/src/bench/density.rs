@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::json;
 
-use crate::bench::machines::{Files, Host, Setting, Subject};
+use crate::bench::machines::Host;
+use crate::bench::stack::{self, Bench};
 use crate::bench::store::{self, Figures};
 use crate::bench::table::{Table, grouped};
-use crate::bench::{Common, prepare, stack};
+use crate::bench::{Common, prepare};
 use crate::kernel;
 use crate::shell::say;
 use crate::tree::Tree;
@@ -66,36 +66,24 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     let common = &options.common;
     let files = prepare(tree, common)?;
     let unpacked = kernel::unpacked(&files.kernel)?;
-    let mut columns = Vec::new();
-    for host in common
-        .hosts()
-        .into_iter()
-        .filter(|host| *host != Host::Bare)
-    {
-        let files = Files {
-            initrd: stack::initrd(tree, host, &files, &unpacked, "density", SCRIPT)?,
-            kernel: unpacked.clone(),
-            ..files.clone()
-        };
-        let subject = Subject {
-            tree,
-            host,
-            setting: Setting::Isolated,
-            files: &files,
-            words: "",
+    let columns = stack::measure(
+        tree,
+        common,
+        &files,
+        &Bench {
+            name: "density",
+            doing: "filling with guests:",
+            script: SCRIPT,
+            last: "DENSITY end",
+            guest_kernel: &unpacked,
             memory: MEMORY,
-            hypervisor_words: "",
-        };
-        let figures = store::figures("density", &subject, common.fresh, || {
-            say(format!("filling {} with guests", subject.name()));
-            told(&subject.run("density", "DENSITY end", LIMIT)?)
-        })?;
-        columns.push((host, figures));
-    }
+            limit: LIMIT,
+            read: told,
+        },
+    )?;
     show(common, &columns);
     let of = |wanted: Host| {
-        let column = columns.iter().find(|(host, _)| *host == wanted);
-        column.and_then(|(_, figures)| store::find(figures, "guests"))
+        stack::column(&columns, wanted).and_then(|figures| store::find(figures, "guests"))
     };
     let fewer = of(Host::Ours)
         .zip(of(Host::Xen))
@@ -111,10 +99,7 @@ fn told(console: &str) -> Result<Figures> {
     let mut figures = Figures::new();
     for (name, _) in ROWS {
         let prefix = format!("DENSITY {name} ");
-        let value = console
-            .lines()
-            .find_map(|line| line.trim_end().strip_prefix(&prefix));
-        let value: i64 = value
+        let value: i64 = stack::told(console, &prefix)
             .with_context(|| format!("nothing said {prefix:?}"))?
             .parse()?;
         let guest = if name == "machine" {
@@ -132,17 +117,7 @@ fn told(console: &str) -> Result<Figures> {
 
 fn show(common: &Common, columns: &[(Host, Figures)]) {
     if common.json {
-        let hosts: serde_json::Map<_, _> = columns
-            .iter()
-            .map(|(host, figures)| {
-                let figures: serde_json::Map<_, _> = figures
-                    .iter()
-                    .map(|(name, value)| (name.clone(), json!(value)))
-                    .collect();
-                (host.name().to_owned(), json!(figures))
-            })
-            .collect();
-        println!("{}", json!({ "bench": "density", "hosts": hosts }));
+        stack::print_json("density", columns);
         return;
     }
     let mut heads = vec!["half a gigabyte is the control domain's".to_owned()];

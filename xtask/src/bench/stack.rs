@@ -13,14 +13,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use std::time::Duration;
 
-use crate::bench::machines::{Files, Host};
-use crate::bench::xen_tools;
+use anyhow::Result;
+use serde_json::json;
+
+use crate::bench::machines::{Files, Host, Setting, Subject};
+use crate::bench::store::{self, Figures};
+use crate::bench::{Common, xen_tools};
 use crate::extras::read;
 use crate::initrd::{self, Part};
+use crate::shell::say;
 use crate::tree::Tree;
-use crate::{control, drivers};
+use crate::{control, drivers, kernel};
 
 /// A guest's memory in MiB: the least in which the stock kernel starts.
 pub const GUEST_MEMORY: u64 = 96;
@@ -61,12 +66,102 @@ console() { xeno console $1 --past | tr -d '\r'; }
 hypervisor_free() { echo $(($(xeno info --json | sed -n 's/.*"free_bytes": *\([0-9]*\).*/\1/p') / 1024)); }
 "#;
 
+/// What is measured with each tool stack.
+pub struct Bench<'a> {
+    /// Its name: of the file system, the log and the kept figures.
+    pub name: &'a str,
+    /// What is done meanwhile, before the machine's name: `building two guests on`.
+    pub doing: &'a str,
+    /// The script that measures.
+    pub script: &'a str,
+    /// The line with which it ends.
+    pub last: &'a str,
+    /// The guests' kernel.
+    pub guest_kernel: &'a Path,
+    /// The machine's memory, as the emulator writes it.
+    pub memory: &'a str,
+    /// The most that one machine may take in real time.
+    pub limit: Duration,
+    /// The figures that a console tells.
+    pub read: fn(&str) -> Result<Figures>,
+}
+
+/// What was found on each host that has domains.
+pub type Columns = Vec<(Host, Figures)>;
+
+/// Measures on each host that was asked for and has a tool stack.
+///
+/// # Errors
+/// When something is missing or a machine does not do what it should.
+pub fn measure(tree: &Tree, common: &Common, files: &Files, bench: &Bench<'_>) -> Result<Columns> {
+    let mut columns = Vec::new();
+    let hosts = common.hosts().into_iter();
+    for host in hosts.filter(|host| *host != Host::Bare) {
+        let files = Files {
+            initrd: initrd(
+                tree,
+                host,
+                files,
+                bench.guest_kernel,
+                bench.name,
+                bench.script,
+            )?,
+            kernel: kernel::unpacked(&files.kernel)?,
+            ..files.clone()
+        };
+        let subject = Subject {
+            tree,
+            host,
+            setting: Setting::Isolated,
+            files: &files,
+            words: "",
+            memory: bench.memory,
+            hypervisor_words: "",
+        };
+        let figures = store::figures(bench.name, &subject, common.fresh, || {
+            say(format!("{} {}", bench.doing, subject.name()));
+            (bench.read)(&subject.run(bench.name, bench.last, bench.limit)?)
+        })?;
+        columns.push((host, figures));
+    }
+    Ok(columns)
+}
+
+/// One host's figures.
+pub fn column(columns: &[(Host, Figures)], host: Host) -> Option<&Figures> {
+    let mut all = columns.iter();
+    all.find(|(other, _)| *other == host)
+        .map(|(_, figures)| figures)
+}
+
+/// What a console says behind a prefix, on a line of its own.
+pub fn told<'c>(console: &'c str, prefix: &str) -> Option<&'c str> {
+    console
+        .lines()
+        .find_map(|line| line.trim_end().strip_prefix(prefix))
+}
+
+/// Prints all figures for scripts.
+pub fn print_json(bench: &str, columns: &[(Host, Figures)]) {
+    let hosts: serde_json::Map<_, _> = columns
+        .iter()
+        .map(|(host, figures)| {
+            let figures: serde_json::Map<_, _> = figures
+                .iter()
+                .map(|(name, value)| (name.clone(), json!(value)))
+                .collect();
+            (host.name().to_owned(), json!(figures))
+        })
+        .collect();
+    println!("{}", json!({ "bench": bench, "hosts": hosts }));
+}
+
 /// The control domain's file system: starts the stack of this host and runs the script. The guests' file system is the
 /// one in `files`, which holds the program that tells the time.
 ///
 /// # Errors
 /// When something does not build or cannot be downloaded.
-pub fn initrd(
+fn initrd(
     tree: &Tree,
     host: Host,
     files: &Files,
