@@ -268,6 +268,15 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// What is tried with a stock kernel and a file system for it.
+const SYSTEM: &[Needs] = &[
+    Needs::System,
+    Needs::Guested,
+    Needs::Kernels,
+    Needs::Image,
+    Needs::Uefi,
+];
+
 /// The programs that these cases call for.
 fn tools(cases: &[Case]) -> Vec<Need> {
     let mut tools = vec![Need::BareMetal, Need::BareMetalLints, Need::PublicHeaders];
@@ -275,13 +284,7 @@ fn tools(cases: &[Case]) -> Vec<Need> {
     if cases.iter().any(|case| case.needs != Needs::Tree) {
         tools.push(Need::Qemu);
     }
-    if wants(&[
-        Needs::System,
-        Needs::Guested,
-        Needs::Kernels,
-        Needs::Image,
-        Needs::Uefi,
-    ]) {
+    if wants(SYSTEM) {
         tools.extend([Need::Xz, Need::Busybox]);
     }
     if wants(&[Needs::Guested]) {
@@ -316,13 +319,7 @@ fn preparations(cases: &[Case]) -> Vec<Preparation> {
     if wants(&[Needs::Guests]) {
         all.push(Preparation::Guests);
     }
-    if wants(&[
-        Needs::System,
-        Needs::Guested,
-        Needs::Kernels,
-        Needs::Image,
-        Needs::Uefi,
-    ]) {
+    if wants(SYSTEM) {
         all.push(Preparation::System);
     }
     all

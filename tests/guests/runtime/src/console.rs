@@ -47,18 +47,27 @@ impl Write for Line {
 const RING: u32 = 2048;
 const INPUT: u32 = 1024;
 
+/// Address of the domain's console ring.
+fn ring() -> u64 {
+    Page {
+        pfn: mfn_to_pfn(start_info().console_mfn),
+    }
+    .va()
+}
+
+/// An index of the ring at this address.
+fn ring_word(ring: u64, offset: usize) -> &'static AtomicU32 {
+    // SAFETY: the domain was built with this page as its console's; the other end changes it like another thread would.
+    unsafe { AtomicU32::from_ptr((ring as *mut u32).byte_add(offset)) }
+}
+
 /// Writes into the domain's console ring. A full one is waited for: nobody else would say what was lost.
 pub(crate) fn write_ring(bytes: &[u8]) {
     let info = start_info();
-    let ring = Page {
-        pfn: mfn_to_pfn(info.console_mfn),
-    }
-    .va();
-    // SAFETY: the domain was built with this page as its console's; the other end changes it like another thread would.
-    let word = |offset: usize| unsafe { AtomicU32::from_ptr((ring as *mut u32).byte_add(offset)) };
+    let ring = ring();
     let (consumer, producer) = (
-        word(offset_of!(XenconsInterface, out_cons)),
-        word(offset_of!(XenconsInterface, out_prod)),
+        ring_word(ring, offset_of!(XenconsInterface, out_cons)),
+        ring_word(ring, offset_of!(XenconsInterface, out_prod)),
     );
     for &byte in bytes {
         let at = producer.load(Ordering::SeqCst);
@@ -98,15 +107,10 @@ pub fn read_line(line: &mut [u8]) -> &[u8] {
 
 fn read_byte() -> u8 {
     let info = start_info();
-    let ring = Page {
-        pfn: mfn_to_pfn(info.console_mfn),
-    }
-    .va();
-    // SAFETY: as in `write_ring`.
-    let word = |offset: usize| unsafe { AtomicU32::from_ptr((ring as *mut u32).byte_add(offset)) };
+    let ring = ring();
     let (consumer, producer) = (
-        word(offset_of!(XenconsInterface, in_cons)),
-        word(offset_of!(XenconsInterface, in_prod)),
+        ring_word(ring, offset_of!(XenconsInterface, in_cons)),
+        ring_word(ring, offset_of!(XenconsInterface, in_prod)),
     );
     let at = consumer.load(Ordering::SeqCst);
     while producer.load(Ordering::SeqCst) == at {

@@ -54,6 +54,16 @@ pub fn has_argument(word: &str) -> bool {
     })
 }
 
+/// The number that a word of the command line has behind `name` (`count=`), or another.
+pub fn number(name: &str, default: u64) -> u64 {
+    command_line()
+        .and_then(|line| {
+            line.split_ascii_whitespace()
+                .find_map(|word| word.strip_prefix(name)?.parse().ok())
+        })
+        .unwrap_or(default)
+}
+
 unsafe extern "C" {
     fn guest_main() -> !;
     fn guest_hypercall_page_address() -> u64;

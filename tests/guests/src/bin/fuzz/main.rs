@@ -14,21 +14,12 @@ mod machine;
 
 use draw::Draw;
 use guest_runtime::abi::{callback, mmuext, nr};
-use guest_runtime::entry::command_line;
+use guest_runtime::entry::number;
 use guest_runtime::hypercall::{self, call};
 use guest_runtime::page_table;
 use guest_runtime::{check_eq, events, frames, guest, instructions, say, trap, user};
 
 guest!(fuzz, main);
-
-fn number(name: &str, default: u64) -> u64 {
-    command_line()
-        .and_then(|line| {
-            line.split_ascii_whitespace()
-                .find_map(|word| word.strip_prefix(name)?.parse().ok())
-        })
-        .unwrap_or(default)
-}
 
 fn main() {
     let (seed, count) = (number("seed=", 1), number("count=", 40_000));

@@ -23,7 +23,7 @@ mod machine;
 mod watch;
 
 use guest_runtime::builder::{self, Child, Plan};
-use guest_runtime::entry::command_line;
+use guest_runtime::entry::number;
 use guest_runtime::{check, check_eq, control, frames, guest, say};
 use watch::{Ended, Watcher};
 
@@ -31,15 +31,6 @@ guest!(fuzz_beside, main);
 
 /// Draws that a child is asked for at a time.
 const STRETCH: u64 = 1500;
-
-fn number(name: &str, default: u64) -> u64 {
-    command_line()
-        .and_then(|line| {
-            line.split_ascii_whitespace()
-                .find_map(|word| word.strip_prefix(name)?.parse().ok())
-        })
-        .unwrap_or(default)
-}
 
 fn main() {
     let (mut seed, count) = (number("seed=", 1), number("count=", 24_000));

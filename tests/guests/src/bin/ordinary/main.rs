@@ -14,10 +14,11 @@ mod links;
 mod machine;
 mod memory;
 
-use guest_runtime::abi::{DOMID_SELF, Getdomaininfo, ShutdownReason};
+use guest_runtime::abi::{Getdomaininfo, ShutdownReason};
 use guest_runtime::builder::{self, Child, Plan};
 use guest_runtime::link::Step;
 use guest_runtime::{Global, check, check_eq, control, guest, hypercall};
+use guests::balance::{self, Frames};
 
 guest!(ordinary, main);
 
@@ -124,7 +125,7 @@ fn every_step(child: &mut Child) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     domains: [[u64; 6]; 3],
-    frames: Option<[u64; 5]>,
+    frames: Option<Frames>,
 }
 
 fn state(child: &Child, other: &Child) -> State {
@@ -141,15 +142,6 @@ fn state(child: &Child, other: &Child) -> State {
     };
     State {
         domains: [control::info(0), child.info(), other.info()].map(of),
-        frames: control::audit(DOMID_SELF as u16).map(|audit| {
-            check_eq!("counts that are wrong", audit.mismatches, 0);
-            [
-                audit.free,
-                audit.hypervisor,
-                audit.domain,
-                audit.others,
-                audit.overhead,
-            ]
-        }),
+        frames: balance::frames(),
     }
 }
