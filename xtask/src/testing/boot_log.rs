@@ -187,6 +187,10 @@ fn normal(line: &str) -> String {
             "$1 max_cycles: #, max_idle_ns: # ns",
         ),
         (
+            r"deferred pages initialised in \d+ms",
+            "deferred pages initialised in #ms",
+        ),
+        (
             r"sched_clock: Marking stable \(.*",
             "sched_clock: Marking stable (#)",
         ),
@@ -271,6 +275,10 @@ mod tests {
         assert_eq!(
             normal("[    0.0] tsc: Detected 999.999 MHz processor"),
             "tsc: Detected # MHz processor"
+        );
+        assert_eq!(
+            normal("[    0.9] node 0 deferred pages initialised in 4ms"),
+            "node 0 deferred pages initialised in #ms"
         );
         assert_eq!(
             normal("[    2.048003] RAMDISK: [mem 0x04c00000-0x04dedfff]"),

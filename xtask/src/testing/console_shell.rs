@@ -83,8 +83,9 @@ impl<'a> Shell<'a> {
         let output = after_echo
             .strip_suffix(&format!("done {count}"))
             .unwrap_or(after_echo);
-        Ok(output.trim().to_owned())
+        Ok(without_ring0(output))
     }
+
     /// Types each command in turn and compares what it wrote.
     ///
     /// # Errors
@@ -184,4 +185,28 @@ fn first_words(text: &str) -> String {
         short.push('…');
     }
     short.replace('\n', " / ")
+}
+
+/// What a command wrote, without the lines of ring 0, which shares the serial line and may speak at any time.
+fn without_ring0(output: &str) -> String {
+    let own: Vec<&str> = output
+        .lines()
+        .map(|line| line.trim_end_matches('\r'))
+        .filter(|line| !line.starts_with("(xeno) "))
+        .collect();
+    own.join("\n").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ring_0_says_meanwhile_is_not_the_commands_output() {
+        assert_eq!(
+            without_ring0("\r\n(xeno) warning: interrupt 257 storms\r\nsum  -\r\n"),
+            "sum  -"
+        );
+        assert_eq!(without_ring0("a\r\n\r\nb (xeno) c\r\n"), "a\n\nb (xeno) c");
+    }
 }
