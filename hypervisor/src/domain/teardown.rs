@@ -81,6 +81,7 @@ pub fn step(dom: &'static Domain) -> Progress {
     };
     if let Some(next) = next {
         dom.life.set_stage(next);
+        work::charge(STAGE);
         if next == Stage::Left {
             life::tell_control();
             note_release(dom);
@@ -170,6 +171,7 @@ fn end_vcpu(dom: &'static Domain) -> bool {
         slot.store(core::ptr::null_mut(), Ordering::Release);
     });
     dom.uncount_fixed(record::frames_of::<Vcpu>());
+    work::charge(VCPU);
     // SAFETY: made by `create`; the scheduler and the domain have let go of it, it is not the one in hand (W1), and this
     // is the last look at it.
     unsafe { record::end(vcpu) };
@@ -203,8 +205,14 @@ pub fn release_state(dom: &'static Domain, vcpu: &'static Vcpu) {
     vcpu.walks.forget();
 }
 
+/// Units of what goes with the end of a stage.
+const STAGE: i32 = 50;
+/// Units of ending a vCPU.
+const VCPU: i32 = 50;
 /// Units of giving a frame back (`hypercall::BUDGET`).
 const FRAME: i32 = 10;
+/// Units that must be left for the end of a domain's record.
+const LAST: i32 = 100;
 
 /// Takes pins and claims from frames; with the last one gives back what ring 0 has for the domain, and says so.
 fn give_frames(dom: &'static Domain) -> bool {
@@ -217,6 +225,10 @@ fn give_frames(dom: &'static Domain) -> bool {
             let mut frames = dom.frames.lock();
             let Some(mfn) = frames.first(List::Live) else {
                 drop(frames);
+                // What follows, the end of the record included, is not done in parts.
+                if !work::has_room_for(LAST) {
+                    return false;
+                }
                 give_exposed(dom);
                 return true;
             };

@@ -64,8 +64,8 @@ pub type Outcome = Result<u64, Stop>;
 pub type Handler = fn(&mut Guest<'_>, Args) -> Outcome;
 
 /// Units of work that are done before interrupts are let in (decision: no section longer than about 20 microseconds).
-/// A unit is what it takes to check or drop one entry of a page table: about 80 instructions.
-pub const BUDGET: i32 = 160;
+/// A unit is what it takes to check or drop one entry of a page table: 70 to 150 instructions.
+pub const BUDGET: i32 = 128;
 
 /// Units of one element of a batch, as long as nothing out of the ordinary happens.
 const ELEMENT: i32 = 3;

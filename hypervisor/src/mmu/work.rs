@@ -76,7 +76,7 @@ pub fn in_budget() -> bool {
     percpu::current().budget.get() > 0
 }
 
-/// Whether so many units are left of it; there are at the beginning of a section, if no more than two thirds of it.
+/// Whether so many units are left of it; it is to be less than [`BUDGET`] by what calls count first.
 pub fn has_room_for(units: i32) -> bool {
     percpu::current().budget.get() >= units
 }

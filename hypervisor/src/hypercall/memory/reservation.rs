@@ -6,11 +6,11 @@
 
 use super::again;
 use crate::arch::percpu;
-use crate::domain::{Domain, Guest};
+use crate::domain::{Domain, Guest, unfinished};
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::memory::alloc::{self, Shortage};
 use crate::memory::m2p;
-use crate::mmu::{hold, work};
+use crate::mmu::hold;
 use frames::{DomId, Mfn};
 use guest_abi::Errno;
 use guest_abi::memory::{MEMOP_CMD_MASK, MemoryOp, XenMemoryReservation};
@@ -23,6 +23,9 @@ pub const CLEAR_UNITS: u32 = 7;
 const GIVE_UP_UNITS: u64 = 4;
 /// Units of work that an extent is, whatever its size, on top of what an element of a list is.
 const EXTENT_UNITS: u64 = 6;
+/// Order of extents that are handed over with interrupts let in between looking at the frames, giving them to the domain
+/// and naming them in the M2P.
+const LARGE: u32 = 7;
 /// Frames whose handing over, once they are clean, is a unit of work.
 const HANDED_OVER: u64 = 4;
 
@@ -100,6 +103,9 @@ pub(super) fn populate(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
             Err(Shortage::NotClean) => return Err(again(args, i)),
             Err(Shortage::NoMemory) => return Ok(i),
         };
+        if r.extent_order >= LARGE {
+            unfinished::let_others_in();
+        }
         if !increase {
             m2p::set_block(first, r.extent_order, pfn);
         }
@@ -121,15 +127,13 @@ fn new_extent(g: &mut Guest<'_>, dom: &Domain, order: u32, bits: u32) -> Result<
     let reserved = alloc::reserve(order, bits, Some(&dom.allotment.claim), &mut left);
     let cleared = may_clear - left;
     g.charge(u64::from(CLEAR_UNITS * cleared) + EXTENT_UNITS);
-    // An extent that was cleared, or that others came before, may leave no room for this: it stays free, and clean.
-    let hand_over = frames / HANDED_OVER;
-    let reserved = match reserved {
-        Ok(_) if order != 0 && !work::has_room_for(hand_over as i32) => Err(Shortage::NotClean),
-        other => other,
-    };
     match reserved {
         Ok(reserved) => {
-            g.charge(hand_over);
+            if order >= LARGE {
+                // They are nobody's here, and nothing is locked.
+                unfinished::let_others_in();
+            }
+            g.charge(frames / HANDED_OVER);
             Ok(reserved.assign(dom.id))
         }
         Err(shortage) => {

@@ -1,6 +1,9 @@
 //! Does the longest things there are to ask for, so that `measure=sections` sees how long ring 0 lets nobody in: trees of
 //! full tables, its own and another domain's, long batches, large extents, many descriptors. That each comes to the
 //! right end although it is done in parts is checked on the way.
+//!
+//! xtask: memory=512M
+//! xtask: dom0_mem=256M
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use guest_runtime::abi::{
