@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
@@ -18,6 +18,7 @@ use crate::bench::store::{self, Figures};
 use crate::bench::table::{Table, grouped};
 use crate::bench::{Common, prepare};
 use crate::shell::say;
+use crate::testing::guests;
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
 use crate::{build, kernel};
@@ -26,6 +27,9 @@ use crate::{build, kernel};
 const LIMIT: Duration = Duration::from_secs(170);
 /// The aim: 20 microseconds at an instruction a nanosecond.
 const AIM: u64 = 20_000;
+
+/// The stock kernel, among the guests.
+const LINUX: &str = "linux";
 
 /// Guests that are run, each alone on the machine.
 const GUESTS: [&str; 13] = [
@@ -95,12 +99,12 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     build::guests(tree, &BareMetal::find(tree)?)?;
     let mut all = BTreeMap::new();
     for setting in common.settings() {
-        for guest in GUESTS.into_iter().chain(["linux"]) {
+        for guest in GUESTS.into_iter().chain([LINUX]) {
             if !options.guest.is_empty() && !options.guest.iter().any(|only| only == guest) {
                 continue;
             }
             let file = match guest {
-                "linux" => kernel::unpacked(&stock.kernel)?,
+                LINUX => kernel::unpacked(&stock.kernel)?,
                 guest => tree.guests().join(guest),
             };
             let files = Files {
@@ -151,13 +155,27 @@ fn run(
     setting: Setting,
     files: &Files,
 ) -> Result<Figures> {
+    let is_test = guest != LINUX;
+    let (words, hypervisor_words) = if is_test {
+        // Without what it asks for it waits in vain for what is not there.
+        let wants = guests::wants(tree, guest)?;
+        (
+            wants.append,
+            format!("measure=sections {}", wants.hypervisor),
+        )
+    } else {
+        (
+            "rdinit=/bin/micro".to_owned(),
+            "measure=sections".to_owned(),
+        )
+    };
     let subject = Subject {
         tree,
         host: Host::Ours,
         setting,
         files,
-        words: "rdinit=/bin/micro",
-        hypervisor_words: "measure=sections",
+        words: &words,
+        hypervisor_words: &hypervisor_words,
         memory: MEMORY,
     };
     let what = format!("sections-{guest}");
@@ -166,6 +184,9 @@ fn run(
         // What is said after the sections.
         let last = "cycles idle";
         let console = subject.run(&what, last, LIMIT)?;
+        if is_test && let Some(why) = guests::complaint(&console, guest) {
+            bail!("what {guest} did does not count: {why}");
+        }
         let figures = parse(&console);
         ensure!(
             console.contains(last) && !figures.is_empty(),

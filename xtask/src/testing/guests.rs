@@ -28,13 +28,15 @@ const FORMS: &[(&str, Tier)] = &[("yes", Tier::Quick), ("no", Tier::Quick)];
 
 /// What a guest asks of its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wants {
+pub struct Wants {
     memory: String,
     dom0_memory: String,
     smp: u32,
     limit: Duration,
-    append: String,
-    hypervisor: String,
+    /// Words of its own command line.
+    pub append: String,
+    /// Words of the hypervisor's.
+    pub hypervisor: String,
     counted_clock: bool,
     devices: Vec<String>,
 }
@@ -61,8 +63,7 @@ impl Default for Wants {
 pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for name in crate::build::guest_names(tree)? {
-        let source = tree.root().join("tests/guests/src/bin");
-        let wants = read_wants(&source, &name)?;
+        let wants = wants(tree, &name)?;
         for &(isolate, tier) in FORMS {
             let (guest, wants) = (name.clone(), wants.clone());
             cases.push(Case {
@@ -75,6 +76,14 @@ pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
         }
     }
     Ok(cases)
+}
+
+/// What a guest of the tree asks of its machine.
+///
+/// # Errors
+/// When it asks for something unknown.
+pub fn wants(tree: &Tree, name: &str) -> Result<Wants> {
+    read_wants(&tree.root().join("tests/guests/src/bin"), name)
 }
 
 fn read_wants(source: &Path, name: &str) -> Result<Wants> {
@@ -180,6 +189,17 @@ enum Verdict {
     Failed(String),
 }
 
+/// Why what a guest said is not what one says that passed, if it is not; whatever the hypervisor said after it.
+pub fn complaint(console: &str, name: &str) -> Option<String> {
+    let mut lines = console.lines().map(str::trim);
+    if let Some(failure) = lines.clone().find(|l| l.contains("GUEST FAIL ")) {
+        return Some(failure.to_owned());
+    }
+    let pass = format!("GUEST PASS {name}");
+    let passed = lines.any(|l| l == pass || l.ends_with(&format!(" {pass}")));
+    (!passed).then(|| format!("it did not say `{pass}`"))
+}
+
 /// What a console and the emulator's status say about a guest.
 fn judge(console: &str, name: &str, status: i32) -> Verdict {
     // The hypervisor may put a prefix of its own before a domain's line.
@@ -259,6 +279,14 @@ mod tests {
             judge("GUEST FAIL hello: x\nGUEST PASS hello", "hello", 0),
             Verdict::Failed(_)
         ));
+    }
+
+    #[test]
+    fn a_guest_that_failed_or_is_not_done_is_complained_of() {
+        assert_eq!(complaint("x\nGUEST PASS hello\r\n", "hello"), None);
+        assert!(complaint("GUEST PASS hello\n", "hell").is_some());
+        assert!(complaint("GUEST FAIL hello: x\nGUEST PASS hello", "hello").is_some());
+        assert!(complaint("booting\n", "hello").is_some());
     }
 
     #[test]

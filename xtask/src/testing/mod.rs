@@ -15,7 +15,7 @@ mod devices;
 mod domains;
 mod domains_wrong;
 mod firmware;
-mod guests;
+pub mod guests;
 mod kernels;
 mod restart;
 mod runner;
