@@ -5,6 +5,7 @@
 //! how we were loaded.
 
 pub mod memory;
+pub mod modules;
 
 use crate::arch::regs::Regs;
 use crate::arch::{cpu, exposed, features, fpu, leftovers, pcid, smap, smp, trap};
@@ -134,7 +135,7 @@ extern "C" fn on_cpu0() -> ! {
     cpu_features();
     let info = boot_info();
     for module in &info.modules {
-        if module.args.as_slice() == b"xeno-symbols" {
+        if module.args.as_slice() == modules::SYMBOLS {
             // SAFETY: module memory was taken out of the usable map (`memory::build`) and is written by nobody.
             symbols::init(unsafe { phys::boot_slice(module.start, module.len) });
         }
@@ -151,6 +152,7 @@ extern "C" fn on_cpu0() -> ! {
         Ok(vcpu) => vcpu,
         Err(why) => give_up(format_args!("{why}")),
     };
+    modules::give_back(info, params());
     let (used, size) = heap::usage();
     debug!("heap: {} of {} KiB in use", used >> 10, size >> 10);
     domain::run::start(vcpu)

@@ -45,6 +45,11 @@ pub fn end_of_boot(taken: u64) {
     FREE_AFTER_BOOT.store(alloc::free_frames(), Relaxed);
 }
 
+/// Says that frames which boot had taken, and are in no account, are free again.
+pub fn given_back(frames: u64) {
+    FREE_AFTER_BOOT.fetch_add(frames, Relaxed);
+}
+
 /// Says what ring 0 keeps while a domain with so many frames of its own begins.
 pub fn report(domain_frames: u64) {
     let kib = |what: Use| BYTES[what as usize].load(Relaxed) >> 10;

@@ -34,7 +34,7 @@ pub fn build(info: &BootInfo, params: &Params) -> Result<&'static Vcpu, BuildErr
     let mut modules = info
         .modules
         .iter()
-        .filter(|m| m.args.as_slice() != b"xeno-symbols");
+        .filter(|m| m.args.as_slice() != crate::boot::modules::SYMBOLS);
     let kernel_module = modules.next().ok_or(BuildError::NoModule)?;
     let initrd: &[u8] = modules.next().map_or(&[], module_bytes);
     let module = module_bytes(kernel_module);
