@@ -9,7 +9,8 @@
 //! nobody's doing (start-up, stray interrupts) is the machine's own. Time the firmware steals in system
 //! management mode shows in no counter and falls on whoever ran.
 
-use crate::VcpuHandle;
+use crate::rows::Rows;
+use crate::{MAX_VCPUS, VcpuHandle, rows_for};
 
 /// What a CPU was doing for a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +69,12 @@ impl Account {
     }
 }
 
+/// The storage of as many vCPUs' accounts as there can be.
+pub type AccountRows<'a> = Rows<'a, Account, { rows_for::<Account>(MAX_VCPUS) }>;
+
 /// The books of one CPU.
 pub struct Ledger<'a> {
-    accounts: &'a mut [Account],
+    accounts: AccountRows<'a>,
     departed: Account,
     machine: u64,
     idle: u64,
@@ -87,7 +91,7 @@ impl<'a> Ledger<'a> {
     pub fn new(accounts: &'a mut [Account], now_tsc: u64) -> Self {
         accounts.fill(Account::ZERO);
         Self {
-            accounts,
+            accounts: Rows::new(accounts),
             departed: Account::ZERO,
             machine: 0,
             idle: 0,
@@ -96,6 +100,18 @@ impl<'a> Ledger<'a> {
             cause: Cause::Machine,
             backwards: 0,
         }
+    }
+
+    /// Handles there are accounts for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Adds a row of accounts, for the handles that follow. False if it cannot be.
+    pub fn add_row(&mut self, row: &'a mut [Account]) -> bool {
+        row.fill(Account::ZERO);
+        self.accounts.add(row)
     }
 
     /// A boundary: what went on until `now_tsc` is charged to its cause, and `to` begins.

@@ -8,7 +8,7 @@
 //! - [`TimerQueue`]: one-shot timers by deadline.
 //!
 //! Handles are the slots of the hypervisor's slab of vCPUs; storage is slices of the caller's, as long as
-//! that slab. Nothing allocates. A `RunQueue` or `Ledger` belongs to one CPU and its lock.
+//! that slab, and grows with it by rows ([`Rows`]). Nothing allocates. A `RunQueue` or `Ledger` belongs to one CPU and its lock.
 //!
 //! # Invariants
 //! - S1: no vCPU is lost: one that is runnable either runs or is in the queue, exactly once.
@@ -24,13 +24,25 @@
 
 mod ledger;
 mod queue;
+mod rows;
 mod runstate;
 mod timers;
 
-pub use ledger::{Account, Cause, Ledger, Mode};
-pub use queue::{AddError, Decision, Entry, Extra, Next, Reservation, RunQueue};
+pub use ledger::{Account, AccountRows, Cause, Ledger, Mode};
+pub use queue::{AddError, Decision, Entry, EntryRows, Extra, Next, Reservation, RunQueue};
+pub use rows::Rows;
 pub use runstate::{Runstate, State};
-pub use timers::{NoSuchTimer, TimerQueue, TimerSlot};
+pub use timers::{NoSuchTimer, TimerQueue, TimerRows, TimerSlot};
+
+/// vCPUs there can be, whatever storage there is.
+pub const MAX_VCPUS: usize = 8192;
+/// Timers there can be: each vCPU's three, and one more.
+pub const MAX_TIMERS: usize = 3 * MAX_VCPUS + 1;
+
+/// Rows in which so many of a kind find room.
+const fn rows_for<T>(number: usize) -> usize {
+    number.div_ceil(4096 / size_of::<T>())
+}
 
 /// A vCPU: its slot in the hypervisor's slab of vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

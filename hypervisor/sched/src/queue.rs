@@ -19,7 +19,8 @@
 //! All calls are O(1). A call for a vCPU that is not here changes nothing: it may have been removed a
 //! moment ago by another CPU.
 
-use crate::{State, VcpuHandle};
+use crate::rows::Rows;
+use crate::{MAX_VCPUS, State, VcpuHandle, rows_for};
 
 /// What a vCPU was promised: at least `slice_ns` of CPU in every `period_ns` while it wants to run.
 /// Turns do not look at it yet; it is kept with the vCPU for the policy that will.
@@ -125,9 +126,12 @@ pub enum AddError {
     AlreadyHere,
 }
 
+/// The storage of as many vCPUs as there can be.
+pub type EntryRows<'a> = Rows<'a, Entry, { rows_for::<Entry>(MAX_VCPUS) }>;
+
 /// The vCPUs of one CPU.
 pub struct RunQueue<'a> {
-    entries: &'a mut [Entry],
+    entries: EntryRows<'a>,
     quantum_ns: u64,
     shortest_ns: u64,
     head: u32,
@@ -146,7 +150,7 @@ impl<'a> RunQueue<'a> {
     pub fn new(entries: &'a mut [Entry], quantum_ns: u64, shortest_ns: u64) -> Self {
         entries.fill(Entry::EMPTY);
         Self {
-            entries,
+            entries: Rows::new(entries),
             quantum_ns,
             shortest_ns: shortest_ns.min(quantum_ns),
             head: NOBODY,
@@ -155,6 +159,18 @@ impl<'a> RunQueue<'a> {
             turn_began_ns: 0,
             turn_ends_ns: 0,
         }
+    }
+
+    /// Handles there is storage for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Adds a row of storage, for the handles that follow. False if it cannot be.
+    pub fn add_row(&mut self, row: &'a mut [Entry]) -> bool {
+        row.fill(Entry::EMPTY);
+        self.entries.add(row)
     }
 
     /// Takes a vCPU in, down: [`Self::up`] starts it.

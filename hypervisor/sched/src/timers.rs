@@ -1,5 +1,8 @@
 //! One-shot timers by deadline (invariant S7): a binary heap whose places are known to each timer.
 
+use crate::rows::Rows;
+use crate::{MAX_TIMERS, rows_for};
+
 /// The caller's storage for one timer.
 ///
 /// Slot `i` plays two parts that have nothing to do with each other: it is place `i` of the heap, and it
@@ -32,10 +35,13 @@ impl TimerSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoSuchTimer;
 
+/// The storage of as many timers as there can be.
+pub type TimerRows<'a> = Rows<'a, TimerSlot, { rows_for::<TimerSlot>(MAX_TIMERS) }>;
+
 /// Timers numbered from zero, each set to one deadline or to none. Setting, cancelling and popping are
 /// O(log n).
 pub struct TimerQueue<'a> {
-    slots: &'a mut [TimerSlot],
+    slots: TimerRows<'a>,
     len: usize,
 }
 
@@ -44,7 +50,22 @@ impl<'a> TimerQueue<'a> {
     #[must_use]
     pub fn new(slots: &'a mut [TimerSlot]) -> Self {
         slots.fill(TimerSlot::EMPTY);
-        Self { slots, len: 0 }
+        Self {
+            slots: Rows::new(slots),
+            len: 0,
+        }
+    }
+
+    /// Timers there are.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds a row of storage, for the timers that follow. False if it cannot be.
+    pub fn add_row(&mut self, row: &'a mut [TimerSlot]) -> bool {
+        row.fill(TimerSlot::EMPTY);
+        self.slots.add(row)
     }
 
     /// Sets a timer, or sets it anew. A deadline in the past is due at once.
@@ -85,7 +106,7 @@ impl<'a> TimerQueue<'a> {
         if self.len == 0 {
             None
         } else {
-            self.slots.first().map(|slot| slot.deadline_ns)
+            self.slots.get(0).map(|slot| slot.deadline_ns)
         }
     }
 
@@ -95,7 +116,7 @@ impl<'a> TimerQueue<'a> {
         if self.len == 0 {
             return None;
         }
-        let (deadline_ns, timer) = self.slots.first()?.key();
+        let (deadline_ns, timer) = self.slots.get(0)?.key();
         if deadline_ns > now_ns {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-use sched::{AddError, Decision, Entry, Next, Reservation, RunQueue, State, VcpuHandle};
+use sched::{AddError, Decision, Entry, EntryRows, Next, Reservation, RunQueue, State, VcpuHandle};
 
 const VCPUS: u32 = 5;
 const QUANTUM_NS: u64 = 100;
@@ -406,4 +406,25 @@ fn a_sleeper_that_wakes_waits_for_the_shortest_turn_of_who_runs_and_overtakes_no
     assert_eq!(queue.decide(SHORTEST_NS).run, Some(waits));
     let later = SHORTEST_NS + QUANTUM_NS;
     assert_eq!(queue.decide(later).run, Some(sleeps));
+}
+
+#[test]
+fn vcpus_of_a_row_that_was_added_take_their_turns() {
+    let mut first = vec![Entry::EMPTY; EntryRows::PER_ROW];
+    let mut second = vec![Entry::EMPTY; EntryRows::PER_ROW];
+    let mut queue = RunQueue::new(&mut first, QUANTUM_NS, SHORTEST_NS);
+    let last = VcpuHandle(2 * EntryRows::PER_ROW as u32 - 1);
+    let beyond = queue.add(last, Reservation::BEST_EFFORT);
+    assert_eq!(beyond, Err(AddError::OutOfRange));
+    assert!(queue.add_row(&mut second));
+    let both = [VcpuHandle(0), last];
+    for vcpu in both {
+        assert_eq!(queue.add(vcpu, Reservation::BEST_EFFORT), Ok(()));
+        let _ = queue.up(vcpu, 0);
+    }
+    let mut now = 0;
+    for turn in 0..6 {
+        assert_eq!(queue.decide(now).run, Some(both[turn % 2]));
+        now += QUANTUM_NS;
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use sched::{NoSuchTimer, TimerQueue, TimerSlot};
+use sched::{NoSuchTimer, TimerQueue, TimerRows, TimerSlot};
 
 const TIMERS: u32 = 20;
 
@@ -87,4 +87,34 @@ fn a_deadline_in_the_past_is_due_at_once() {
     assert_eq!(queue.set(0, 5), Ok(()));
     assert_eq!(queue.pop_due(1_000_000), Some((0, 5)));
     assert_eq!(queue.pop_due(1_000_000), None);
+}
+
+/// The number of timers that a row of storage holds.
+fn row() -> Vec<TimerSlot> {
+    vec![TimerSlot::EMPTY; TimerRows::PER_ROW]
+}
+
+#[test]
+fn a_queue_that_grew_keeps_what_was_set_and_takes_more() {
+    let (mut first, mut second, mut more) = (row(), row(), row());
+    let per_row = TimerRows::PER_ROW as u32;
+    let mut queue = TimerQueue::new(&mut first);
+    for timer in 0..per_row {
+        assert_eq!(queue.set(timer, u64::from(1000 - timer)), Ok(()));
+    }
+    assert_eq!(queue.set(per_row, 5), Err(NoSuchTimer));
+    assert!(queue.add_row(&mut second));
+    assert_eq!(queue.capacity(), 2 * TimerRows::PER_ROW);
+    for timer in per_row..2 * per_row {
+        assert_eq!(queue.set(timer, u64::from(1000 - timer)), Ok(()));
+    }
+    for timer in (0..2 * per_row).rev() {
+        let due = queue.pop_due(u64::MAX);
+        assert_eq!(due, Some((timer, u64::from(1000 - timer))));
+    }
+    assert_eq!(queue.pop_due(u64::MAX), None);
+    // A row that is not full is the last.
+    assert!(queue.add_row(&mut more[..3]));
+    assert_eq!(queue.set(2 * per_row + 2, 1), Ok(()));
+    assert!(!queue.add_row(&mut [TimerSlot::EMPTY; 2]));
 }

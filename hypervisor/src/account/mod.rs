@@ -7,19 +7,18 @@
 use crate::arch::smp::call::{self, Call};
 use crate::arch::{cpu, percpu, smp};
 use crate::domain::{Guest, Vcpu};
-use crate::layout::PAGE;
-use crate::memory::{alloc, phys};
-use crate::{error, info, schedule};
-use ::sched::{Cause, Ledger, Mode, VcpuHandle};
+use crate::memory::record;
+use crate::schedule::handles;
+use crate::{error, info};
+use ::sched::{AccountRows, Cause, Ledger, Mode, VcpuHandle};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
-use frames::DomId;
 
 pub use ::sched::Account;
 
 /// Opens this CPU's books. What came before is nobody's.
 pub fn open() {
-    open_with(new_accounts());
+    open_with(None);
 }
 
 /// As [`open`], with room for accounts that was made before. Without any, vCPUs' time counts as the machine's own.
@@ -28,15 +27,29 @@ pub fn open_with(accounts: Option<&'static mut [Account]>) {
     *percpu::current().ledger.borrow_mut() = Some(ledger);
 }
 
-/// Room for an account of each vCPU there can be: frames of ring 0's own.
+/// Room for the accounts of the first vCPUs: a frame of ring 0's own.
 pub fn new_accounts() -> Option<&'static mut [Account]> {
-    let bytes = schedule::MAX_VCPUS * size_of::<Account>();
-    let order = bytes.div_ceil(PAGE as usize).next_power_of_two().ilog2();
-    let first = alloc::take(DomId::RING0, order, 64)?;
-    let place = phys::at(first.0 * PAGE, bytes as u64).cast::<Account>();
-    // SAFETY: fresh, zeroed frames of ring 0's own, which nobody else refers to and nobody gives back; `Account` is
-    // plain integers, aligned to less than a page.
-    Some(unsafe { core::slice::from_raw_parts_mut(place, schedule::MAX_VCPUS) })
+    record::place_row(Account::ZERO, AccountRows::PER_ROW)
+}
+
+/// Makes room for a vCPU's account on this CPU; false if there is no memory for it. The other CPUs run no vCPUs.
+pub fn make_room(vcpu: VcpuHandle) -> bool {
+    let lacks = || {
+        let ledger = percpu::current().ledger.borrow();
+        ledger
+            .as_ref()
+            .is_some_and(|l| l.capacity() <= vcpu.0 as usize)
+    };
+    while lacks() {
+        let Some(row) = handles::new_row(Account::ZERO, AccountRows::PER_ROW) else {
+            return false;
+        };
+        let mut ledger = percpu::current().ledger.borrow_mut();
+        if !ledger.as_mut().is_some_and(|l| l.add_row(row)) {
+            return false;
+        }
+    }
+    true
 }
 
 fn switch(now: u64, of: Option<&'static Vcpu>, to: Cause) {

@@ -18,7 +18,7 @@ use crate::domain::{self, Domain, life, run, teardown};
 use crate::hypercall::descriptor;
 use crate::memory::{alloc, heap};
 use crate::mmu::audit;
-use crate::{error, info};
+use crate::{error, info, schedule};
 use ::clock::{AtMost, NS_PER_SECOND};
 use boot_info::params::LogLevel;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +28,8 @@ use spin::mutex::SpinMutex;
 const RESTARTS: usize = 3;
 
 static LIMIT: SpinMutex<AtMost<RESTARTS>> = SpinMutex::new(AtMost::within(60 * NS_PER_SECOND));
-/// Frames that were free before the control domain was built, or were made tables of devices that it made known or of
-/// domains' numbers, which stay; and bytes of the heap in use.
+/// Frames that were free before the control domain was built, or were made tables of devices that it made known, of
+/// domains' numbers or of vCPUs, which stay; and bytes of the heap in use.
 static BEFORE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Notes what is free. Before the control domain is first built.
@@ -44,7 +44,8 @@ pub fn note_before() {
 }
 
 fn free_or_kept() -> u64 {
-    alloc::free_frames() + boot::memory::device_tables() + domain::table::leaves()
+    let kept = domain::table::leaves() + schedule::handles::kept_frames();
+    alloc::free_frames() + boot::memory::device_tables() + kept
 }
 
 /// Builds the control domain anew, if it was not done too often already.

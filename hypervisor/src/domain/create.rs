@@ -232,8 +232,8 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     }
     map(VCPU_INFO, Mfn(info / PAGE), bits::RW)?;
     exposed::fill_own_page(own, exposed::block(0));
-    let handle = schedule::new_handle().ok_or(NoFrame)?;
-    let vcpu = record::place(Vcpu {
+    let handle = schedule::handles::take().ok_or(NoFrame)?;
+    let made = record::place(Vcpu {
         id,
         domain,
         handle,
@@ -259,8 +259,11 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
         polling: AtomicU32::new(0),
         kicked: AtomicBool::new(false),
         local: UnsafeCell::new(Local::new()),
-    })
-    .ok_or(NoFrame)?;
+    });
+    let Some(vcpu) = made else {
+        schedule::handles::give(handle);
+        return Err(NoFrame);
+    };
     // From here on nothing can fail: the tables for these addresses are there.
     map(OWN_DESCRIPTORS, own, bits::RW)?;
     let pages = fresh.keep().iter().flatten().count() as u64;

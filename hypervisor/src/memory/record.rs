@@ -37,6 +37,21 @@ pub fn place_mut<T>(value: T) -> Option<&'static mut T> {
     }
 }
 
+/// A frame of ring 0's own as a row of so many values, for tables that grow and stay; `None` if there is none.
+pub fn place_row<T: Copy>(value: T, count: usize) -> Option<&'static mut [T]> {
+    assert!(count * size_of::<T>() <= PAGE as usize && align_of::<T>() <= PAGE as usize);
+    let first = alloc::take_raw(DomId::RING0, 0, 64)?;
+    let place = phys::at(first.0 * PAGE, PAGE).cast::<T>();
+    // SAFETY: a fresh frame of ring 0's own, which nobody else refers to and nobody gives back (R1), aligned to a page and
+    // long enough; each value is written before a reference is made to it.
+    unsafe {
+        for index in 0..count {
+            place.add(index).write(value);
+        }
+        Some(core::slice::from_raw_parts_mut(place, count))
+    }
+}
+
 /// Ends a record and gives its frames back.
 ///
 /// # Safety

@@ -8,62 +8,68 @@
 //! - C1: a vCPU's run state is the one the queue has it in.
 //! - C2: while somebody waits for the running vCPU's turn to end, the hardware timer is set for that end at the latest.
 
+pub mod handles;
+
 use crate::account;
 use crate::arch::{cpu, percpu};
 use crate::debug::{crash, sections};
 use crate::device::{self, timer};
 use crate::domain::Vcpu;
 use crate::event;
-use ::sched::{Entry, Next, Reservation, RunQueue, State, TimerQueue, TimerSlot, VcpuHandle};
-use alloc::boxed::Box;
-use alloc::vec;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use ::sched::{Next, Reservation, RunQueue, State, TimerQueue, VcpuHandle};
+use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutex;
 
-/// vCPUs of all domains together.
-pub const MAX_VCPUS: usize = 256;
 /// A turn, while turns go round.
 const QUANTUM_NS: u64 = 10_000_000;
 /// The shortest turn: what is left of one when a sleeper wakes. Long against a switch, short for who is waited for.
 const SHORTEST_NS: u64 = 1_000_000;
-/// Timers from this number on end polls; the ones below are the vCPUs' own.
-const POLL_TIMERS: u32 = MAX_VCPUS as u32;
-/// Timers from this number on are the vCPUs' periodic ones.
-const PERIODIC_TIMERS: u32 = 2 * POLL_TIMERS;
-const TIMERS_EACH: usize = 3;
-/// The one behind them all is the devices' own.
-const DEVICE_TIMER: u32 = (TIMERS_EACH * MAX_VCPUS) as u32;
+/// The devices' own timer.
+const DEVICE_TIMER: u32 = 0;
+/// Timers each vCPU has, behind that.
+const TIMERS_EACH: u32 = 3;
+
+/// A vCPU's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Kind {
+    /// The one that its guest sets.
+    Own = 0,
+    /// Ends a poll.
+    Poll = 1,
+    /// Ticks.
+    Periodic = 2,
+}
+
+impl Kind {
+    const ALL: [Kind; TIMERS_EACH as usize] = [Kind::Own, Kind::Poll, Kind::Periodic];
+
+    /// The number of a vCPU's.
+    const fn of(self, vcpu: VcpuHandle) -> u32 {
+        DEVICE_TIMER + 1 + vcpu.0 * TIMERS_EACH + self as u32
+    }
+
+    /// Whose a number is that is not the devices'.
+    fn from_number(timer: u32) -> Option<(Kind, VcpuHandle)> {
+        let timer = timer.checked_sub(DEVICE_TIMER + 1)?;
+        let kind = Kind::ALL.get((timer % TIMERS_EACH) as usize)?;
+        Some((*kind, VcpuHandle(timer / TIMERS_EACH)))
+    }
+}
 
 static QUEUE: SpinMutex<Option<RunQueue<'static>>> = SpinMutex::new(None);
 static TIMERS: SpinMutex<Option<TimerQueue<'static>>> = SpinMutex::new(None);
-/// The vCPUs by handle; null where there is none.
-static VCPUS: [AtomicPtr<Vcpu>; MAX_VCPUS] =
-    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS];
 
 /// Makes queue and timers. Boot only.
 pub fn init() {
-    let entries: &'static mut [Entry] = Box::leak(vec![Entry::EMPTY; MAX_VCPUS].into_boxed_slice());
-    let slots: &'static mut [TimerSlot] =
-        Box::leak(vec![TimerSlot::EMPTY; DEVICE_TIMER as usize + 1].into_boxed_slice());
     account::open();
-    *QUEUE.lock() = Some(RunQueue::new(entries, QUANTUM_NS, SHORTEST_NS));
-    *TIMERS.lock() = Some(TimerQueue::new(slots));
-}
-
-/// A handle that no vCPU has.
-pub fn new_handle() -> Option<VcpuHandle> {
-    let free = VCPUS
-        .iter()
-        .position(|v| v.load(Ordering::Acquire).is_null())?;
-    Some(VcpuHandle(free as u32))
+    *QUEUE.lock() = Some(RunQueue::new(&mut [], QUANTUM_NS, SHORTEST_NS));
+    *TIMERS.lock() = Some(TimerQueue::new(&mut []));
 }
 
 /// Makes a vCPU known to the scheduler; it starts down.
 pub fn add(vcpu: &'static Vcpu) {
-    if let Some(slot) = VCPUS.get(vcpu.handle.0 as usize) {
-        let fresh: *const Vcpu = vcpu;
-        slot.store(fresh.cast_mut(), Ordering::Release);
-    }
+    handles::name(vcpu.handle, vcpu);
     change(vcpu, |q, _| {
         let _ = q.add(vcpu.handle, Reservation::BEST_EFFORT);
         Next::Keep
@@ -78,14 +84,12 @@ pub fn remove(vcpu: &Vcpu) {
         let _ = queue.remove(vcpu.handle, timer::now_ns());
     }
     if let Some(timers) = TIMERS.lock().as_mut() {
-        for kind in [0, POLL_TIMERS, PERIODIC_TIMERS] {
-            timers.cancel(kind + vcpu.handle.0);
+        for kind in Kind::ALL {
+            timers.cancel(kind.of(vcpu.handle));
         }
     }
     account::close(vcpu.handle);
-    if let Some(slot) = VCPUS.get(vcpu.handle.0 as usize) {
-        slot.store(core::ptr::null_mut(), Ordering::Release);
-    }
+    handles::give(vcpu.handle);
 }
 
 /// Does something to a vCPU in the queue, and what follows from it (C1).
@@ -106,13 +110,6 @@ fn note_state(queue: &RunQueue<'static>, vcpu: &Vcpu, now: u64) {
     if let Some(state) = queue.state(vcpu.handle) {
         vcpu.runstate.lock().enter(state, now);
     }
-}
-
-fn by_handle(handle: VcpuHandle) -> Option<&'static Vcpu> {
-    let slot = VCPUS.get(handle.0 as usize)?;
-    // SAFETY: null, or a leaked box; who takes it out (`remove`) frees it only when no CPU is in code that looked
-    // here before (W1 in `domain::teardown`).
-    unsafe { slot.load(Ordering::Acquire).as_ref() }
 }
 
 /// Wakes a vCPU that sleeps.
@@ -155,8 +152,8 @@ pub fn set_timer(vcpu: &Vcpu, deadline: Option<u64>) {
     if let Some(timers) = TIMERS.lock().as_mut() {
         match deadline {
             // Every vCPU's handle has a slot.
-            Some(at) => drop(timers.set(vcpu.handle.0, at)),
-            None => drop(timers.cancel(vcpu.handle.0)),
+            Some(at) => drop(timers.set(Kind::Own.of(vcpu.handle), at)),
+            None => drop(timers.cancel(Kind::Own.of(vcpu.handle))),
         }
     }
     program_timer();
@@ -166,7 +163,7 @@ pub fn set_timer(vcpu: &Vcpu, deadline: Option<u64>) {
 pub fn set_period(vcpu: &Vcpu, period_ns: u64) {
     vcpu.period_ns.store(period_ns, Ordering::Release);
     if let Some(timers) = TIMERS.lock().as_mut() {
-        let timer = PERIODIC_TIMERS + vcpu.handle.0;
+        let timer = Kind::Periodic.of(vcpu.handle);
         match period_ns {
             0 => drop(timers.cancel(timer)),
             // Every vCPU's handle has a slot.
@@ -193,7 +190,7 @@ fn period_over(vcpu: &'static Vcpu) {
 /// Wakes a polling vCPU at a system time at the latest.
 pub fn set_poll_timeout(vcpu: &Vcpu, deadline: u64) {
     if let Some(timers) = TIMERS.lock().as_mut() {
-        let _ = timers.set(POLL_TIMERS + vcpu.handle.0, deadline);
+        let _ = timers.set(Kind::Poll.of(vcpu.handle), deadline);
     }
     program_timer();
 }
@@ -201,7 +198,7 @@ pub fn set_poll_timeout(vcpu: &Vcpu, deadline: u64) {
 /// A vCPU polls no more.
 pub fn end_poll(vcpu: &Vcpu) {
     if let Some(timers) = TIMERS.lock().as_mut() {
-        timers.cancel(POLL_TIMERS + vcpu.handle.0);
+        timers.cancel(Kind::Poll.of(vcpu.handle));
     }
 }
 
@@ -219,18 +216,18 @@ pub fn timers_due() {
     let now = timer::now_ns();
     loop {
         let due = TIMERS.lock().as_mut().and_then(|t| t.pop_due(now));
-        let Some((handle, _)) = due else { break };
-        if handle == DEVICE_TIMER {
+        let Some((timer, _)) = due else { break };
+        let Some((kind, handle)) = Kind::from_number(timer) else {
             device::later();
             continue;
-        }
-        let Some(vcpu) = by_handle(VcpuHandle(handle % POLL_TIMERS)) else {
+        };
+        let Some(vcpu) = handles::get(handle) else {
             continue;
         };
-        match handle {
-            PERIODIC_TIMERS.. => period_over(vcpu),
-            POLL_TIMERS.. => wake(vcpu),
-            _ => {
+        match kind {
+            Kind::Periodic => period_over(vcpu),
+            Kind::Poll => wake(vcpu),
+            Kind::Own => {
                 event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
                 wake(vcpu);
             }
@@ -270,8 +267,8 @@ fn next_vcpu() -> Option<&'static Vcpu> {
     let now = timer::now_ns();
     let mut queue = QUEUE.lock();
     let queue = queue.as_mut()?;
-    let before = queue.current().and_then(by_handle);
-    let next = queue.decide(now).run.and_then(by_handle);
+    let before = queue.current().and_then(handles::get);
+    let next = queue.decide(now).run.and_then(handles::get);
     for vcpu in [before, next].into_iter().flatten() {
         note_state(queue, vcpu, now);
     }

@@ -19,7 +19,7 @@ use guests::balance;
 guest!(lives, main);
 
 fn main() {
-    let parts: [(&str, fn()); 13] = [
+    let parts: [(&str, fn()); 14] = [
         ("every stage of building", stages::every_stage),
         (
             "half-built children that are let run",
@@ -34,6 +34,7 @@ fn main() {
         ("pauses of a child that sleeps", pauses::asleep),
         ("the most memory", limits::memory),
         ("several processors", shares::processors),
+        ("a crowd of processors", shares::crowd),
         ("children that spin", shares::spinning),
         ("children in turns", shares::generations),
     ];

@@ -4,7 +4,9 @@ use guest_runtime::abi::{CODE64, DATA, VGCF_IN_KERNEL, VcpuGuestContext, vcpu};
 use guest_runtime::builder::{self, Child, Plan};
 use guest_runtime::context::flags;
 use guest_runtime::hypercall::vcpu_op;
-use guest_runtime::{Global, check, check_eq, child, events, instructions, link, page_table};
+use guest_runtime::{
+    Global, check, check_eq, child, control, events, instructions, link, page_table,
+};
 
 use crate::endings::spin;
 use crate::with_child;
@@ -123,6 +125,38 @@ pub fn processors() {
             "one runs when the other is gone"
         );
     });
+}
+
+/// Domains of a crowd, and the vCPUs each of them has.
+const CROWD: usize = 33;
+const EACH: u32 = 64;
+
+/// Thousands of vCPUs at a time: each is made, those that come last run like any others, and the time each used is its
+/// own.
+pub fn crowd() {
+    let mut crowd = [0u16; CROWD];
+    for place in &mut crowd {
+        let made = control::create(&control::ordinary(EACH));
+        *place = made.unwrap_or_default();
+        check_eq!("one of the crowd", made.map(|id| id != 0), Ok(true));
+        check_eq!("its vCPUs", control::max_vcpus(*place, EACH), 0);
+    }
+    let last = control::info(crowd[CROWD - 1]).unwrap_or_default();
+    check_eq!("the last one's vCPUs", last.max_vcpu_id, EACH - 1);
+    processors();
+    let used = |id| control::info(id).map_or(u64::MAX, |info| info.cpu_time);
+    with_child(Plan::SMALL, |child| {
+        child.start(spin, [0; 5]);
+        rest(50);
+        check!(
+            used(child.id) > 10_000_000,
+            "the time of one behind it all is counted"
+        );
+    });
+    check_eq!("time that the crowd used", crowd.map(used), [0; CROWD]);
+    for domain in crowd {
+        check_eq!("destroy", control::destroy(domain), 0);
+    }
 }
 
 /// Children that never give up the CPU do not keep it from their parent, nor from each other.

@@ -1,0 +1,145 @@
+//! The vCPUs of all domains by their handles, and the tables that are indexed by these.
+//!
+//! Tables are as long as the most vCPUs there ever were at a time need, a frame at a time.
+//!
+//! # Invariants
+//! - H1: a bit of [`USED`] is set from [`take`] to [`give`]; a handle is named in its leaf only while its bit is set.
+//! - H2: leaves and rows stay: who looks finds them without a lock.
+
+use super::{Kind, QUEUE, TIMERS};
+use crate::account;
+use crate::domain::Vcpu;
+use crate::layout::PAGE;
+use crate::memory::record;
+use ::sched::{Entry, EntryRows, MAX_VCPUS, TimerRows, TimerSlot, VcpuHandle};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+/// Handles one leaf names.
+const LEAF: usize = PAGE as usize / size_of::<AtomicPtr<Vcpu>>();
+
+type Leaf = [AtomicPtr<Vcpu>; LEAF];
+
+/// The leaves; null where none is needed yet.
+static LEAVES: [AtomicPtr<Leaf>; MAX_VCPUS / LEAF] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS / LEAF];
+/// A bit for each handle in use (H1).
+static USED: [AtomicU64; MAX_VCPUS / 64] = [const { AtomicU64::new(0) }; MAX_VCPUS / 64];
+/// Frames that leaves and rows have taken.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+
+const _: () = assert!(MAX_VCPUS.is_multiple_of(LEAF) && LEAF.is_multiple_of(64));
+
+/// Frames of ring 0's that tables of vCPUs have taken, and keep.
+pub fn kept_frames() -> u64 {
+    KEPT.load(Ordering::Relaxed)
+}
+
+/// A handle that no vCPU has, with room for it in every table. `None` if there are too many, or no memory is left.
+pub fn take() -> Option<VcpuHandle> {
+    let handle = claim()?;
+    if make_room(handle) {
+        return Some(handle);
+    }
+    give(handle);
+    None
+}
+
+fn claim() -> Option<VcpuHandle> {
+    for (index, word) in USED.iter().enumerate() {
+        let taken = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
+            (bits != !0).then(|| bits | (bits + 1))
+        });
+        if let Ok(before) = taken {
+            let number = index as u32 * 64 + before.trailing_ones();
+            return Some(VcpuHandle(number));
+        }
+    }
+    None
+}
+
+/// Gives a handle back, which names nobody any more.
+pub fn give(handle: VcpuHandle) {
+    name(handle, core::ptr::null());
+    if let Some(word) = USED.get(handle.0 as usize / 64) {
+        word.fetch_and(!(1 << (handle.0 % 64)), Ordering::AcqRel);
+    }
+}
+
+fn slot(handle: VcpuHandle) -> Option<&'static AtomicPtr<Vcpu>> {
+    let leaf = LEAVES.get(handle.0 as usize / LEAF)?;
+    // SAFETY: null, or a leaf that `make_leaf` put there whole, which stays (H2).
+    let leaf = unsafe { leaf.load(Ordering::Acquire).as_ref()? };
+    leaf.get(handle.0 as usize % LEAF)
+}
+
+/// Says whose a handle is: null for nobody's.
+pub fn name(handle: VcpuHandle, vcpu: *const Vcpu) {
+    if let Some(slot) = slot(handle) {
+        slot.store(vcpu.cast_mut(), Ordering::Release);
+    }
+}
+
+/// A vCPU by its handle.
+#[inline]
+pub fn get(handle: VcpuHandle) -> Option<&'static Vcpu> {
+    // SAFETY: null, or a record; who takes it out (`give`) ends it only when no CPU is in code that looked here before
+    // (W1 in `domain::teardown`).
+    unsafe { slot(handle)?.load(Ordering::Acquire).as_ref() }
+}
+
+/// A frame as a row of a table; counted as kept.
+pub fn new_row<T: Copy>(value: T, count: usize) -> Option<&'static mut [T]> {
+    let row = record::place_row(value, count);
+    KEPT.fetch_add(u64::from(row.is_some()), Ordering::Relaxed);
+    row
+}
+
+/// Makes the tables as long as a handle needs them; false if there is no memory for that, or another CPU made one longer
+/// meanwhile.
+fn make_room(vcpu: VcpuHandle) -> bool {
+    make_leaf(vcpu) && make_entries(vcpu) && make_timers(vcpu) && account::make_room(vcpu)
+}
+
+fn make_leaf(handle: VcpuHandle) -> bool {
+    let Some(leaf) = LEAVES.get(handle.0 as usize / LEAF) else {
+        return false;
+    };
+    if !leaf.load(Ordering::Acquire).is_null() {
+        return true;
+    }
+    let Some(fresh) =
+        record::place::<Leaf>([const { AtomicPtr::new(core::ptr::null_mut()) }; LEAF])
+    else {
+        return false;
+    };
+    KEPT.fetch_add(1, Ordering::Relaxed);
+    let fresh: *const Leaf = fresh;
+    leaf.store(fresh.cast_mut(), Ordering::Release);
+    true
+}
+
+// Frames are taken before a lock is: what is fresh may have to be flushed.
+
+fn make_entries(vcpu: VcpuHandle) -> bool {
+    let lacks = |length: usize| length <= vcpu.0 as usize;
+    while QUEUE.lock().as_ref().is_some_and(|q| lacks(q.capacity())) {
+        let row = new_row(Entry::EMPTY, EntryRows::PER_ROW);
+        let added = row.and_then(|row| Some(QUEUE.lock().as_mut()?.add_row(row)));
+        if added != Some(true) {
+            return false;
+        }
+    }
+    true
+}
+
+fn make_timers(vcpu: VcpuHandle) -> bool {
+    let lacks = |length: usize| length <= Kind::Periodic.of(vcpu) as usize;
+    while TIMERS.lock().as_ref().is_some_and(|t| lacks(t.capacity())) {
+        let row = new_row(TimerSlot::EMPTY, TimerRows::PER_ROW);
+        let added = row.and_then(|row| Some(TIMERS.lock().as_mut()?.add_row(row)));
+        if added != Some(true) {
+            return false;
+        }
+    }
+    true
+}
