@@ -31,17 +31,28 @@ pub trait Devices: Send + Sync {
     /// When they cannot be listed.
     fn guests(&self) -> io::Result<Vec<Uuid>>;
 
-    /// The loop devices over a file, each with the guest it was made for; none where it is not ours.
+    /// The loop devices over a file or block device, or a part of it.
     ///
     /// # Errors
     /// When they cannot be listed.
-    fn over(&self, identity: Identity) -> io::Result<Vec<(PathBuf, Option<Uuid>)>>;
+    fn over(&self, identity: Identity) -> io::Result<Vec<Over>>;
 
     /// Whether the kernel's back end has this disk.
     fn backend_present(&self, domain: DomId, virtual_device: u32) -> bool;
 
     /// What went over a disk.
     fn io(&self, domain: DomId, virtual_device: u32) -> Io;
+}
+
+/// A loop device over something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its number as a block device.
+    pub number: u64,
+    /// The guest it was made for; none where it is not ours.
+    pub guest: Option<Uuid>,
 }
 
 /// The kernel's own.
@@ -58,7 +69,8 @@ fn mark(guest: Uuid) -> String {
     format!("{MARK}{guest} ")
 }
 
-fn guest_of(mark: &str) -> Option<Uuid> {
+/// The guest for which a loop device with this mark was made.
+pub fn guest_of(mark: &str) -> Option<Uuid> {
     let (guest, _disk) = mark.strip_prefix(MARK)?.split_once(' ')?;
     guest.parse().ok()
 }
@@ -94,16 +106,15 @@ impl Devices for Kernel {
         Ok(guests)
     }
 
-    fn over(&self, identity: Identity) -> io::Result<Vec<(PathBuf, Option<Uuid>)>> {
-        let over = |status: &loops::Status| {
-            let (device, inode) = (status.device, status.inode);
-            identity == Identity::File { device, inode }
-        };
-        let all = loops::marked("")?;
-        Ok(all
-            .into_iter()
-            .filter(|(_, status)| over(status))
-            .map(|(device, status)| (device.path, guest_of(&status.mark)))
+    fn over(&self, identity: Identity) -> io::Result<Vec<Over>> {
+        let all = loops::marked("")?.into_iter();
+        let over = all.filter(|(_, status)| status.behind.overlaps(identity));
+        Ok(over
+            .map(|(device, status)| Over {
+                path: device.path,
+                number: device.number,
+                guest: guest_of(&status.mark),
+            })
             .collect())
     }
 

@@ -2,17 +2,16 @@
 //!
 //! # Invariants
 //! - D1: what one guest may write, no other guest has, nor a second disk of the same guest, whatever paths lead
-//!   to it: files are compared by file system and inode, block devices by their number, and a loop device counts as
-//!   the file behind it.
-//! - D2: what the control domain itself has mounted is nobody's disk, and what it has under a loop device of its own
-//!   is nobody's to write.
+//!   to it: files are compared by file system and inode, block devices by their number, a partition counts as a part
+//!   of its disk, and a loop device as what is behind it.
+//! - D2: what the control domain itself has mounted, or under a loop device of its own, is nobody's disk.
 //! - D3: an image in a format with a header of its own is refused: a guest could rewrite the header of a raw image to
 //!   name any file of the control domain, so formats are never guessed.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xeno_api::{Access, Disk, Error, Kind};
@@ -32,7 +31,47 @@ pub enum Identity {
     Block {
         /// The number.
         number: u64,
+        /// The number of the disk that it is a partition of.
+        #[serde(default)]
+        part_of: Option<u64>,
     },
+}
+
+impl Identity {
+    /// A block device, with what the kernel says of its partitions.
+    pub fn of_block(number: u64) -> Self {
+        let part_of = partitioned(number);
+        Self::Block { number, part_of }
+    }
+
+    /// Whether what is written to the one is read from the other.
+    pub fn overlaps(self, other: Self) -> bool {
+        let within = |one, whole| match (one, whole) {
+            (Self::Block { part_of, .. }, Self::Block { number, .. }) => part_of == Some(number),
+            _ => false,
+        };
+        self == other || within(self, other) || within(other, self)
+    }
+}
+
+/// What the kernel keeps of a block device.
+fn kept(number: u64) -> PathBuf {
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
+}
+
+/// The number of the disk that this block device is a partition of.
+fn partitioned(number: u64) -> Option<u64> {
+    let kept = kept(number);
+    if !kept.join("partition").exists() {
+        return None;
+    }
+    let whole = std::fs::read_to_string(kept.join("../dev")).ok()?;
+    let (major, minor) = whole.trim().split_once(':')?;
+    Some(rustix::fs::makedev(
+        major.parse().ok()?,
+        minor.parse().ok()?,
+    ))
 }
 
 /// A disk that was opened and looked at.
@@ -95,30 +134,48 @@ pub fn open(disk: &Disk) -> Result<Opened, Error> {
     }
     let mut options = OpenOptions::new();
     options.read(true).write(disk.mode == Access::ReadWrite);
-    if kind.is_block_device() {
-        options.custom_flags(O_EXCL);
-    }
     let file = options
         .open(&disk.file)
         .map_err(|error| unreadable(disk, &error))?;
     if kind.is_file() {
         check_contents(disk, &file, metadata.len())?;
-    }
-    let (identity, block) = if kind.is_block_device() {
-        let number = metadata.rdev();
-        (
-            behind(&file).unwrap_or(Identity::Block { number }),
-            Some(number),
-        )
-    } else {
         let (device, inode) = (metadata.dev(), metadata.ino());
-        (Identity::File { device, inode }, None)
-    };
+        return Ok(Opened {
+            file,
+            identity: Identity::File { device, inode },
+            block: None,
+        });
+    }
+    let number = metadata.rdev();
+    // Only asked: a disk that the daemon kept to itself could not be opened again for another guest that reads it, or
+    // for the same guest when it is built.
+    let asked = options.custom_flags(O_EXCL).open(&disk.file);
+    drop(asked.map_err(|error| unreadable(disk, &error))?);
+    check_device(disk, &file, number)?;
     Ok(Opened {
+        identity: behind(disk, &file)?.unwrap_or_else(|| Identity::of_block(number)),
         file,
-        identity,
-        block,
+        block: Some(number),
     })
+}
+
+/// Whether a block device can be a disk as it is.
+fn check_device(disk: &Disk, mut file: &File, number: u64) -> Result<(), Error> {
+    let shown = disk.file.display();
+    let refused = |what: String| Err(Error::new(Kind::Description, what));
+    let read_only = std::fs::read_to_string(kept(number).join("ro"));
+    if disk.mode == Access::ReadWrite && read_only.is_ok_and(|word| word.trim() == "1") {
+        return refused(format!(
+            "the disk {shown} cannot be written: give it as read-only (mode = \"ro\")"
+        ));
+    }
+    match file.seek(SeekFrom::End(0)) {
+        Ok(0) => refused(format!(
+            "the disk {shown} has no medium or nothing behind it: name a block device that has a size"
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => Err(unreadable(disk, &error)),
+    }
 }
 
 fn unreadable(disk: &Disk, error: &io::Error) -> Error {
@@ -178,13 +235,21 @@ fn check_contents(disk: &Disk, file: &File, bytes: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// The file behind a loop device.
-fn behind(device: &File) -> Option<Identity> {
-    let status = crate::loops::status(device).ok()?;
-    Some(Identity::File {
-        device: status.device,
-        inode: status.inode,
-    })
+/// What is behind a block device that is a loop device.
+fn behind(disk: &Disk, device: &File) -> Result<Option<Identity>, Error> {
+    let Ok(status) = crate::loops::status(device) else {
+        return Ok(None);
+    };
+    if crate::devices::guest_of(&status.mark).is_some() {
+        return Err(Error::new(
+            Kind::Busy,
+            format!(
+                "the disk {} was made by the daemon for another guest: name the file behind it",
+                disk.file.display()
+            ),
+        ));
+    }
+    Ok(Some(status.behind))
 }
 
 /// Whether `wanted` may be used besides what is in use already (D1).
@@ -198,7 +263,8 @@ pub fn check_free<'a>(
     uses: impl IntoIterator<Item = Use<'a>>,
 ) -> Result<(), Error> {
     let shown = path.display();
-    for other in uses.into_iter().filter(|other| other.identity == identity) {
+    let uses = uses.into_iter();
+    for other in uses.filter(|other| other.identity.overlaps(identity)) {
         let guest = other.guest;
         let what = match (other.mode, mode) {
             (Access::ReadOnly, Access::ReadOnly) => continue,

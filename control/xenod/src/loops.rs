@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::ioctl::{self, NoArg, Opcode, Updater};
 use xeno_api::Access;
 
+use crate::disk::Identity;
+
 const LOOP_CLR_FD: Opcode = 0x4c01;
 const LOOP_GET_STATUS64: Opcode = 0x4c05;
 const LOOP_CONFIGURE: Opcode = 0x4c0a;
@@ -62,10 +64,8 @@ const _: () = {
 /// What is behind a loop device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The device number of the file system of its file.
-    pub device: u64,
-    /// The inode of its file.
-    pub inode: u64,
+    /// Its file or block device.
+    pub behind: Identity,
     /// Its mark.
     pub mark: String,
     /// It can only be read.
@@ -114,8 +114,14 @@ pub fn status(device: &File) -> io::Result<Status> {
         .unwrap_or(MARK_BYTES);
     let mark = info.file_name.get(..length).unwrap_or_default();
     Ok(Status {
-        device: info.device,
-        inode: info.inode,
+        // The kernel says the number of the block device behind it, or 0.
+        behind: match info.rdevice {
+            0 => Identity::File {
+                device: info.device,
+                inode: info.inode,
+            },
+            number => Identity::of_block(number),
+        },
         mark: String::from_utf8_lossy(mark).into_owned(),
         read_only: info.flags & LO_FLAGS_READ_ONLY != 0,
     })

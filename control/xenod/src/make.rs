@@ -12,6 +12,7 @@ use xeno_api::{Created, Disk, Error, Guest as Description, Kind};
 use crate::builders::check_file;
 use crate::console::Console;
 use crate::daemon::{Daemon, now_s};
+use crate::devices::Over;
 use crate::disk::{self, Opened, Use};
 use crate::guest::Guest;
 use crate::page::MappedPage;
@@ -56,6 +57,7 @@ pub async fn create(
         disks: opened.iter().map(|disk| disk.identity).collect(),
         built: None,
     };
+    drop(opened);
     daemon
         .state
         .put(&record)
@@ -180,11 +182,11 @@ async fn attach(
 ) -> Result<Vec<u64>, Error> {
     let mut numbers = Vec::new();
     for (disk, opened) in description.disks.iter().zip(opened) {
+        wait_until_free(daemon, uuid, disk, &opened).await?;
         if let Some(number) = opened.block {
             numbers.push(number);
             continue;
         }
-        wait_until_free(daemon, uuid, disk, &opened).await?;
         let (devices, wanted) = (Arc::clone(&daemon.devices), disk.clone());
         let attached =
             spawn_blocking(move || devices.attach(&opened.file, wanted.mode, uuid, &wanted.device));
@@ -203,7 +205,7 @@ async fn attach(
     Ok(numbers)
 }
 
-/// Waits until nobody has the disk's file under a loop device in a way that would hurt.
+/// Waits until nobody has the disk's file or device under a loop device in a way that would hurt.
 async fn wait_until_free(
     daemon: &Daemon,
     own: Uuid,
@@ -218,8 +220,11 @@ async fn wait_until_free(
         let known = |guest: &Option<Uuid>| {
             guest.is_some_and(|guest| guest != own && daemon.guests.borrow().contains_key(&guest))
         };
-        let other = over.into_iter().find(|(_, guest)| !known(guest));
-        let Some((path, guest)) = other else {
+        let itself = |over: &Over| opened.block == Some(over.number);
+        let other = over
+            .into_iter()
+            .find(|over| !known(&over.guest) && !itself(over));
+        let Some(Over { path, guest, .. }) = other else {
             return Ok(());
         };
         let shown = disk.file.display();

@@ -115,3 +115,40 @@ fn what_is_written_is_nobody_elses() {
         );
     }
 }
+
+#[test]
+fn a_partition_is_a_part_of_its_disk_and_of_nothing_else() {
+    let whole = Identity::Block {
+        number: 0x800,
+        part_of: None,
+    };
+    let part = |number| Identity::Block {
+        number,
+        part_of: Some(0x800),
+    };
+    let other = Identity::Block {
+        number: 0x810,
+        part_of: None,
+    };
+    let file = Identity::File {
+        device: 0,
+        inode: 0x800,
+    };
+    assert!(whole.overlaps(whole) && part(0x801).overlaps(part(0x801)));
+    assert!(whole.overlaps(part(0x801)) && part(0x801).overlaps(whole));
+    assert!(!part(0x801).overlaps(part(0x802)));
+    assert!(!whole.overlaps(other) && !part(0x801).overlaps(other));
+    assert!(!file.overlaps(whole) && !whole.overlaps(file));
+}
+
+#[test]
+fn every_format_with_a_header_is_named() {
+    let dir = Dir::new("formats");
+    for (offset, magic, format) in FORMATS {
+        let mut image = vec![0; 4096];
+        let at = usize::try_from(*offset).unwrap();
+        image[at..at + magic.len()].copy_from_slice(magic);
+        let said = refused(&dir.file("image", &image));
+        assert!(said.contains(&format!("is a {format} image")), "{said}");
+    }
+}

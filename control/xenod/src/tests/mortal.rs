@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +20,7 @@ use xen::{
 };
 use xeno_api::{Access as Mode, Io};
 
-use crate::devices::Devices;
+use crate::devices::{Devices, Over};
 use crate::disk::Identity;
 use crate::uuid::Uuid;
 
@@ -203,13 +202,17 @@ impl Devices for MortalDevices {
         Ok(loops.iter().map(|attached| attached.guest).collect())
     }
 
-    fn over(&self, identity: Identity) -> io::Result<Vec<(PathBuf, Option<Uuid>)>> {
+    fn over(&self, identity: Identity) -> io::Result<Vec<Over>> {
         let loops = self.loops.0.lock().unwrap();
         let over = loops
             .iter()
             .filter(|attached| attached.identity == identity);
         Ok(over
-            .map(|attached| ("/dev/loop0".into(), Some(attached.guest)))
+            .map(|attached| Over {
+                path: "/dev/loop0".into(),
+                number: rustix::fs::makedev(7, 0),
+                guest: Some(attached.guest),
+            })
             .collect())
     }
 
