@@ -37,6 +37,9 @@ pub trait Devices: Send + Sync {
     /// When they cannot be listed.
     fn over(&self, identity: Identity) -> io::Result<Vec<Over>>;
 
+    /// Whether a driver of the kernel's serves this disk. None does after somebody unbound it.
+    fn backend_serves(&self, domain: DomId, virtual_device: u32) -> bool;
+
     /// Whether the kernel's back end has this disk.
     fn backend_present(&self, domain: DomId, virtual_device: u32) -> bool;
 
@@ -116,6 +119,10 @@ impl Devices for Kernel {
                 guest: guest_of(&status.mark),
             })
             .collect())
+    }
+
+    fn backend_serves(&self, domain: DomId, virtual_device: u32) -> bool {
+        backend(domain, virtual_device).join("driver").exists()
     }
 
     fn backend_present(&self, domain: DomId, virtual_device: u32) -> bool {

@@ -88,6 +88,12 @@ async fn close_backends(daemon: &Daemon, guest: &Guest, domain: DomId) {
         let record = guest.record.borrow();
         record.guest.disks.iter().map(virtual_device).collect()
     };
+    // Asked before they are told to end: while a driver lets go, it is no longer named as the device's.
+    let serving: Vec<u32> = disks
+        .iter()
+        .copied()
+        .filter(|disk| daemon.devices.backend_serves(domain, *disk))
+        .collect();
     for disk in &disks {
         let back = nodes::back(domain, *disk);
         let mut store = daemon.store.borrow_mut();
@@ -100,7 +106,7 @@ async fn close_backends(daemon: &Daemon, guest: &Guest, domain: DomId) {
         let _gone = store.remove(&nodes::front(domain, *disk));
     }
     let deadline = Instant::now() + BACKEND_PATIENCE;
-    for disk in &disks {
+    for disk in &serving {
         while daemon.devices.backend_present(domain, *disk) {
             if Instant::now() > deadline {
                 log::line(format!(

@@ -216,6 +216,10 @@ impl Devices for MortalDevices {
             .collect())
     }
 
+    fn backend_serves(&self, _domain: DomId, _virtual_device: u32) -> bool {
+        false
+    }
+
     fn backend_present(&self, _domain: DomId, _virtual_device: u32) -> bool {
         false
     }
