@@ -53,8 +53,21 @@ impl<M: Machine> Tables<'_, M> {
     /// [`DomId::IO`] for devices only, or [`DomId::RING0`] for the frames that ring 0 shows, which can only be read. What
     /// the leaf holds is the owner's frame's, so that neither domain need outlive the other for the counts to be right.
     /// Only an update can bring a foreign leaf into a table: validation refuses what is not the domain's own.
-    #[inline]
+    #[inline(never)]
     pub fn update(
+        &self,
+        table: Mfn,
+        level: Level,
+        index: usize,
+        change: Change,
+        mapped_owner: DomId,
+    ) -> Result<Entry, Refused> {
+        self.update_here(table, level, index, change, mapped_owner)
+    }
+
+    /// As [`Self::update`], where it is done most often.
+    #[inline(always)]
+    pub fn update_here(
         &self,
         table: Mfn,
         level: Level,
@@ -84,7 +97,7 @@ impl<M: Machine> Tables<'_, M> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn update_leaf(
         &self,
         table: Mfn,

@@ -77,7 +77,8 @@ fn prepare(g: &mut Guest<'_>) {
         this.watched.set(0);
         g.local.debug[6] |= watched;
     }
-    if this.reschedule.get() || this.unfinished.get() || g.dom.stopped.load(Ordering::Acquire) {
+    // One branch for what is seldom.
+    if this.reschedule.get() | this.unfinished.get() | g.dom.stopped.load(Ordering::Acquire) {
         unfinished::attend(g);
     }
     g.vcpu.kicked.store(false, Ordering::Relaxed);

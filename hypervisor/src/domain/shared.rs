@@ -57,7 +57,8 @@ impl Vcpu {
     #[inline]
     pub fn event_waits(&self) -> bool {
         let word = self.info_word(UPCALL_WORD).load(Ordering::Acquire);
-        word & UPCALL_PENDING != 0 && word & UPCALL_MASK == 0
+        // Two bytes: one says that something waits, the other, above it, that nothing is to be delivered.
+        matches!(word as u16, 1..0x100)
     }
 
     /// Masks or unmasks event delivery.

@@ -15,7 +15,7 @@ use crate::mmu::{hold, hold_root, hold_writable, kept_root, show_m2p, tables};
 use core::sync::atomic::Ordering;
 use frames::table::{Change, Refused};
 use frames::{Class, DomId, Entry, FrameType, Level, Mfn};
-use guest_abi::domid::{DOMID_IO, DOMID_XEN};
+use guest_abi::domid::{DOMID_IO, DOMID_SELF, DOMID_XEN};
 use guest_abi::mmu::{
     ForeignDomains, MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
     MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, MmuextCommand, MmuextOp,
@@ -36,15 +36,15 @@ fn errno(refused: Refused) -> Errno {
 
 /// `mmu_update(list, count, done, domains)`.
 pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
-    let whose = Whose::of(g, ForeignDomains::from_argument(args[3] as u32))?;
-    let mut batch = Batch::new::<MmuUpdate>(g, args)?;
+    let whose = Whose::of(g, args[3])?;
+    let mut batch = Batch::new::<MmuUpdate>(g, &args)?;
     let mut held = None;
     let outcome = loop {
         let Some(at) = batch.next() else {
             break Ok(0);
         };
         if !g.spend() {
-            break Err(batch.again());
+            break Err(Stop::Again(args));
         }
         let step = match g.memory().value::<MmuUpdate>(at) {
             Ok(update) => one_update(&mut held, update, whose),
@@ -52,7 +52,7 @@ pub fn mmu_update(g: &mut Guest<'_>, args: Args) -> Outcome {
         };
         match step {
             Ok(()) => batch.done += 1,
-            Err(Errno::Again) => break Err(batch.again()),
+            Err(Errno::Again) => break Err(Stop::Again(args)),
             Err(errno) => break Err(errno.into()),
         }
     };
@@ -73,7 +73,20 @@ impl Whose {
     /// # Errors
     /// As [`mapped_owner`] for either; `-EPERM` for another's tables that are to name what is not their domain's: only
     /// the control domain's own tables have foreign leaves without a grant.
-    fn of(g: &Guest<'_>, domains: ForeignDomains) -> Result<Whose, Errno> {
+    #[inline]
+    fn of(g: &Guest<'_>, argument: u64) -> Result<Whose, Errno> {
+        // What nearly all calls say.
+        if argument as u32 == u32::from(DOMID_SELF) {
+            return Ok(Whose {
+                tables: g.dom.id,
+                frames: g.dom.id,
+            });
+        }
+        Whose::named(g, ForeignDomains::from_argument(argument as u32))
+    }
+
+    #[inline(never)]
+    fn named(g: &Guest<'_>, domains: ForeignDomains) -> Result<Whose, Errno> {
         let whose = Whose {
             tables: subject(g, domains.tables)?.id,
             frames: mapped_owner(g, domains.frames)?,
@@ -137,7 +150,7 @@ fn one_update(held: &mut Held, update: MmuUpdate, whose: Whose) -> Result<(), Er
         return Err(Errno::Inval);
     };
     tables(whose.tables)
-        .update(mfn, level, index, change, whose.frames)
+        .update_here(mfn, level, index, change, whose.frames)
         .map(|_| ())
         .map_err(errno)
 }
@@ -183,11 +196,10 @@ struct Batch {
     done: u64,
     done_before: u64,
     done_at: u64,
-    rest: Args,
 }
 
 impl Batch {
-    fn new<T: Wire>(g: &Guest<'_>, args: Args) -> Result<Batch, Stop> {
+    fn new<T: Wire>(g: &Guest<'_>, args: &Args) -> Result<Batch, Stop> {
         let done_at = args[2];
         let mut done_before = 0;
         if done_at != 0 {
@@ -203,7 +215,6 @@ impl Batch {
             done: 0,
             done_before,
             done_at,
-            rest: args,
         })
     }
 
@@ -216,11 +227,8 @@ impl Batch {
         self.list.wrapping_add(index.wrapping_mul(self.size))
     }
 
-    fn again(&self) -> Stop {
-        Stop::Again(self.rest)
-    }
-
     /// Tells the number done, whatever the outcome; a continuation starts behind it.
+    #[inline(always)]
     fn finish(self, g: &Guest<'_>, outcome: Outcome) -> Outcome {
         if self.done_at != 0 {
             let total = self.done_before.wrapping_add(self.done) as u32;
@@ -252,6 +260,7 @@ pub fn update_va_mapping_otherdomain(g: &mut Guest<'_>, args: Args) -> Outcome {
 }
 
 /// Sets the leaf for an address of the caller's, to name a frame of `owner`'s.
+#[inline(always)]
 fn set_leaf(g: &mut Guest<'_>, args: Args, owner: DomId) -> Outcome {
     // In a multicall there may be many, and each walks and changes a table.
     const UNITS: u64 = 3;
@@ -273,7 +282,7 @@ fn set_leaf(g: &mut Guest<'_>, args: Args, owner: DomId) -> Outcome {
         .get_if_valid(Some(g.dom.id), FrameType::L1)
         .map_err(|_| Errno::Inval)?;
     let t = tables(g.dom.id);
-    let outcome = t.update(table, Level::L1, index, Change::Set(Entry(value)), owner);
+    let outcome = t.update_here(table, Level::L1, index, Change::Set(Entry(value)), owner);
     t.put_table(table, Level::L1);
     outcome.map_err(errno)?;
     if flush & UVMF_FLUSH_MASK != 0 {
@@ -290,13 +299,13 @@ fn set_leaf(g: &mut Guest<'_>, args: Args, owner: DomId) -> Outcome {
 /// `mmuext_op(list, count, done, domain)`.
 pub fn mmuext_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let target = subject(g, args[3] as u16)?;
-    let mut batch = Batch::new::<MmuextOp>(g, args)?;
+    let mut batch = Batch::new::<MmuextOp>(g, &args)?;
     let outcome = loop {
         let Some(at) = batch.next() else {
             break Ok(0);
         };
         if !g.spend() {
-            break Err(batch.again());
+            break Err(Stop::Again(args));
         }
         let step = match g.memory().value::<MmuextOp>(at) {
             Ok(op) => one_extended(g, op, target),
@@ -304,19 +313,17 @@ pub fn mmuext_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         };
         match step {
             Ok(()) => batch.done += 1,
-            Err(Errno::Again) => break Err(batch.again()),
+            Err(Errno::Again) => break Err(Stop::Again(args)),
             Err(errno) => break Err(errno.into()),
         }
     };
     batch.finish(g, outcome)
 }
 
-fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: &Domain) -> Result<(), Errno> {
-    let mfn = Mfn(op.arg1);
-    let t = tables(target.id);
-    let command = MmuextCommand::from_number(op.cmd).ok_or(Errno::NoSys)?;
-    // Roots, descriptor tables, translations and caches are those of the vCPU that asks.
-    let of_memory = matches!(
+/// Whether an operation can be asked for in another domain's name: roots, descriptor tables, translations and caches are
+/// those of the vCPU that asks.
+fn is_of_memory(command: MmuextCommand) -> bool {
+    matches!(
         command,
         MmuextCommand::PinL1Table
             | MmuextCommand::PinL2Table
@@ -327,8 +334,14 @@ fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: &Domain) -> Result<(), 
             | MmuextCommand::CopyPage
             | MmuextCommand::MarkSuper
             | MmuextCommand::UnmarkSuper
-    );
-    if target.id != g.dom.id && !of_memory {
+    )
+}
+
+fn one_extended(g: &mut Guest<'_>, op: MmuextOp, target: &Domain) -> Result<(), Errno> {
+    let mfn = Mfn(op.arg1);
+    let t = tables(target.id);
+    let command = MmuextCommand::from_number(op.cmd).ok_or(Errno::NoSys)?;
+    if target.id != g.dom.id && !is_of_memory(command) {
         return Err(Errno::Perm);
     }
     match command {

@@ -169,6 +169,7 @@ impl Guest<'_> {
 }
 
 /// Resolves a domain number of the interface to the caller, if it names it.
+#[inline]
 pub fn is_self(g: &Guest<'_>, domid: u16) -> bool {
     domid == guest_abi::domid::DOMID_SELF || domid == g.dom.id.0
 }
@@ -180,10 +181,16 @@ pub fn is_self(g: &Guest<'_>, domid: u16) -> bool {
 /// # Errors
 /// `-EPERM` for another's number from an ordinary domain, whether or not there is such a domain; `-ESRCH` for a number
 /// that is nobody's, or that of a domain that is being destroyed.
+#[inline]
 pub fn subject(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Errno> {
     if is_self(g, domid) {
         return Ok(g.dom);
     }
+    another(g, domid)
+}
+
+#[inline(never)]
+fn another(g: &Guest<'_>, domid: u16) -> Result<&'static Domain, Errno> {
     if !g.dom.privileged {
         return Err(Errno::Perm);
     }

@@ -8,8 +8,9 @@ pub mod work;
 use crate::arch::percpu;
 use crate::domain::{self, Domain, teardown};
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
+use crate::memory::phys::STEP;
 use crate::memory::{alloc, frame_table, m2p, phys};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use frames::held::{General, Held, Table, Writable};
 use frames::table::{Refused, Tables, UndoList, Validation};
 use frames::{Class, DomId, Entry, L4_RESERVED, Level, Machine, Mfn};
@@ -65,25 +66,21 @@ impl Machine for Ring0 {
         from: usize,
         mut act: impl FnMut(usize, Entry) -> Result<(), E>,
     ) -> Result<(), E> {
-        // Tables of processes are sparse: eight empty entries are passed in one step.
-        const STEP: usize = 8;
+        // Tables of processes are sparse: what is empty is passed in steps.
         let (steps, _) = phys::page(table).as_chunks::<STEP>();
-        let mut base = from / STEP * STEP;
-        let mut first = from % STEP;
-        for step in steps.get(from / STEP..).unwrap_or_default() {
-            let any = |all, word: &AtomicU64| all | word.load(Ordering::Relaxed);
-            if step.iter().fold(0, any) != 0 {
-                let mut within = first;
-                while within < STEP {
-                    let entry = Entry(step[within].load(Ordering::Acquire));
-                    if entry != Entry::default() {
-                        act(base + within, entry)?;
-                    }
-                    within += 1;
-                }
+        for (number, step) in steps.iter().enumerate().skip(from / STEP) {
+            if !phys::any(step) {
+                continue;
             }
-            first = 0;
-            base = base.wrapping_add(STEP);
+            let base = number * STEP;
+            let mut within = from.saturating_sub(base);
+            while within < STEP {
+                let entry = Entry(step[within].load(Ordering::Acquire));
+                if entry != Entry::default() {
+                    act(base + within, entry)?;
+                }
+                within += 1;
+            }
         }
         Ok(())
     }

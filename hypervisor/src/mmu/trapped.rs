@@ -174,7 +174,7 @@ fn write_entry(g: &mut Guest<'_>, table: frames::Mfn, fault: u64) -> bool {
     };
     let index = (fault & 4095) as usize / 8;
     let dom = g.dom.id;
-    let Ok(old) = tables(dom).update(table, Level::L1, index, change, dom) else {
+    let Ok(old) = tables(dom).update_here(table, Level::L1, index, change, dom) else {
         return false;
     };
     match decoded.form {
