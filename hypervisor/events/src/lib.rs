@@ -57,8 +57,8 @@ pub use virq::{IpiPlan, PirqPlan, Virq, VirqPlan};
 
 /// Ports the 2-level interface has: 64 words of 64 bits.
 pub const MAX_PORTS: usize = 4096;
-/// Ports in a bucket, the step by which a table grows: what fills a frame of 4 KiB.
-pub const PORTS_PER_BUCKET: usize = 4096 / size_of::<PortState>();
+/// Ports in a bucket, the step by which a table grows: few, since most domains have few.
+pub const PORTS_PER_BUCKET: usize = 1024 / size_of::<PortState>();
 /// Buckets of a table at its largest.
 pub const MAX_BUCKETS: usize = MAX_PORTS / PORTS_PER_BUCKET;
 /// vCPUs a domain can have, as far as its ports are concerned.

@@ -133,7 +133,7 @@ pub struct PortState {
     pub vcpu: VcpuId,
 }
 
-// 512 of them fill a frame; see `Bucket`.
+// 128 of them are a `Bucket`.
 const _: () = assert!(size_of::<PortState>() == 8);
 
 impl PortState {

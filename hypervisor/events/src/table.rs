@@ -7,11 +7,10 @@ use crate::{
     PortState, VcpuId,
 };
 
-/// A step of growth. It fills a frame, which the hypervisor charges to the domain; a zeroed frame is a
-/// bucket of free ports.
+/// A step of growth, whose memory the hypervisor charges to the domain.
 pub type Bucket = [PortState; PORTS_PER_BUCKET];
 
-const _: () = assert!(size_of::<Bucket>() == 4096);
+const _: () = assert!(size_of::<Bucket>() == 1024);
 
 /// The event channels of one domain.
 ///

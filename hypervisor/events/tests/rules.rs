@@ -1,15 +1,15 @@
 //! The rules of each operation, one by one.
 
 use events::{
-    Binding, Bucket, DomId, EventError, MAX_PORTS, Needs, PORTS_PER_BUCKET, Peer, Port, PortState,
-    Ports, Released, SendTo, VcpuId, Virq,
+    Binding, Bucket, DomId, EventError, MAX_BUCKETS, MAX_PORTS, Needs, PORTS_PER_BUCKET, Peer,
+    Port, PortState, Ports, Released, SendTo, VcpuId, Virq,
 };
 
 const A: DomId = DomId(0);
 const B: DomId = DomId(7);
 
 fn storage() -> Vec<Bucket> {
-    vec![[PortState::FREE; PORTS_PER_BUCKET]; 8]
+    vec![[PortState::FREE; PORTS_PER_BUCKET]; MAX_BUCKETS]
 }
 
 /// A table of a domain with two vCPUs and one bucket.

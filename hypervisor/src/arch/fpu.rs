@@ -5,31 +5,53 @@ use crate::arch::cpu;
 use crate::info;
 use core::arch::asm;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Bytes kept for one vCPU: everything up to AVX-512 in the standard format.
-const AREA: usize = 2752;
+/// The most bytes kept for one vCPU: everything up to AVX-512 in the standard format.
+const MOST: usize = 2752;
+/// The fewest: what FXSAVE writes, and the header behind it.
+const LEAST: usize = 576;
 /// State components guests may have: x87, SSE, AVX, AVX-512 (three).
 const KNOWN: u64 = 0xe7;
 
-/// What `xsave` writes.
-#[repr(C, align(64))]
+/// What `xsave` writes, and what goes with it.
 pub struct FpuState {
-    bytes: [u8; AREA],
+    /// [`bytes`] of them, aligned to 64.
+    bytes: &'static mut [u8],
     /// The guest's XCR0.
     pub xcr0: u64,
 }
 
 /// Components this machine offers to guests; 0 without XSAVE.
 static OFFERED: AtomicU64 = AtomicU64::new(0);
+/// Bytes that these take.
+static BYTES: AtomicUsize = AtomicUsize::new(LEAST);
+
+/// Bytes one vCPU's state takes on this machine: from [`LEAST`] to [`MOST`].
+pub fn bytes() -> usize {
+    BYTES.load(Ordering::Relaxed)
+}
 
 impl FpuState {
-    /// State of a CPU after reset: FCW 0x37f, MXCSR 0x1f80, everything else zero.
-    pub fn new() -> FpuState {
-        let mut bytes = [0; AREA];
-        bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
-        bytes[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
-        FpuState { bytes, xcr0: 1 }
+    /// State of a CPU after reset, kept in memory of [`bytes`] and aligned to 64, which the state then has.
+    pub fn new(bytes: &'static mut [u8]) -> FpuState {
+        assert!(bytes.len() == self::bytes() && bytes.as_ptr().addr().is_multiple_of(64));
+        let mut state = FpuState { bytes, xcr0: 1 };
+        state.reset();
+        state
+    }
+
+    /// FCW 0x37f, MXCSR 0x1f80, everything else zero.
+    fn reset(&mut self) {
+        self.bytes.fill(0);
+        self.bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        self.bytes[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+        self.xcr0 = 1;
+    }
+
+    /// Ends the state; its memory goes back to who gave it.
+    pub fn into_memory(self) -> &'static mut [u8] {
+        self.bytes
     }
 }
 
@@ -47,15 +69,14 @@ const X87_AND_SSE: u8 = 3;
 static MXCSR_BITS: AtomicU32 = AtomicU32::new(MXCSR_OLD);
 
 impl FpuState {
-    /// State a guest hands over as FXSAVE leaves it. Any bytes make x87 and SSE state; of MXCSR the bits this CPU does
-    /// not have are dropped.
-    pub fn from_fxsave(image: &[u8; FXSAVE_BYTES]) -> FpuState {
-        let mut state = FpuState::new();
-        state.bytes[..FXSAVE_BYTES].copy_from_slice(image);
-        let mxcsr = word(&state.bytes, MXCSR) & MXCSR_BITS.load(Ordering::Relaxed);
-        state.bytes[MXCSR].copy_from_slice(&mxcsr.to_le_bytes());
-        state.bytes[XSTATE_BV] = X87_AND_SSE;
-        state
+    /// Becomes the state a guest hands over as FXSAVE leaves it. Any bytes make x87 and SSE state; of MXCSR the bits this
+    /// CPU does not have are dropped.
+    pub fn load_fxsave(&mut self, image: &[u8; FXSAVE_BYTES]) {
+        self.reset();
+        self.bytes[..FXSAVE_BYTES].copy_from_slice(image);
+        let mxcsr = word(self.bytes, MXCSR) & MXCSR_BITS.load(Ordering::Relaxed);
+        self.bytes[MXCSR].copy_from_slice(&mxcsr.to_le_bytes());
+        self.bytes[XSTATE_BV] = X87_AND_SSE;
     }
 }
 
@@ -103,10 +124,22 @@ pub fn init() {
     let leaf = cpu::cpuid(0xd, 0);
     let have = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & KNOWN;
     set_xcr0(have);
-    let bytes = cpu::cpuid(0xd, 0).ebx as usize;
-    // A component set that does not fit is not offered.
-    let offered = if bytes <= AREA { have } else { have & 7 };
+    // What is in force says how many bytes it takes. A set of components that would take more than is known is not
+    // offered.
+    let mut bytes = cpu::cpuid(0xd, 0).ebx as usize;
+    let mut offered = have;
+    if bytes > MOST {
+        offered &= 7;
+        set_xcr0(offered);
+        bytes = cpu::cpuid(0xd, 0).ebx as usize;
+    }
+    if !(LEAST..=MOST).contains(&bytes) {
+        crate::boot::give_up(format_args!(
+            "this CPU says that x87, SSE and AVX state takes {bytes} bytes; use another machine"
+        ));
+    }
     OFFERED.store(offered, Ordering::Relaxed);
+    BYTES.store(bytes, Ordering::Relaxed);
     set_xcr0(1);
     info!("FPU: XSAVE components {offered:#x}, {bytes} bytes");
 }
@@ -130,7 +163,7 @@ pub fn save(state: &mut FpuState) {
     cpu::set_task_switched(false);
     let place = state.bytes.as_mut_ptr();
     let all = offered();
-    // SAFETY: the area is aligned to 64 and large enough for every offered component.
+    // SAFETY: the area is aligned to 64 and large enough for every offered component (`FpuState::new`).
     unsafe {
         if all != 0 {
             set_xcr0(all);

@@ -6,11 +6,9 @@
 //!   [`Domain::grow`]'s lock, which counts them before they exist; frames that go are counted when they are gone.
 
 use crate::domain::Domain;
-use crate::layout::PAGE;
 use crate::memory::alloc::{Claim, Unclaimed};
-use crate::memory::phys;
+use crate::memory::pieces::{self, Charge};
 use core::sync::atomic::{AtomicU64, Ordering};
-use frames::Mfn;
 use guest_abi::memory::E820Entry;
 use guest_abi::{Errno, Wire};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
@@ -20,7 +18,7 @@ pub const MAP_ENTRIES: usize = 128;
 /// Bytes of so many.
 pub const MAP_BYTES: usize = MAP_ENTRIES * E820Entry::SIZE;
 
-const _: () = assert!(MAP_BYTES <= PAGE as usize);
+const _: () = assert!(MAP_BYTES <= pieces::LARGEST);
 
 /// What bounds and describes a domain's memory, beside the counts of its frames.
 pub struct Allotment {
@@ -33,12 +31,8 @@ pub struct Allotment {
     pub seen: AtomicU64,
 }
 
-/// The memory map a domain is shown: in a frame of ring 0's that is charged to it.
-#[derive(Clone, Copy)]
-struct Map {
-    frame: Mfn,
-    bytes: usize,
-}
+/// The memory map a domain is shown: in memory of ring 0's that is charged to it.
+type Map = &'static mut [u8];
 
 impl Allotment {
     /// Nothing set aside, no map.
@@ -104,22 +98,20 @@ impl Domain {
     /// # Errors
     /// `-ENOMEM` if the domain has had its share of ring 0's memory.
     pub fn set_map(&self, entries: &[u8]) -> Result<(), Errno> {
-        let mut map = self.allotment.map.lock();
-        if entries.is_empty() {
-            if let Some(old) = map.take() {
-                self.give_charged(old.frame);
+        let new = match entries {
+            [] => None,
+            _ => {
+                // Before the lock: what is fresh may have to be flushed.
+                let place = self.place_bytes(entries.len(), Charge::Caused);
+                let place = place.ok_or(Errno::NoMem)?;
+                place.copy_from_slice(entries);
+                Some(place)
             }
-            return Ok(());
-        }
-        let frame = match *map {
-            Some(old) => old.frame,
-            None => self.take_charged().ok_or(Errno::NoMem)?,
         };
-        phys::write(frame.0 * PAGE, entries);
-        *map = Some(Map {
-            frame,
-            bytes: entries.len(),
-        });
+        let old = core::mem::replace(&mut *self.allotment.map.lock(), new);
+        if let Some(old) = old {
+            self.take_back_bytes(old);
+        }
         Ok(())
     }
 
@@ -127,16 +119,15 @@ impl Domain {
     pub fn copy_map(&self, to: &mut [u8]) -> Option<usize> {
         let map = self.allotment.map.lock();
         let map = map.as_ref()?;
-        let bytes = map.bytes.min(to.len() / E820Entry::SIZE * E820Entry::SIZE);
-        phys::read(map.frame.0 * PAGE, to.get_mut(..bytes)?);
+        let bytes = map.len().min(to.len() / E820Entry::SIZE * E820Entry::SIZE);
+        to.get_mut(..bytes)?.copy_from_slice(map.get(..bytes)?);
         Some(bytes)
     }
 
     /// Gives up what is set aside for the domain and the storage of its map, for tearing it down. May be called again.
     pub fn release_allotment(&self) {
         self.allotment.claim.release();
-        if let Some(map) = self.allotment.map.lock().take() {
-            self.give_charged(map.frame);
-        }
+        // A map taken away is no map.
+        let _ = self.set_map(&[]);
     }
 }

@@ -2,21 +2,24 @@
 //! event channels and grants. The control domain's builder and its calls for others come here.
 
 use crate::arch::exposed;
+use crate::arch::fpu::{self, FpuState};
 use crate::arch::paging::{NoFrame, bits};
 use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
+use crate::domain::local::Traps;
 use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, run, table, teardown};
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
 use crate::hypercall::grant::{self, DomainGrants};
 use crate::layout::PAGE;
 use crate::memory::owned::{List, OwnedFrames};
+use crate::memory::pieces::{Charge, Pieces};
 use crate::memory::record;
 use crate::memory::{alloc, frame_table, m2p, phys};
 use crate::{boot, device, event, schedule};
-use ::sched::{Runstate, State};
+use ::sched::{Runstate, State, VcpuHandle};
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -143,6 +146,7 @@ fn new_record(
         allotment: Allotment::new(),
         overhead: AtomicU64::new(0),
         max_overhead: AtomicU64::new(wanted.max_overhead),
+        pieces: Pieces::new(),
         frames: SpinMutex::new(OwnedFrames::new()),
         shared_info,
         spare_infos,
@@ -232,8 +236,58 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     }
     map(VCPU_INFO, Mfn(info / PAGE), bits::RW)?;
     exposed::fill_own_page(own, exposed::block(0));
-    let handle = schedule::handles::take().ok_or(NoFrame)?;
-    let made = record::place(Vcpu {
+    let local = new_local(domain)?;
+    let Some(handle) = schedule::handles::take() else {
+        end_local(domain, local);
+        return Err(NoFrame);
+    };
+    let made = domain.place(new_vcpu(domain, id, handle, own, local), Charge::Fixed);
+    let vcpu: &'static Vcpu = match made {
+        Ok(vcpu) => vcpu,
+        Err(vcpu) => {
+            schedule::handles::give(handle);
+            end_local(domain, vcpu.local.into_inner());
+            return Err(NoFrame);
+        }
+    };
+    // From here on nothing can fail: the tables for these addresses are there.
+    map(OWN_DESCRIPTORS, own, bits::RW)?;
+    let pages = fresh.keep().iter().flatten().count() as u64;
+    domain.count_fixed(pages);
+    vcpu.set_info(info);
+    vcpu.transit.set_vcpu_info(area, info % PAGE);
+    vcpu.transit.set_stack_ok(false);
+    schedule::add(vcpu);
+    life::join(vcpu);
+    if let Some(slot) = domain.vcpus.get(id as usize) {
+        let record: *const Vcpu = vcpu;
+        slot.store(record.cast_mut(), Ordering::Release);
+    }
+    Ok(vcpu)
+}
+
+/// What a vCPU has of its own, of memory charged to its domain.
+fn new_local(domain: &Domain) -> Result<Local, NoFrame> {
+    let traps = domain.place(Traps::NONE, Charge::Fixed);
+    let traps = traps.map_err(|_| NoFrame)?;
+    match domain.place_bytes(fpu::bytes(), Charge::Fixed) {
+        Some(area) => Ok(Local::new(traps, FpuState::new(area))),
+        None => {
+            domain.take_back(traps);
+            Err(NoFrame)
+        }
+    }
+}
+
+/// Gives back what [`new_local`] took.
+pub(super) fn end_local(domain: &Domain, local: Local) {
+    domain.take_back(local.traps);
+    domain.take_back_bytes(local.fpu.into_memory());
+}
+
+fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, local: Local) -> Vcpu {
+    let area = exposed_area::vcpu_area(id);
+    Vcpu {
         id,
         domain,
         handle,
@@ -258,24 +312,6 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
         time_area: AtomicU64::new(0),
         polling: AtomicU32::new(0),
         kicked: AtomicBool::new(false),
-        local: UnsafeCell::new(Local::new()),
-    });
-    let Some(vcpu) = made else {
-        schedule::handles::give(handle);
-        return Err(NoFrame);
-    };
-    // From here on nothing can fail: the tables for these addresses are there.
-    map(OWN_DESCRIPTORS, own, bits::RW)?;
-    let pages = fresh.keep().iter().flatten().count() as u64;
-    domain.count_fixed(pages + record::frames_of::<Vcpu>());
-    vcpu.set_info(info);
-    vcpu.transit.set_vcpu_info(area, info % PAGE);
-    vcpu.transit.set_stack_ok(false);
-    schedule::add(vcpu);
-    life::join(vcpu);
-    if let Some(slot) = domain.vcpus.get(id as usize) {
-        let record: *const Vcpu = vcpu;
-        slot.store(record.cast_mut(), Ordering::Release);
+        local: UnsafeCell::new(local),
     }
-    Ok(vcpu)
 }

@@ -84,7 +84,7 @@ pub struct Local {
     /// Root of the guest's user mode (D2).
     pub user_root: Option<Mfn>,
     /// Exception handlers.
-    pub traps: Traps,
+    pub traps: &'static mut Traps,
     /// Event callback.
     pub event_callback: Callback,
     /// Callback for segment registers that could not be loaded.
@@ -154,12 +154,12 @@ pub struct Local {
 }
 
 impl Local {
-    /// A vCPU that has never run.
-    pub fn new() -> Local {
+    /// A vCPU that has never run, with memory for what is apart.
+    pub fn new(traps: &'static mut Traps, fpu: FpuState) -> Local {
         Local {
             kernel_root: Mfn(0),
             user_root: None,
-            traps: Traps::NONE,
+            traps,
             event_callback: Callback::default(),
             failsafe_callback: Callback::default(),
             syscall_callback: Callback::default(),
@@ -187,7 +187,7 @@ impl Local {
             io_bitmap_ports: 0,
             selectors: [0; 4],
             selectors_fresh: false,
-            fpu: FpuState::new(),
+            fpu,
             nmi_masked: false,
             failed_returns: 0,
             pci_address: 0,

@@ -31,6 +31,7 @@ use crate::event::DomainEvents;
 use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
 use crate::memory::owned::OwnedFrames;
+use crate::memory::pieces::Pieces;
 use crate::memory::{alloc, phys};
 use crate::mmu::work::Kept;
 use core::cell::UnsafeCell;
@@ -62,6 +63,8 @@ pub struct Domain {
     pub overhead: AtomicU64,
     /// How many of those there may be.
     pub max_overhead: AtomicU64,
+    /// Frames of those that hold what needs less than one.
+    pub pieces: Pieces,
     /// Its frames, for whoever takes it apart.
     pub frames: SpinMutex<OwnedFrames>,
     /// The page it shares with us.

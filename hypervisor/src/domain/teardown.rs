@@ -14,6 +14,7 @@
 //! - W4: nothing new is had by a domain that dies: who could give it something looks it up with `domain::living`.
 
 use crate::arch::percpu;
+use crate::domain::create;
 use crate::domain::life::{self, Stage};
 use crate::domain::permissions::Permissions;
 use crate::domain::{Domain, Vcpu, all, exposed_area, table};
@@ -170,11 +171,11 @@ fn end_vcpu(dom: &'static Domain) -> bool {
     slot.inspect(|slot: &&AtomicPtr<Vcpu>| {
         slot.store(core::ptr::null_mut(), Ordering::Release);
     });
-    dom.uncount_fixed(record::frames_of::<Vcpu>());
     work::charge(VCPU);
     // SAFETY: made by `create`; the scheduler and the domain have let go of it, it is not the one in hand (W1), and this
     // is the last look at it.
-    unsafe { record::end(vcpu) };
+    let ended = unsafe { dom.take_out(vcpu) };
+    create::end_local(dom, ended.local.into_inner());
     false
 }
 

@@ -10,9 +10,8 @@ use crate::device;
 use crate::domain::{self, Domain};
 use crate::ends;
 use crate::event::DomainEvents;
-use crate::layout::{DIRECT_MAP, PAGE};
 use events::{EventError, Needs, Peer, Port, Released, SharedBits};
-use frames::{DomId, Mfn};
+use frames::DomId;
 
 /// How often a port whose link changes under us is looked at again.
 const TRIES: u32 = 16;
@@ -98,9 +97,7 @@ pub fn close_some(dom: &Domain, budget: &mut u32) -> bool {
     }
     let mut table = dom.events.lock();
     while let Some(bucket) = table.take_bucket() {
-        // It lies in a frame of its own, reached through the direct map (`event::prepare`).
-        let place: *const events::Bucket = bucket;
-        dom.give_charged(Mfn((place as u64).wrapping_sub(DIRECT_MAP) / PAGE));
+        dom.take_back(bucket);
         *budget = budget.saturating_sub(1);
     }
     true

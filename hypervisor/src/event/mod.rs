@@ -9,9 +9,10 @@ pub use links::close_some;
 
 use crate::arch::percpu;
 use crate::domain::{Domain, Vcpu};
+use crate::memory::pieces::Charge;
 use crate::schedule;
 use core::sync::atomic::Ordering;
-use events::{Port, VcpuId, Wake};
+use events::{PORTS_PER_BUCKET, Port, PortState, VcpuId, Wake};
 
 /// A domain's event channels.
 pub type DomainEvents = events::Ports<'static>;
@@ -86,18 +87,17 @@ pub fn reschedule_here() {
     percpu::current().reschedule.set(true);
 }
 
-/// Gives a domain's table a bucket more, from a frame that is charged to it.
+/// Gives a domain's table a bucket more, from memory that is charged to it.
 pub fn prepare(dom: &Domain) -> bool {
-    let Some(frame) = dom.take_charged() else {
+    let Ok(bucket) = dom.place([PortState::FREE; PORTS_PER_BUCKET], Charge::Caused) else {
         return false;
     };
-    let place = crate::memory::phys::at(frame.0 * crate::layout::PAGE, crate::layout::PAGE);
-    // SAFETY: a zeroed frame of ring 0's own, which no guest can reach and nobody else refers to; a zeroed bucket is
-    // a bucket of free ports, and `Bucket` has exactly a frame's size and less than a frame's alignment.
-    let bucket: &'static mut events::Bucket = unsafe { &mut *place.cast() };
-    let refused = dom.events.lock().add_bucket(bucket).is_err();
-    if refused {
-        dom.give_charged(frame);
+    let refused = dom.events.lock().add_bucket(bucket).err();
+    match refused {
+        Some(bucket) => {
+            dom.take_back(bucket);
+            false
+        }
+        None => true,
     }
-    !refused
 }

@@ -24,7 +24,7 @@ pub const fn guest_selector(selector: u16) -> u16 {
 pub fn set_trap_table(g: &mut Guest<'_>, args: Args) -> Outcome {
     let list = args[0];
     if list == 0 {
-        g.local.traps = Traps::NONE;
+        *g.local.traps = Traps::NONE;
         return Ok(0);
     }
     // One entry per vector and the end is all that makes sense; a longer list is taken in parts.

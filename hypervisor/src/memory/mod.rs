@@ -7,5 +7,6 @@ pub mod heap;
 pub mod m2p;
 pub mod owned;
 pub mod phys;
+pub mod pieces;
 pub mod record;
 pub mod usage;

@@ -3,7 +3,6 @@
 //! The structure is copied once; every field is checked, and every frame it names is held, before the vCPU is touched:
 //! a call that is refused leaves no reference and no field behind.
 
-use crate::arch::fpu::FpuState;
 use crate::arch::regs::{Regs, flags};
 use crate::domain::local::Callback;
 use crate::domain::{Domain, Guest, Local, Vcpu};
@@ -241,7 +240,7 @@ fn set_state(vcpu: &Vcpu, local: &mut Local, c: &VcpuGuestContext) {
     }
     control::set_initial(local, &c.ctrlreg);
     if c.flags & VGCF_I387_VALID != 0 {
-        local.fpu = FpuState::from_fxsave(&c.fpu_ctxt);
+        local.fpu.load_fxsave(&c.fpu_ctxt);
     }
 }
 
