@@ -12,8 +12,8 @@
 //!   ends it gives back: [`Ended`] says so by its type.
 //! - N4: a failed operation changes nothing.
 //!
-//! Storage is the caller's, a frame at a time ([`Grants::add_table_frame`], [`Grants::add_handles`]), so that it can be
-//! charged to the domain; nothing here allocates.
+//! Storage is the caller's, for uses when an entry is first used ([`Grants::add_uses`]), for handles a frame at a time
+//! ([`Grants::add_handles`]), so that it can be charged to the domain; nothing here allocates.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -54,14 +54,42 @@ pub struct Uses {
 
 /// The uses of a table frame's entries: a frame of storage.
 pub type UsesFrame = [Uses; ENTRIES_PER_FRAME];
+/// The uses of a table's first entries, which are all that most domains ever have in use: less than a frame.
+pub type FirstUses = [Uses; FIRST_ENTRIES];
+
+/// How many entries have storage apart.
+pub const FIRST_ENTRIES: usize = 64;
+
+/// Storage for uses, which is the caller's to give and to take back.
+#[derive(Debug)]
+pub enum Storage<'a> {
+    /// Of the first entries.
+    First(&'a mut FirstUses),
+    /// Of the entries of a frame of the table, but for the first.
+    Frame(&'a mut UsesFrame),
+}
+
+/// Storage that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Of the first entries.
+    First,
+    /// Of a frame's.
+    Frame,
+}
 
 const _: () = assert!(size_of::<UsesFrame>() == 4096 && size_of::<HandleFrame>() == 4096);
 const _: () = assert!(size_of::<HandleDirectory<'_>>() == 4096);
+
+const fn is_first(gref: u32) -> bool {
+    (gref as usize) < FIRST_ENTRIES
+}
 
 /// One domain's grants: what it lends, and what it has borrowed.
 ///
 /// About 1.5 KiB; everything else is in storage that the caller gives.
 pub struct Grants<'a> {
+    first: Option<&'a mut FirstUses>,
     uses: [Option<&'a mut UsesFrame>; MAX_TABLE_FRAMES],
     nr_frames: usize,
     /// Frames of the table there may be.
@@ -97,6 +125,7 @@ impl<'a> Grants<'a> {
     /// No table and no handles, and room for so many frames of each, up to what there can be at all.
     pub const fn new(max_frames: usize, max_handle_frames: usize) -> Self {
         Grants {
+            first: None,
             uses: [const { None }; MAX_TABLE_FRAMES],
             nr_frames: 0,
             max_frames: if max_frames < MAX_TABLE_FRAMES {
@@ -126,19 +155,49 @@ impl<'a> Grants<'a> {
         self.nr_frames
     }
 
-    /// Gives the table another frame's entries, with storage for their uses, which is cleared. False if it has all it
-    /// may have.
-    pub fn add_table_frame(&mut self, storage: &'a mut UsesFrame) -> bool {
-        if self.nr_frames >= self.max_frames {
-            return false;
-        }
-        let Some(slot) = self.uses.get_mut(self.nr_frames) else {
-            return false;
+    /// Gives the table another frame's entries. False if it has all it may have.
+    pub fn add_table_frame(&mut self) -> bool {
+        let room = self.nr_frames < self.max_frames;
+        self.nr_frames += usize::from(room);
+        room
+    }
+
+    /// What storage an entry of the table lacks to be used; `None` if it is there, or there is no such entry.
+    pub fn wants_uses(&self, gref: u32) -> Option<Wanted> {
+        let (frame, _) = self.place(gref).ok()?;
+        let has = match is_first(gref) {
+            true => self.first.is_some(),
+            false => self.uses.get(frame)?.is_some(),
         };
-        storage.fill(Uses::default());
-        *slot = Some(storage);
-        self.nr_frames += 1;
-        true
+        match (has, is_first(gref)) {
+            (true, _) => None,
+            (false, true) => Some(Wanted::First),
+            (false, false) => Some(Wanted::Frame),
+        }
+    }
+
+    /// Storage for the uses of an entry and its neighbours, which is cleared.
+    ///
+    /// # Errors
+    /// The storage, if it is not what the entry wants by now, or the domain is dying.
+    pub fn add_uses(&mut self, gref: u32, storage: Storage<'a>) -> Result<(), Storage<'a>> {
+        let wanted = self.wants_uses(gref).filter(|_| self.max_frames != 0);
+        match (wanted, storage) {
+            (Some(Wanted::First), Storage::First(storage)) => {
+                storage.fill(Uses::default());
+                self.first = Some(storage);
+                Ok(())
+            }
+            (Some(Wanted::Frame), Storage::Frame(storage)) => {
+                let Some(slot) = self.uses.get_mut(gref as usize / ENTRIES_PER_FRAME) else {
+                    return Err(Storage::Frame(storage));
+                };
+                storage.fill(Uses::default());
+                *slot = Some(storage);
+                Ok(())
+            }
+            (_, storage) => Err(storage),
+        }
     }
 
     /// Whether storage for handles must be added before another can be had.
@@ -177,15 +236,20 @@ impl<'a> Grants<'a> {
 
     fn uses(&self, gref: u32) -> Result<Uses, Status> {
         let (frame, index) = self.place(gref)?;
-        let uses = self.uses.get(frame).and_then(|f| f.as_ref());
-        uses.and_then(|f| f.get(index))
-            .copied()
-            .ok_or(Status(GNTST_BAD_GNTREF))
+        let uses = match (&self.first, is_first(gref)) {
+            (first, true) => first.as_ref().and_then(|f| f.get(index)),
+            (_, false) => self.uses.get(frame).and_then(|f| f.as_ref()?.get(index)),
+        };
+        // What has no storage was never used.
+        Ok(uses.copied().unwrap_or_default())
     }
 
     fn uses_mut(&mut self, gref: u32) -> Option<&mut Uses> {
         let (frame, index) = self.place(gref).ok()?;
-        self.uses.get_mut(frame)?.as_mut()?.get_mut(index)
+        match is_first(gref) {
+            true => self.first.as_mut()?.get_mut(index),
+            false => self.uses.get_mut(frame)?.as_mut()?.get_mut(index),
+        }
     }
 
     /// Whether an entry is in use.
@@ -204,7 +268,8 @@ impl<'a> Grants<'a> {
     /// Looks whether `who` may use an entry, which reads as `entry` now.
     ///
     /// # Errors
-    /// *Bad reference* beyond the table; *general error* if the entry lends nothing, not to `who`, or not for this.
+    /// *Bad reference* beyond the table; *general error* if the entry lends nothing, not to `who`, or not for this; *no
+    /// space* if it is used too often, or its uses have no storage ([`Self::wants_uses`]).
     pub fn begin(
         &self,
         gref: u32,
@@ -217,6 +282,9 @@ impl<'a> Grants<'a> {
             return Err(Status(GNTST_NO_SPACE));
         }
         entry.check(who, access)?;
+        if self.wants_uses(gref).is_some() {
+            return Err(Status(GNTST_NO_SPACE));
+        }
         // While it is in use, another frame in the entry is the granter's mistake (N2).
         if uses.all != 0 && entry.frame() != Frame(uses.frame) {
             return Err(Status(GNTST_GENERAL_ERROR));
@@ -300,11 +368,22 @@ impl<'a> Grants<'a> {
         self.handles.take_directory()
     }
 
-    /// For tearing the domain down: shortens the table by its last frame and gives the storage for its uses back. What
-    /// uses there are of its entries are not counted any more: nobody reads the bits that told of them.
-    pub fn take_table_frame(&mut self) -> Option<&'a mut UsesFrame> {
-        self.nr_frames = self.nr_frames.checked_sub(1)?;
-        self.uses.get_mut(self.nr_frames)?.take()
+    /// For tearing the domain down: takes storage for uses back, `None` when there is none left. What uses there are are
+    /// not counted any more: nobody reads the bits that told of them.
+    pub fn take_uses(&mut self) -> Option<Storage<'a>> {
+        let frames = self.uses.get_mut(..self.nr_frames)?;
+        match frames.iter_mut().rev().find_map(Option::take) {
+            Some(frame) => Some(Storage::Frame(frame)),
+            None => self.first.take().map(Storage::First),
+        }
+    }
+
+    /// For tearing the domain down, when no storage for uses is left: shortens the table by its last frame. False if it
+    /// has none.
+    pub fn take_table_frame(&mut self) -> bool {
+        let some = self.nr_frames != 0;
+        self.nr_frames -= usize::from(some);
+        some
     }
 
     /// Every mapping in force.

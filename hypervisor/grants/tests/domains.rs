@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use grants::{Access, ENTRIES_PER_FRAME, Entry, Frame, Grants, HANDLES_PER_FRAME, Mapping, Uses};
+use grants::{
+    Access, Entry, FIRST_ENTRIES, Frame, Grants, HANDLES_PER_FRAME, Mapping, Storage, Uses,
+};
 use guest_abi::grant::{GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_WRITING};
 use proptest::prelude::*;
 
@@ -71,9 +73,10 @@ impl World {
     fn new() -> World {
         let domain = |_| {
             let mut rules = Grants::new(1, 1);
-            let uses = Box::leak(Box::new([Uses::default(); ENTRIES_PER_FRAME]));
+            let uses = Box::leak(Box::new([Uses::default(); FIRST_ENTRIES]));
             let handles = Box::leak(Box::new([Default::default(); HANDLES_PER_FRAME]));
-            assert!(rules.add_table_frame(uses) && rules.add_handles(handles));
+            assert!(rules.add_table_frame() && rules.add_handles(handles));
+            assert!(rules.add_uses(0, Storage::First(uses)).is_ok());
             Domain {
                 rules,
                 words: [Entry::NONE; ENTRIES as usize],
@@ -183,7 +186,8 @@ impl World {
         }
         let dying = &mut self.domains[usize::from(who)].rules;
         while dying.take_handles().is_some() {}
-        while dying.take_table_frame().is_some() {}
+        while dying.take_uses().is_some() {}
+        while dying.take_table_frame() {}
     }
 
     /// What follows from the mappings and the end's uses must be what is counted.

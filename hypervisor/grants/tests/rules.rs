@@ -1,8 +1,8 @@
 //! The rules of grants, and a model that any sequence of operations must agree with.
 
 use grants::{
-    Access, ENTRIES_PER_FRAME, Entry, Frame, Grants, HANDLES_PER_FRAME, MAX_HANDLE_FRAMES,
-    MAX_TABLE_FRAMES, Mapping, Status, Uses,
+    Access, ENTRIES_PER_FRAME, Entry, FIRST_ENTRIES, Frame, Grants, HANDLES_PER_FRAME,
+    MAX_HANDLE_FRAMES, MAX_TABLE_FRAMES, Mapping, Status, Storage, Uses, Wanted,
 };
 use guest_abi::grant::{
     GNTST_BAD_GNTREF, GNTST_GENERAL_ERROR, GNTST_NO_SPACE, GTF_ACCEPT_TRANSFER, GTF_INVALID,
@@ -16,8 +16,18 @@ fn entry(flags: u16, domain: u16, frame: u32) -> Entry {
     Entry(u64::from(flags) | u64::from(domain) << 16 | u64::from(frame) << 32)
 }
 
-fn uses() -> &'static mut [Uses; ENTRIES_PER_FRAME] {
-    Box::leak(Box::new([Uses::default(); ENTRIES_PER_FRAME]))
+/// Gives an entry storage for its uses, if it wants any.
+fn prepare(grants: &mut Grants<'_>, gref: u32) {
+    let storage = match grants.wants_uses(gref) {
+        None => return,
+        Some(Wanted::First) => {
+            Storage::First(Box::leak(Box::new([Uses::default(); FIRST_ENTRIES])))
+        }
+        Some(Wanted::Frame) => {
+            Storage::Frame(Box::leak(Box::new([Uses::default(); ENTRIES_PER_FRAME])))
+        }
+    };
+    assert!(grants.add_uses(gref, storage).is_ok());
 }
 
 fn handles() -> &'static mut grants::HandleFrame {
@@ -26,7 +36,9 @@ fn handles() -> &'static mut grants::HandleFrame {
 
 fn table() -> Grants<'static> {
     let mut grants = Grants::new(MAX_TABLE_FRAMES, MAX_HANDLE_FRAMES);
-    assert!(grants.add_table_frame(uses()));
+    assert!(grants.add_table_frame());
+    prepare(&mut grants, 0);
+    prepare(&mut grants, FIRST_ENTRIES as u32);
     grants
 }
 
@@ -75,9 +87,9 @@ fn references_beyond_the_table_are_bad_and_growing_makes_them_good() {
         assert_eq!(grants.end(gref, Access::Read), Entry::NONE);
     }
     for _ in 1..MAX_TABLE_FRAMES {
-        assert!(grants.add_table_frame(uses()));
+        assert!(grants.add_table_frame());
     }
-    assert!(!grants.add_table_frame(uses()));
+    assert!(!grants.add_table_frame());
     assert_eq!(grants.place(64 * 512 - 1), Ok((63, 511)));
     assert_eq!(grants.place(64 * 512), Err(bad));
 }
@@ -272,8 +284,11 @@ proptest! {
 fn taking_a_table_apart_tells_every_mapping_once_and_gives_all_storage_back() {
     let mut grants = Grants::new(MAX_TABLE_FRAMES, MAX_HANDLE_FRAMES);
     for _ in 0..2 {
-        assert!(grants.add_table_frame(uses()));
+        assert!(grants.add_table_frame());
         assert!(grants.add_handles(handles()));
+    }
+    for gref in [0, 100, 600] {
+        prepare(&mut grants, gref);
     }
     let mapping = |gref| Mapping {
         granter: ME,
@@ -304,10 +319,14 @@ fn taking_a_table_apart_tells_every_mapping_once_and_gives_all_storage_back() {
     assert_eq!(told, (0..300).filter(|n| *n != 5).collect::<Vec<_>>());
     assert_eq!((frames, grants.mappings().count()), (2, 0));
     assert!(grants.new_handle(mapping(1)).is_err());
-    assert!(!grants.add_handles(handles()) && !grants.add_table_frame(uses()));
+    assert!(!grants.add_handles(handles()) && !grants.add_table_frame());
     assert!(grants.take_directory().is_none());
-    assert!(grants.take_table_frame().is_some() && grants.take_table_frame().is_some());
-    assert!(grants.take_table_frame().is_none());
+    assert!(matches!(grants.take_uses(), Some(Storage::Frame(_))));
+    assert!(matches!(grants.take_uses(), Some(Storage::Frame(_))));
+    assert!(matches!(grants.take_uses(), Some(Storage::First(_))));
+    assert!(grants.take_uses().is_none());
+    assert!(grants.take_table_frame() && grants.take_table_frame());
+    assert!(!grants.take_table_frame());
     assert_eq!(grants.nr_frames(), 0);
 }
 
@@ -318,7 +337,9 @@ fn a_use_that_outlives_the_table_ends_without_a_trace() {
     let mut word = entry(GTF_PERMIT_ACCESS, ME, 5);
     use_it(&mut grants, 8, &mut word, Access::Write);
     grants.retire();
-    assert!(grants.take_table_frame().is_some());
+    while grants.take_uses().is_some() {}
+    assert_eq!(grants.end(8, Access::Write), Entry::NONE);
+    assert!(grants.take_table_frame());
     assert_eq!(grants.end(8, Access::Write), Entry::NONE);
     assert_eq!(grants.is_in_use(8), Err(Status(GNTST_BAD_GNTREF)));
     assert!(grants.begin(8, word, ME, Access::Read).is_err());
@@ -327,12 +348,49 @@ fn a_use_that_outlives_the_table_ends_without_a_trace() {
 #[test]
 fn neither_table_nor_handles_grow_beyond_what_the_domain_may_have() {
     let mut grants = Grants::new(2, 1);
-    assert!(grants.add_table_frame(uses()) && grants.add_table_frame(uses()));
-    assert!(!grants.add_table_frame(uses()));
+    assert!(grants.add_table_frame() && grants.add_table_frame());
+    assert!(!grants.add_table_frame());
     assert!(grants.add_handles(handles()) && !grants.add_handles(handles()));
     for _ in 0..HANDLES_PER_FRAME {
         assert!(grants.new_handle(mapping(0)).is_ok());
     }
     assert_eq!(grants.new_handle(mapping(0)), Err(Status(GNTST_NO_SPACE)));
     assert_eq!((grants.max_frames(), grants.nr_frames()), (2, 2));
+}
+
+/// Most entries are never used, so storage comes when one first is: for the first few by itself, for others by the frame.
+#[test]
+fn an_entry_without_storage_for_its_uses_is_not_in_use_and_cannot_be_used() {
+    let mut grants = Grants::new(2, 1);
+    let word = entry(GTF_PERMIT_ACCESS, ME, 5);
+    assert_eq!(grants.wants_uses(0), None, "there is no such entry");
+    assert!(grants.add_table_frame() && grants.add_table_frame());
+    for (gref, wanted) in [
+        (0, Wanted::First),
+        (63, Wanted::First),
+        (64, Wanted::Frame),
+        (1023, Wanted::Frame),
+    ] {
+        assert_eq!(grants.wants_uses(gref), Some(wanted));
+        assert_eq!(grants.is_in_use(gref), Ok(false));
+        let refused = grants.begin(gref, word, ME, Access::Read);
+        assert_eq!(refused, Err(Status(GNTST_NO_SPACE)));
+        // What lends nothing is no reason to take memory.
+        let nothing = grants.begin(gref, Entry::NONE, ME, Access::Read);
+        assert_eq!(nothing, Err(Status(GNTST_GENERAL_ERROR)));
+    }
+    prepare(&mut grants, 63);
+    assert_eq!(grants.wants_uses(0), None);
+    assert_eq!(grants.wants_uses(64), Some(Wanted::Frame));
+    prepare(&mut grants, 1023);
+    assert_eq!(grants.wants_uses(512), None);
+    assert_eq!(grants.wants_uses(64), Some(Wanted::Frame));
+    let mut words = [word; 2];
+    use_it(&mut grants, 63, &mut words[0], Access::Write);
+    use_it(&mut grants, 1023, &mut words[1], Access::Read);
+    let in_use = [0, 63, 512, 1023].map(|gref| grants.is_in_use(gref));
+    assert_eq!(in_use, [Ok(false), Ok(true), Ok(false), Ok(true)]);
+    grants.retire();
+    let late = Box::leak(Box::new([Uses::default(); ENTRIES_PER_FRAME]));
+    assert!(grants.add_uses(64, Storage::Frame(late)).is_err());
 }

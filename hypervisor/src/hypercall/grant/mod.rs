@@ -26,14 +26,17 @@ use crate::domain::{self, Domain, Guest};
 use crate::error;
 use crate::hypercall::{Args, Outcome, Stop, is_self};
 use crate::layout::{PAGE, guest_range_ok};
+use crate::memory::pieces::Charge;
 use crate::memory::{alloc as frame_alloc, frame_table, m2p, phys};
 use crate::mmu::{hold, hold_writable, kept, kept_writable};
 use core::sync::atomic::Ordering;
 use frames::audit::Hold;
 use frames::{Class, DomId, FrameType, Mfn};
-use grants::{Access, Entry, Grants, MAX_TABLE_FRAMES, Mapping, Status};
+use grants::{
+    Access, Entry, FIRST_ENTRIES, Grants, MAX_TABLE_FRAMES, Mapping, Status, Storage, Uses, Wanted,
+};
 use guest_abi::grant::{
-    Copy, GNTST_BAD_DOMAIN, GNTST_BAD_PAGE, GNTST_GENERAL_ERROR, GNTST_OKAY,
+    Copy, GNTST_BAD_DOMAIN, GNTST_BAD_PAGE, GNTST_GENERAL_ERROR, GNTST_NO_SPACE, GNTST_OKAY,
     GNTST_PERMISSION_DENIED, GrantTableOp, MapGrantRef, SwapGrantRef, UnmapGrantRef,
 };
 use guest_abi::{Errno, Wire};
@@ -125,15 +128,10 @@ impl DomainGrants {
     }
 }
 
-/// Grows a domain's table by a frame, which with the storage for its uses is charged to the domain. False if it has all
-/// it may have, or there is no memory.
+/// Grows a domain's table by a frame. False if it has all it may have, or there is no memory.
 pub fn grow(dom: &Domain) -> bool {
     // What is fresh is flushed, which no lock may be held for.
-    let Some(storage) = dom.take_charged() else {
-        return false;
-    };
     let Some(frame) = frame_alloc::take(dom.id, 0, 64) else {
-        dom.give_charged(storage);
         return false;
     };
     m2p::set(frame, m2p::INVALID);
@@ -143,19 +141,42 @@ pub fn grow(dom: &Domain) -> bool {
     let DomainGrants { rules, frames } = &mut *table;
     let slot = frames.get_mut(rules.nr_frames());
     if let (Ok(held), Some(slot)) = (held, slot)
-        && rules.nr_frames() < rules.max_frames()
+        && rules.add_table_frame()
     {
-        let place = phys::at(storage.0 * PAGE, PAGE);
-        // SAFETY: a zeroed frame of ring 0's own, which no guest can reach and nobody else refers to; any bytes are
-        // uses, and they have exactly a frame's size and less than a frame's alignment.
-        let uses: &'static mut grants::UsesFrame = unsafe { &mut *place.cast() };
         *slot = Some(held.keep());
-        return rules.add_table_frame(uses);
+        return true;
     }
     drop(table);
-    dom.give_charged(storage);
     release::give_page(dom, frame);
     false
+}
+
+/// Storage for the uses of an entry, charged to its domain. False if it has all it wants, the domain has all it may have,
+/// or there is no memory.
+fn add_uses(dom: &Domain, gref: u32) -> bool {
+    let wanted = dom.grants.lock().rules.wants_uses(gref);
+    let storage = match wanted {
+        None => None,
+        Some(Wanted::First) => {
+            let piece = dom.place([Uses::default(); FIRST_ENTRIES], Charge::Caused);
+            piece.ok().map(Storage::First)
+        }
+        Some(Wanted::Frame) => dom.take_charged().map(|frame| {
+            let place = phys::at(frame.0 * PAGE, PAGE);
+            // SAFETY: a zeroed frame of ring 0's own, which no guest can reach and nobody else refers to; any bytes are
+            // uses, and they have exactly a frame's size and less than a frame's alignment.
+            Storage::Frame(unsafe { &mut *place.cast() })
+        }),
+    };
+    let Some(storage) = storage else {
+        return false;
+    };
+    let refused = dom.grants.lock().rules.add_uses(gref, storage).err();
+    let added = refused.is_none();
+    if let Some(storage) = refused {
+        release::give_uses(dom, storage);
+    }
+    added
 }
 
 /// A frame of a domain's table, which grows as far as that; `None` if it cannot.
@@ -180,12 +201,12 @@ fn add_handles(dom: &Domain) -> bool {
     let mut table = dom.grants.lock();
     let rules = &mut table.rules;
     if rules.wants_directory() {
-        // SAFETY: as in `grow`; all zeroes are places without storage.
+        // SAFETY: as in `add_uses`; all zeroes are places without storage.
         rules.add_directory(unsafe { &mut *place.cast() });
         drop(table);
         return add_handles(dom);
     }
-    // SAFETY: as in `grow`; any bytes are unused handles. What is not taken is forgotten before it is given back.
+    // SAFETY: as in `add_uses`; any bytes are unused handles. What is not taken is forgotten before it is given back.
     let added = rules.wants_handles() && rules.add_handles(unsafe { &mut *place.cast() });
     drop(table);
     if !added {
@@ -324,7 +345,11 @@ fn finish(mapping: &Mapping) {
 /// Begins a use of an entry of `dom`'s by `who` and takes a reference on the frame, which [`finish_use`] gives back.
 fn take_use(dom: &Domain, gref: u32, who: u16, access: Access) -> Result<Mfn, Status> {
     for _ in 0..TRIES {
-        let frame = dom.grants.lock().look(gref, who, access)?;
+        let looked = dom.grants.lock().look(gref, who, access);
+        if looked == Err(Status(GNTST_NO_SPACE)) && add_uses(dom, gref) {
+            continue;
+        }
+        let frame = looked?;
         // Not under the lock: it may flush.
         take(dom, frame, access)?;
         let begun = dom.grants.lock().begin(gref, who, access, frame);

@@ -9,6 +9,7 @@ use crate::layout::{DIRECT_MAP, PAGE};
 use crate::mmu::{hold, kept_writable};
 use core::sync::atomic::Ordering;
 use frames::Mfn;
+use grants::Storage;
 
 /// A step of giving a dying domain's grants back. Each mapping and each frame takes one from `budget`. True when
 /// nothing is left. From the first step on it can neither lend nor borrow; what others have mapped of it stays theirs
@@ -33,8 +34,6 @@ pub fn release_some(dom: &Domain, budget: &mut u32) -> bool {
 impl DomainGrants {
     /// Gives a frame of storage back: of handles, which are all unused, else of the table. False when there is none.
     fn release_frame(&mut self, dom: &Domain) -> bool {
-        // It lies in a frame of its own, reached through the direct map.
-        let frame_of = |place: u64| Mfn(place.wrapping_sub(DIRECT_MAP) / PAGE);
         if let Some(storage) = self.rules.take_handles() {
             dom.give_charged(frame_of(storage.as_ptr() as u64));
             return true;
@@ -43,16 +42,32 @@ impl DomainGrants {
             dom.give_charged(frame_of(directory.as_ptr() as u64));
             return true;
         }
-        let Some(storage) = self.rules.take_table_frame() else {
+        if let Some(storage) = self.rules.take_uses() {
+            give_uses(dom, storage);
+            return true;
+        }
+        if !self.rules.take_table_frame() {
             return false;
-        };
-        dom.give_charged(frame_of(storage.as_ptr() as u64));
+        }
         let at = self.rules.nr_frames();
         if let Some(frame) = self.frames.get_mut(at).and_then(Option::take) {
             give_page(dom, frame);
             drop(kept_writable(dom.id, frame));
         }
         true
+    }
+}
+
+/// A frame of storage, by where it is seen in the direct map.
+fn frame_of(place: u64) -> Mfn {
+    Mfn(place.wrapping_sub(DIRECT_MAP) / PAGE)
+}
+
+/// Gives storage for uses back.
+pub(super) fn give_uses(dom: &Domain, storage: Storage<'static>) {
+    match storage {
+        Storage::First(piece) => drop(dom.take_back(piece)),
+        Storage::Frame(frame) => dom.give_charged(frame_of(frame.as_ptr() as u64)),
     }
 }
 
