@@ -64,8 +64,10 @@ wire_struct! {
         0x48 type_references: u64,
         /// The domain's frames by what they are in use as, named by [`AUDIT_TYPE_NAMES`]; together [`Audit::domain`].
         0x50 frames_by_type: [u64; AUDIT_TYPES],
+        /// Those of `overhead` that are page tables, by which the domain's vCPUs are seen from within it.
+        0x90 tables: u64,
         /// Zero.
-        0x90 _reserved: [u64; 3],
+        0x98 _reserved: [u64; 2],
     }
 }
 

@@ -88,6 +88,13 @@ pub fn free(l3: Mfn) -> u64 {
     given
 }
 
+/// Tables of a domain's exposed area: what [`free`] gives back, but for the vCPUs' own pages.
+pub fn tables(l3: Mfn) -> u64 {
+    let l2s = (1..512).filter_map(|index| below(l3, index));
+    let l1s = |l2| (0..512).filter_map(move |index| below(l2, index)).count() as u64;
+    1 + l2s.map(|l2| 1 + l1s(l2)).sum::<u64>()
+}
+
 fn free_l2(l2: Mfn) -> u64 {
     let mut given = 0;
     for l1 in (0..512).filter_map(|index| below(l2, index)) {

@@ -1,6 +1,6 @@
 //! Our own operations, which Xen does not have, for the control domain: the audit, and attaching ends in ring 0.
 
-use crate::domain::Guest;
+use crate::domain::{Guest, exposed_area};
 use crate::ends;
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::mmu::audit;
@@ -49,6 +49,7 @@ fn recount(g: &mut Guest<'_>, arg: u64) -> Outcome {
         domain: totals.subject_frames,
         others: totals.others,
         overhead: about.overhead.load(Ordering::Acquire),
+        tables: exposed_area::tables(about.exposed_l3),
         general_references: totals.general,
         type_references: totals.types,
         frames_by_type: totals.by_type,

@@ -10,6 +10,7 @@
 //! | `console NAME` | what the guest has printed |
 //! | `free` | the control domain's free memory in KiB, caches dropped |
 //! | `hypervisor_free` | the machine's memory that is nobody's, in KiB |
+//! | `charged NAME` | `TABLES OTHERS`: KiB that the hypervisor has for a guest, in page tables and besides; ours alone tells |
 
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,7 @@ xenconsoled --log=guest --log-dir=/tmp --pid-file=/run/xenconsoled.pid
 create() { xl create /etc/guest.cfg "name=\"$1\"" > /dev/null; }
 create_paused() { xl create -p /etc/guest.cfg "name=\"$1\"" > /dev/null; }
 console() { tr -d '\r' < /tmp/guest-$1.log; }
+charged() { :; }
 hypervisor_free() { echo $(($(xl info | sed -n 's/^free_memory *: *//p') * 1024)); }
 "#;
 
@@ -63,6 +65,12 @@ while ! [ -S /run/xeno/xenod.sock ]; do sleep 0.1; done
 create() { xeno create /etc/guest.toml --name $1 > /dev/null; }
 create_paused() { xeno create /etc/guest.toml --name $1 --paused > /dev/null; }
 console() { xeno console $1 --past | tr -d '\r'; }
+charged() {
+    audit $(xeno info $1 --json | sed -n 's/.*"domid": *\([0-9]*\).*/\1/p') > /tmp/audit
+    all=$(sed -n 's/^overhead //p' /tmp/audit)
+    tables=$(sed -n 's/^tables //p' /tmp/audit)
+    echo $((tables * 4)) $(((all - tables) * 4))
+}
 hypervisor_free() { echo $(($(xeno info --json | sed -n 's/.*"free_bytes": *\([0-9]*\).*/\1/p') / 1024)); }
 "#;
 
@@ -187,6 +195,11 @@ fn initrd(
             for (name, file) in control::build(tree)? {
                 parts.push(read(format!("usr/bin/{name}"), 0o755, &file)?);
             }
+            parts.push(read(
+                "usr/bin/audit",
+                0o755,
+                &tree.out().join("programs/audit"),
+            )?);
             parts.push(text("etc/guest.toml", 0o644, toml()));
             WITH_XENO
         }

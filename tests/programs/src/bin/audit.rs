@@ -1,5 +1,7 @@
 //! `audit`: has the hypervisor recount every frame, and prints what there is: one `name value` a line.
 //!
+//! `audit DOMAIN` tells what that domain has, instead of the one it runs in.
+//!
 //! Status 0 if every count is right, 2 if one is not, 1 if it could not be asked. Two runs with the same processes
 //! around a load show whether everything came back.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -12,7 +14,15 @@ use programs::{Arguments, complain, program, say};
 
 program!(audit);
 
-fn audit(_: Arguments) -> i32 {
+fn audit(arguments: Arguments) -> i32 {
+    let domid = match arguments.get(1).map(str::parse) {
+        None => DOMID_SELF,
+        Some(Ok(domid)) => domid,
+        Some(Err(_)) => {
+            complain!("audit: the word is not the number of a domain");
+            return 1;
+        }
+    };
     let device = match Privcmd::open() {
         Ok(device) => device,
         Err(error) => {
@@ -24,7 +34,7 @@ fn audit(_: Arguments) -> i32 {
     };
     let mut answer = Audit {
         version: XENO_INTERFACE_VERSION,
-        domid: DOMID_SELF,
+        domid,
         ..Audit::ZERO
     };
     let arguments = [
@@ -52,6 +62,7 @@ fn show(answer: &Audit) {
         ("domain", answer.domain),
         ("others", answer.others),
         ("overhead", answer.overhead),
+        ("tables", answer.tables),
         ("general-references", answer.general_references),
         ("type-references", answer.type_references),
     ];
