@@ -66,7 +66,8 @@ create() { xeno create /etc/guest.toml --name $1 > /dev/null; }
 create_paused() { xeno create /etc/guest.toml --name $1 --paused > /dev/null; }
 console() { xeno console $1 --past | tr -d '\r'; }
 charged() {
-    audit $(xeno info $1 --json | sed -n 's/.*"domid": *\([0-9]*\).*/\1/p') > /tmp/audit
+    id=$(xeno info $1 --json | tr ',{' '\n\n' | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1)
+    audit "$id" > /tmp/audit || return
     all=$(sed -n 's/^overhead //p' /tmp/audit)
     tables=$(sed -n 's/^tables //p' /tmp/audit)
     echo $((tables * 4)) $(((all - tables) * 4))
