@@ -2,6 +2,7 @@
 //!
 //! The stories run on Debian's Xen too (`--hypervisor`), which serves the same calls.
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::domains::Guests;
 use crate::extras::{self, Extra};
 use crate::initrd::Part;
-use crate::qemu::{Boot, Machine, Module, merge_words};
+use crate::qemu::{Boot, Bus, Disk, Machine, Module, merge_words};
 use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
-use crate::testing::{Context, check_last_words};
+use crate::testing::{Context, check_last_words, domains_disks, domains_killed};
 use crate::toolchain::BareMetal;
+use crate::tree::Tree;
 use crate::{build, iso, run};
 
 /// A busy host takes its time over a control domain and two guests.
@@ -40,6 +42,8 @@ struct Story {
     tier: Tier,
     isolate: &'static str,
     guests: u32,
+    /// The machine has a disk, `/dev/vda`.
+    disk: bool,
     act: fn(&mut Guided<'_>) -> Result<String>,
 }
 
@@ -49,6 +53,7 @@ const STORIES: &[Story] = &[
         tier: Tier::Normal,
         isolate: "yes",
         guests: 2,
+        disk: false,
         act: two_guests,
     },
     Story {
@@ -56,6 +61,7 @@ const STORIES: &[Story] = &[
         tier: Tier::Full,
         isolate: "no",
         guests: 2,
+        disk: false,
         act: two_guests,
     },
     Story {
@@ -63,6 +69,7 @@ const STORIES: &[Story] = &[
         tier: Tier::Normal,
         isolate: "yes",
         guests: 1,
+        disk: false,
         act: crate::testing::domains_wrong::all,
     },
     Story {
@@ -70,28 +77,48 @@ const STORIES: &[Story] = &[
         tier: Tier::Normal,
         isolate: "yes",
         guests: 1,
-        act: |guided| disk_outlives(guided, 1),
+        disk: false,
+        act: |guided| domains_disks::outlive(guided, 1),
     },
     Story {
         name: "a disk outlives its guest three times",
         tier: Tier::Full,
         isolate: "no",
         guests: 1,
-        act: |guided| disk_outlives(guided, 3),
+        disk: false,
+        act: |guided| domains_disks::outlive(guided, 3),
+    },
+    Story {
+        name: "a disk that fails is one guest's",
+        tier: Tier::Normal,
+        isolate: "no",
+        guests: 1,
+        disk: true,
+        act: domains_disks::fail,
     },
     Story {
         name: "the daemon is killed 12 times",
         tier: Tier::Normal,
         isolate: "yes",
         guests: 1,
-        act: |guided| daemon_killed(guided, 12),
+        disk: false,
+        act: |guided| domains_killed::all(guided, 12),
+    },
+    Story {
+        name: "the daemon is killed 300 times",
+        tier: Tier::Full,
+        isolate: "yes",
+        guests: 1,
+        disk: false,
+        act: |guided| domains_killed::all(guided, 300),
     },
     Story {
         name: "the daemon is killed 300 times",
         tier: Tier::Full,
         isolate: "no",
         guests: 2,
-        act: |guided| daemon_killed(guided, 300),
+        disk: false,
+        act: |guided| domains_killed::all(guided, 300),
     },
 ];
 
@@ -109,12 +136,15 @@ pub fn cases() -> Vec<Case> {
 
 fn play(context: &Context, story: &Story) -> Outcome {
     let name = format!("{} isolate={}", story.name, story.isolate);
-    let session = machine(context, story).and_then(|m| Session::start(&context.tree, &m, &name));
-    let mut session = match session {
+    let session = machine(context, story).and_then(|machine| {
+        let disk = machine.disks.first().map(|disk| disk.file.clone());
+        Ok((Session::start(&context.tree, &machine, &name)?, disk))
+    });
+    let (mut session, disk) = match session {
         Ok(session) => session,
         Err(error) => return Outcome::failed("not started", format!("{error:#}")),
     };
-    match act(&mut session, story) {
+    match act(&mut session, story, disk) {
         Ok(note) => Outcome::passed(note),
         Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
     }
@@ -140,17 +170,35 @@ fn machine(context: &Context, story: &Story) -> Result<Machine> {
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(&run::hypervisor_arguments("512M"), &isolate),
         kernel: Module::new(&system.vmlinux, run::KERNEL_ARGUMENTS),
-        initrd: Some(initrd(context, guests)?),
+        initrd: Some(initrd(context, guests, story.disk)?),
     };
-    Ok(Machine::new(Boot::Direct(run::direct(
-        &context.tree,
-        &contents,
-        other,
-    ))))
+    let boot = Boot::Direct(run::direct(&context.tree, &contents, other));
+    let disks = if story.disk {
+        vec![empty_disk(&context.tree)?]
+    } else {
+        Vec::new()
+    };
+    Ok(Machine {
+        disks,
+        ..Machine::new(boot)
+    })
+}
+
+/// A disk of the machine's, all zeros.
+fn empty_disk(tree: &Tree) -> Result<Disk> {
+    const BYTES: u64 = 16 << 20;
+    let file = tree.out().join("disks/domains.img");
+    let made = || {
+        std::fs::create_dir_all(tree.out().join("disks"))?;
+        std::fs::File::create(&file)?.set_len(BYTES)
+    };
+    made().with_context(|| format!("{} cannot be made", file.display()))?;
+    let bus = Bus::Virtio;
+    Ok(Disk { bus, file })
 }
 
 /// Built by whoever comes first, as its name is the same for any number of guests.
-fn initrd(context: &Context, guests: Guests<'_>) -> Result<std::path::PathBuf> {
+fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _held = ONE_AT_A_TIME
         .lock()
@@ -162,21 +210,27 @@ fn initrd(context: &Context, guests: Guests<'_>) -> Result<std::path::PathBuf> {
     };
     let crash = build::guest(&context.tree, &BareMetal::find(&context.tree)?, CRASHES)?;
     let crash = extras::read("boot/crash", 0o644, &crash)?;
+    let (extras, kind): (&[Extra], _) = if drivers {
+        (&[Extra::Fsck, Extra::Drivers], "-drivers")
+    } else {
+        (&[Extra::Fsck], "")
+    };
     let made = extras::control_initrd(
         &context.tree,
-        &[Extra::Fsck],
+        extras,
         guests.kernel,
         guests,
         vec![script, crash],
     )?;
     // The next story's may have another number of guests in it.
-    let own = made.with_file_name(format!("initrd-guested-{}.img", guests.count));
+    let own = made.with_file_name(format!("initrd-guested{kind}-{}.img", guests.count));
     std::fs::copy(&made, &own).with_context(|| format!("{} cannot be made", own.display()))?;
     Ok(own)
 }
 
-fn act(session: &mut Session, story: &Story) -> Result<String> {
+fn act(session: &mut Session, story: &Story, disk: Option<PathBuf>) -> Result<String> {
     let mut guided = Guided {
+        disk,
         shell: Shell::at_prompt(session, BOOT_LIMIT)?,
     };
     let seconds = guided.shell.seconds_to_prompt();
@@ -197,13 +251,24 @@ fn act(session: &mut Session, story: &Story) -> Result<String> {
 /// The control domain's shell, with what the stories do again and again.
 pub struct Guided<'a> {
     shell: Shell<'a>,
+    disk: Option<PathBuf>,
 }
 
 impl Guided<'_> {
+    /// The file behind the machine's disk.
+    pub fn disk(&self) -> Option<&Path> {
+        self.disk.as_deref()
+    }
+
     /// What a command wrote, on both outputs.
     pub fn output(&mut self, command: &str) -> Result<String> {
+        self.output_within(command, SOON)
+    }
+
+    /// The same, of one that takes its time.
+    pub fn output_within(&mut self, command: &str, limit: Duration) -> Result<String> {
         self.shell
-            .output_of(&format!("{{ {command}; }} 2>&1"), SOON)
+            .output_of(&format!("{{ {command}; }} 2>&1"), limit)
     }
 
     /// The same, of a command that has to succeed.
@@ -313,70 +378,4 @@ fn two_guests(guided: &mut Guided<'_>) -> Result<String> {
         "of {free} free bytes {after} are left after a guest came and went"
     );
     Ok(String::new())
-}
-
-/// What was synced is there after the guest was destroyed in the middle of writing, and the file system is whole.
-fn disk_outlives(guided: &mut Guided<'_>, rounds: u32) -> Result<String> {
-    for round in 0..rounds {
-        guided.guest_is_up("guest1")?;
-        guided.at_guest(
-            "guest1",
-            &format!("echo kept{round} > /mnt/file{round}; sync; echo syn''ced{round}"),
-            &format!("synced{round}"),
-        )?;
-        guided.typed(
-            "guest1",
-            "while true; do dd if=/dev/zero of=/mnt/busy bs=64k count=20 conv=fsync; done",
-        )?;
-        guided.done("xeno destroy guest1")?;
-        guided.alone()?;
-        // The journal is replayed, and then nothing is wrong.
-        guided.done("story fsck")?;
-        guided.done("xeno create /etc/xeno/guest1.toml")?;
-        guided.guest_is_up("guest1")?;
-        for old in 0..=round {
-            guided.at_guest(
-                "guest1",
-                &format!("cat /mnt/file{old}"),
-                &format!("kept{old}"),
-            )?;
-        }
-    }
-    guided.done("xeno destroy guest1")?;
-    guided.alone()?;
-    // What may only be read stays as it is.
-    let before = guided.done("story disk")?;
-    guided.done("story reader")?;
-    guided.guest_is_up("reader")?;
-    guided.at_guest("reader", "echo x > /dev/xvda || echo can''not", "cannot")?;
-    guided.done("xeno destroy reader")?;
-    let after = guided.done("story disk")?;
-    ensure!(before == after, "a disk that may only be read was written");
-    Ok(String::new())
-}
-
-/// Guests go on, and what the store acknowledged is there.
-fn daemon_killed(guided: &mut Guided<'_>, rounds: u32) -> Result<String> {
-    guided.guest_is_up("guest1")?;
-    let before = guided.done("story ids")?;
-    let limit = Duration::from_secs(60 + 6 * u64::from(rounds));
-    let said = guided
-        .shell
-        .output_of(&format!("story kill {rounds}"), limit)?;
-    ensure!(said.ends_with("lost 0"), "after {rounds} deaths: {said}");
-    let count = guided.done("xeno store list /test | wc -l")?;
-    ensure!(
-        count == rounds.to_string(),
-        "of {rounds} values {count} are in the store"
-    );
-    let after = guided.done("story ids")?;
-    ensure!(before == after, "before: {before}; after: {after}");
-    guided.at_guest("guest1", "echo al''ive", "alive")?;
-    guided.at_guest(
-        "guest1",
-        "echo on''disk > /mnt/x; sync; cat /mnt/x",
-        "ondisk",
-    )?;
-    guided.done("xeno shutdown --wait --timeout 120 guest1")?;
-    Ok(format!("{rounds} deaths"))
 }

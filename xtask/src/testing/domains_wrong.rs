@@ -38,7 +38,29 @@ const WRONG: &[Wrong] = &[
     wrong("xeno create --name a $K --disk /etc", 4, "/etc"),
     wrong("xeno create --name a $K --disk $D", 5, "guest1"),
     wrong("xeno create --name a $K --disk $D,ro", 5, "guest1"),
+    wrong("xeno create --name a $K --disk $D.hard", 5, "guest1"),
+    wrong("xeno create --name a $K --disk /tmp/soft.img", 5, "guest1"),
+    wrong(
+        "xeno create --name a $K --disk /dev/loop0,ro",
+        5,
+        "/dev/loop0",
+    ),
+    wrong("xeno create --name a $K --disk /dev/null", 4, "/dev/null"),
+    wrong(
+        "xeno create --name a $K --disk /dev/loop5",
+        4,
+        "nothing behind it",
+    ),
+    wrong(
+        "xeno create --name a $K --disk /dev/loop7",
+        4,
+        "cannot be written",
+    ),
+    wrong("xeno create --name a $K --disk /tmp/held", 5, "/dev/loop7"),
     wrong("xeno create --name a $K --disk /tmp/qcow2", 4, "qcow2"),
+    wrong("xeno create --name a $K --disk /tmp/vmdk", 4, "vmdk"),
+    wrong("xeno create --name a $K --disk /tmp/vpc", 4, "vpc"),
+    wrong("xeno create --name a $K --disk /tmp/vdi", 4, "vdi"),
     wrong("xeno create --name guest1 $K", 5, "guest1"),
     wrong(
         "xeno create --name a --kernel /boot/vmlinuz --memory 64G",
@@ -75,7 +97,12 @@ const WRONG: &[Wrong] = &[
 pub fn all(guided: &mut Guided<'_>) -> Result<String> {
     guided.guest_is_up("guest1")?;
     guided.done("K='--kernel /boot/vmlinuz --memory 96M'; D=/var/lib/guests/guest1.img")?;
-    guided.done("printf 'QFI\\373\\0\\0\\0\\003' > /tmp/qcow2; dd if=/dev/zero bs=64k count=4 >> /tmp/qcow2")?;
+    guided.done("printf 'QFI\\373\\0\\0\\0\\003' > /tmp/qcow2; printf 'KDMV\\001' > /tmp/vmdk; printf conectix > /tmp/vpc")?;
+    guided.done(
+        "dd if=/dev/zero bs=64 count=1 of=/tmp/vdi; printf '\\177\\020\\332\\276' >> /tmp/vdi",
+    )?;
+    guided.done("truncate -s 64k /tmp/qcow2 /tmp/vmdk /tmp/vpc /tmp/vdi /tmp/held")?;
+    guided.done("ln $D $D.hard && ln -s $D /tmp/soft.img && losetup -r /dev/loop7 /tmp/held")?;
     guided.done("printf 'name=\"a\"\\nmemory=\"96M\"\\ncolour=\"red\"\\n' > /tmp/unknown.toml")?;
     guided.done("echo 'name =' > /tmp/notoml.toml")?;
     let free = guided.free()?;
@@ -104,6 +131,7 @@ pub fn all(guided: &mut Guided<'_>) -> Result<String> {
     let after = guided.free()?;
     ensure!(free == after, "of {free} free bytes {after} are left");
     guided.at_guest("guest1", "echo al''ive", "alive")?;
+    guided.done("losetup -d /dev/loop7")?;
     // The running guest's own disk.
     let loops = guided.output("losetup -a")?;
     ensure!(

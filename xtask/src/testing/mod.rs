@@ -13,6 +13,8 @@ mod cpus;
 mod crash_report;
 mod devices;
 mod domains;
+mod domains_disks;
+mod domains_killed;
 mod domains_wrong;
 mod firmware;
 pub mod guests;

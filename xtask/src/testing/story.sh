@@ -15,27 +15,76 @@ case $verb in
     type) echo "$2" | xeno console "$1" --last 0 --timeout 2 > /dev/null ;;
     says) until_true "xeno console $1 --past | tr -d '\r' | grep -qx '$2'" ;;
     names) xeno list | sed 1d | cut -d' ' -f1 ;;
-    ids) xeno list | sed 1d | cut -c1-24 ;;
+    ids) xeno list | awk 'NR > 1 { print $1, $2 }' ;;
     alone) until_true '[ $(xeno list | wc -l) = 2 ]' ;;
     free) xeno info --json | sed -n 's/.*"free_bytes": *\([0-9]*\).*/\1/p' ;;
     disk) sha256sum /var/lib/guests/guest1.img ;;
     fsck) e2fsck -p /var/lib/guests/guest1.img || [ $? = 1 ] && e2fsck -fn /var/lib/guests/guest1.img ;;
-    reader)
-        xeno create --name reader --kernel /boot/vmlinuz --initrd /boot/guest-initrd.img --memory 96M \
-            --cmdline 'console=hvc0 quiet hostname=reader' --disk /var/lib/guests/guest1.img,ro
+    guest)
+        name=$1
+        shift
+        xeno create --name "$name" --kernel /boot/vmlinuz --initrd /boot/guest-initrd.img --memory 96M \
+            --cmdline "console=hvc0 quiet hostname=$name" "$@"
         ;;
+    id) xeno list | awk -v name="$1" '$1 == name { print $2 }' ;;
+    # Takes the back end of a guest's disk away: its driver, or its nodes.
+    unbind) echo "vbd-$(story id "$1")-$2" > /sys/bus/xen-backend/drivers/vbd/unbind ;;
+    unback) xeno store rm "/local/domain/0/backend/vbd/$(story id "$1")/$2" ;;
+    flushes) awk '{ print $16 }' "/sys/block/$1/stat" ;;
+    # Guests come and go as long as the others are at work: a small kernel of our own with a disk.
+    churn)
+        made=0
+        truncate -s 1M /tmp/churn.img
+        while [ -e /tmp/traffic ]; do
+            xeno create --name churn --kernel /boot/talk --memory 8M --disk /tmp/churn.img && made=$((made + 1))
+            xeno destroy churn
+        done > /dev/null 2>&1
+        xeno destroy churn > /dev/null 2>&1
+        echo $made > /tmp/churned
+        ;;
+    # What was acknowledged is there; what was not may be.
+    tell)
+        told=0
+        wrong=0
+        xeno store write /told 0
+        while [ -e /tmp/traffic ]; do
+            tried=$((told + 1))
+            xeno store write /told $tried && told=$tried
+            found=$(xeno store read /told) || continue
+            [ "$found" = $told ] || [ "$found" = $tried ] || wrong=$((wrong + 1))
+            told=$found
+        done 2> /dev/null
+        echo "$told told, $wrong wrong" > /tmp/told
+        ;;
+    # Lines of one that counts: neither lost nor repeated.
+    ticks)
+        xeno console "$1" --past | tr -d '\r' | awk '
+            /^tick [0-9]+$/ { if (seen && $2 != last + 1) wrong++; last = $2; seen++ }
+            END { print (seen > 100 ? "many" : seen + 0) " ticks, " wrong + 0 " wrong" }'
+        ;;
+    interrupt) printf '\003' | xeno console "$1" --last 0 --timeout 2 > /dev/null ;;
+    # Kills the daemon so often, at any moment of what it does.
     kill)
         lost=0
+        touch /tmp/traffic
+        story churn &
+        churn=$!
+        story tell &
+        tell=$!
         for round in $(seq "$1"); do
             xeno store write "/test/$round" "$round" || lost=$((lost + 1))
+            usleep $((RANDOM % 800 * 1000))
             old=$(pidof xenod)
             kill -9 $old
-            for try in $(seq 100); do
+            for try in $(seq 200); do
                 new=$(pidof xenod) && [ "$new" != "$old" ] && break
                 sleep 0.1
             done
             [ "$(xeno store read "/test/$round")" = "$round" ] || lost=$((lost + 1))
         done
+        rm /tmp/traffic
+        wait $churn $tell
+        echo "$(cat /tmp/churned) made; $(cat /tmp/told)"
         echo "lost $lost"
         ;;
 esac
