@@ -73,7 +73,7 @@ case $verb in
         tell=$!
         for round in $(seq "$1"); do
             xeno store write "/test/$round" "$round" || lost=$((lost + 1))
-            usleep $((RANDOM % 800 * 1000))
+            usleep $((RANDOM % 600 * 1000))
             old=$(pidof xenod)
             kill -9 $old
             for try in $(seq 200); do

@@ -25,7 +25,8 @@ use crate::log;
 /// Connections at one time.
 const CONNECTIONS: usize = 128;
 
-/// Makes a socket at `path` for the superuser alone; what an earlier process left there makes way.
+/// Makes a socket at `path` for the superuser alone; it takes the place of what an earlier process left there in one
+/// step, so that whoever connects meanwhile finds a socket and waits, rather than nothing.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -37,13 +38,16 @@ pub fn listen(path: &Path) -> Result<UnixListener, Fatal> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
-    match std::fs::remove_file(path) {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    let listener = UnixListener::bind(&fresh).map_err(failed)?;
     let permissions = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(path, permissions).map_err(failed)?;
+    std::fs::set_permissions(&fresh, permissions).map_err(failed)?;
+    std::fs::rename(&fresh, path).map_err(failed)?;
     Ok(listener)
 }
 
@@ -75,5 +79,37 @@ pub async fn serve(daemon: Rc<Daemon>, listener: UnixListener) {
             session::run(daemon, stream).await;
             open.set(open.get() - 1);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn there_is_a_socket_all_the_while_another_takes_its_place() {
+        let path = std::env::temp_dir().join(format!("xenod-listen-{}", std::process::id()));
+        let mut held = Some(listen(&path).unwrap());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if let Err(error) = UnixStream::connect(&path) {
+                        assert_ne!(error.kind(), ErrorKind::NotFound);
+                    }
+                }
+            });
+            for _ in 0..20_000 {
+                drop(held.take());
+                held = Some(listen(&path).unwrap());
+            }
+            done.store(true, Ordering::Relaxed);
+            client.join().unwrap();
+        });
+        std::fs::remove_file(&path).unwrap();
     }
 }
