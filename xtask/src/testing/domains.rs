@@ -357,6 +357,11 @@ fn two_guests(guided: &mut Guided<'_>) -> Result<String> {
             "`xeno info` does not say {part}: {info}"
         );
     }
+    let top = guided.done("xeno top --count 1")?;
+    ensure!(
+        top.contains("guest2"),
+        "`xeno top` does not show guest2: {top}"
+    );
     guided.done("xeno pause guest2")?;
     ensure!(
         guided.done("xeno list")?.contains("paused"),

@@ -43,6 +43,7 @@ pub fn run(client: &mut Client, options: &Top) -> Result<(), Failure> {
         sample: Sample::between(&before, &before),
         sort: options.sort,
     };
+    crate::terminal::sized().map_err(Failure::io("the screen has no size"))?;
     let mut terminal = ratatui::try_init().map_err(Failure::io("the screen cannot be used"))?;
     let ended = draw_and_wait(&mut terminal, client, options, &signals, screen, before);
     ratatui::restore();
