@@ -17,6 +17,7 @@ pub use facts::*;
 
 use crate::arch::{apic, trap};
 use crate::debug::console;
+use crate::domain::watchdog;
 use crate::{boot, domain, event, schedule};
 use crate::{info, warn};
 use core::ptr::NonNull;
@@ -61,6 +62,7 @@ static CONSOLE_IS_POLLED: AtomicBool = AtomicBool::new(false);
 /// What devices asked to be done at a later time ([`schedule::set_device_timer`]).
 pub fn later() {
     pirq::release_held();
+    watchdog::look();
     if CONSOLE_IS_POLLED.load(Ordering::Relaxed) {
         take_console_input();
         schedule::set_device_timer(timer::now_ns().saturating_add(CONSOLE_POLL_NS));

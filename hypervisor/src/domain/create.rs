@@ -9,6 +9,7 @@ use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
 use crate::domain::local::Traps;
+use crate::domain::watchdog::Watchdogs;
 use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, run, table, teardown};
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
@@ -160,6 +161,7 @@ fn new_record(
         generation: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
         life: Life::new(wanted.pauses),
+        watchdogs: Watchdogs::new(),
         handle: SpinMutex::new(wanted.handle),
         serves_store: wanted.serves_store,
         weight: AtomicU32::new(USUAL_WEIGHT),

@@ -23,6 +23,7 @@ pub mod shared;
 pub mod table;
 pub mod teardown;
 pub mod unfinished;
+pub mod watchdog;
 
 use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
@@ -92,6 +93,8 @@ pub struct Domain {
     pub stopped: AtomicBool,
     /// Where it is in its life.
     pub life: life::Life,
+    /// When it is declared stopped unless it says otherwise before.
+    pub watchdogs: watchdog::Watchdogs,
     /// What the tool stack knows it by.
     pub handle: SpinMutex<[u8; 16]>,
     /// Whether it serves the store.

@@ -3,6 +3,7 @@
 use crate::control;
 use crate::domain::Guest;
 use crate::domain::life::{self, Reason};
+use crate::domain::watchdog;
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::schedule;
 use core::sync::atomic::Ordering;
@@ -40,8 +41,12 @@ pub fn sched_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             Ok(0)
         }
         Some(SchedOp::Watchdog) => {
-            let _: Watchdog = g.memory().value(arg)?;
-            Err(Errno::NoSys.into())
+            let w: Watchdog = g.memory().value(arg)?;
+            if w.id == 0 {
+                return Ok(watchdog::take(g.dom, w.timeout)?);
+            }
+            watchdog::set(g.dom, w.id, w.timeout)?;
+            Ok(0)
         }
         _ => Err(Errno::NoSys.into()),
     }

@@ -21,7 +21,7 @@ pub use guest_abi::memory::{
 };
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
 pub use guest_abi::physdev;
-pub use guest_abi::sched::{Poll, RemoteShutdown, ShutdownReason};
+pub use guest_abi::sched::{Poll, RemoteShutdown, ShutdownReason, Watchdog};
 pub use guest_abi::segment::{
     HYPERVISOR_VIRT_END as HOLE_END, HYPERVISOR_VIRT_START as HOLE_START,
 };
@@ -33,6 +33,17 @@ pub use guest_abi::start_info::{SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo};
 pub use guest_abi::sysctl::{self, Physinfo, Sysctl, SysctlCommand};
 pub use guest_abi::vcpu::{RegisterVcpuInfo, VcpuRunstateInfo};
 pub use guest_abi::xeno;
+
+/// The operations as lists, for tests that go through all of them.
+pub mod operations {
+    pub use guest_abi::event::EventChannelOp;
+    pub use guest_abi::grant::GrantTableOp;
+    pub use guest_abi::hypercall::Hypercall;
+    pub use guest_abi::memory::MemoryOp;
+    pub use guest_abi::physdev::PhysdevOp;
+    pub use guest_abi::sched::SchedOp;
+    pub use guest_abi::xeno::XenoCommand;
+}
 
 /// The domain itself, where a domain id is asked for.
 pub const DOMID_SELF: u64 = guest_abi::domid::DOMID_SELF as u64;

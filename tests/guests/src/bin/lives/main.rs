@@ -8,9 +8,11 @@
 mod crashes;
 mod endings;
 mod limits;
+mod midway;
 mod pauses;
 mod shares;
 mod stages;
+mod watchdogs;
 
 use guest_runtime::builder::{self, Child, Plan};
 use guest_runtime::{check, guest, say};
@@ -19,7 +21,7 @@ use guests::balance;
 guest!(lives, main);
 
 fn main() {
-    let parts: [(&str, fn()); 14] = [
+    let parts: [(&str, fn()); 16] = [
         ("every stage of building", stages::every_stage),
         (
             "half-built children that are let run",
@@ -29,7 +31,12 @@ fn main() {
         ("every reason", endings::every_reason),
         ("destroyed in every state", endings::every_state),
         ("events of ends", endings::events),
+        (
+            "destroyed in the middle of a call",
+            midway::of_its_own_calls,
+        ),
         ("crashes", crashes::all),
+        ("watchdogs", watchdogs::all),
         ("pauses", pauses::nested),
         ("pauses of a child that sleeps", pauses::asleep),
         ("the most memory", limits::memory),
