@@ -1,8 +1,8 @@
 //! Watchdogs of a domain's own: it says how long it may go without saying so again, and is declared stopped when it does
 //! not.
 //!
-//! They go on while a domain is paused, as the interface has it. Nothing but the device timer ([`schedule::set_device_timer`])
-//! is armed: what it finds due is declared stopped, and it is set for the earliest that is left.
+//! They go on while a domain is paused, as the interface has it. Nothing but the device timer
+//! ([`schedule::set_device_timer`]) is armed: what it finds due is declared stopped, and it is set for the earliest left.
 //!
 //! # Invariants
 //! - G1: for every watchdog that is set, the device timer is set for its time at the latest.

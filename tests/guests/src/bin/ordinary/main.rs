@@ -10,6 +10,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod calls;
+mod complete;
 mod links;
 mod machine;
 mod memory;
@@ -105,7 +106,7 @@ fn main() {
 }
 
 fn every_step(child: &mut Child) {
-    let steps: [(&str, Step); 9] = [
+    let steps: [(&str, Step); 10] = [
         ("domctl", calls::domctls),
         ("sysctl", calls::sysctls),
         ("platform, machine checks and other families", calls::others),
@@ -114,6 +115,7 @@ fn every_step(child: &mut Child) {
         ("event channels", links::ports),
         ("grants", links::grants),
         ("physical devices", machine::devices),
+        ("every operation by its row", complete::all),
         ("console, scheduler and instructions", machine::rest),
     ];
     for (what, step) in steps {
