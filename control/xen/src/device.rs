@@ -123,7 +123,7 @@ impl Hypervisor for Xen {
         Ok(describe::machine(&answer.payload()))
     }
 
-    fn messages(&self) -> Result<Vec<u8>> {
+    fn messages(&self, clear: bool) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         let mut index = 0;
         loop {
@@ -131,6 +131,8 @@ impl Hypervisor for Xen {
             let room = buffer.room(MESSAGES);
             let mut call = Sysctl::new(SysctlCommand::Readconsole);
             call.set_payload(&sysctl::Readconsole {
+                // Each piece is forgotten as it is read: what is said meanwhile is not.
+                clear: clear.into(),
                 incremental: 1,
                 index,
                 buffer: room.address,

@@ -28,11 +28,11 @@ pub trait Hypervisor: Send + Sync {
     /// See above.
     fn machine(&self) -> Result<MachineInfo>;
 
-    /// The messages that the hypervisor still remembers, oldest first.
+    /// The messages that the hypervisor still remembers, oldest first. With `clear`, it does not tell those again.
     ///
     /// # Errors
     /// See above.
-    fn messages(&self) -> Result<Vec<u8>>;
+    fn messages(&self, clear: bool) -> Result<Vec<u8>>;
 
     /// Creates a domain without memory, paused.
     ///

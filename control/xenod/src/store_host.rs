@@ -210,13 +210,30 @@ impl StoreHost {
         self.ask(XsdMessage::Rm, string(path)).map(drop)
     }
 
-    /// The names below a node.
+    /// The names below a node, however many: they come in parts, between which nothing changes.
     ///
     /// # Errors
-    /// `ENOENT` if there is none; `E2BIG` if they do not fit into a message.
+    /// `ENOENT` if there is none.
     pub fn list(&mut self, path: &str) -> Result<Vec<String>, Errno> {
-        let names = self.ask(XsdMessage::Directory, string(path))?;
-        let names = names
+        let mut list = Vec::new();
+        loop {
+            let offset = string(&list.len().to_string());
+            let part = self.ask(XsdMessage::DirectoryPart, [string(path), offset].concat())?;
+            // The stamp of the list, then whole names; an empty one says that there are no more.
+            let stamp = part.iter().position(|byte| *byte == 0);
+            let names = stamp.and_then(|end| part.get(end + 1..)).unwrap_or(&[]);
+            let complete = matches!(names, [] | [0] | [.., 0, 0]);
+            list.extend(
+                names
+                    .strip_suffix(&[0])
+                    .filter(|_| complete)
+                    .unwrap_or(names),
+            );
+            if complete {
+                break;
+            }
+        }
+        let names = list
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty());
         Ok(names

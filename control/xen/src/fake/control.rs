@@ -30,9 +30,13 @@ impl Hypervisor for Fake {
         })
     }
 
-    fn messages(&self) -> Result<Vec<u8>> {
-        let state = self.step("read the hypervisor's messages", None)?;
-        Ok(state.messages.clone())
+    fn messages(&self, clear: bool) -> Result<Vec<u8>> {
+        let mut state = self.step("read the hypervisor's messages", None)?;
+        let messages = state.messages.clone();
+        if clear {
+            state.messages.clear();
+        }
+        Ok(messages)
     }
 
     fn create_domain(&self, new: &NewDomain) -> Result<DomId> {

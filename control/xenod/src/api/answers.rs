@@ -257,13 +257,7 @@ fn usage(daemon: &Daemon) -> Result<Answer, Error> {
 }
 
 fn dmesg(daemon: &Daemon, clear: bool) -> Result<Answer, Error> {
-    if clear {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "the hypervisor's log cannot be emptied: it keeps its last lines by itself",
-        ));
-    }
-    let text = daemon.hypervisor.messages().map_err(hypervisor)?;
+    let text = daemon.hypervisor.messages(clear).map_err(hypervisor)?;
     // A line of the conversation holds so much, with every byte written in six.
     let most = xeno_api::MAX_LINE / 8;
     let last = text

@@ -78,7 +78,7 @@ macro_rules! burning {
 impl Hypervisor for Mortal {
     burning! {
         fn machine(&self) -> Result<MachineInfo>;
-        fn messages(&self) -> Result<Vec<u8>>;
+        fn messages(&self, clear: bool) -> Result<Vec<u8>>;
         fn create_domain(&self, new: &NewDomain) -> Result<DomId>;
         fn set_max_vcpus(&self, domain: DomId, vcpus: u32) -> Result<()>;
         fn set_max_pages(&self, domain: DomId, pages: u64) -> Result<()>;

@@ -342,3 +342,49 @@ fn the_store_is_read_written_and_watched() {
         assert_eq!(wrong.kind, Kind::BadRequest);
     });
 }
+
+#[test]
+fn a_directory_is_listed_whole_however_long_its_list_is() {
+    let world = World::new();
+    with_socket(&world, async |daemon| {
+        let wanted: Vec<String> = (0..600)
+            .map(|n| format!("a-name-of-some-length-{n:04}"))
+            .collect();
+        for name in &wanted {
+            let path = format!("/test/{name}");
+            daemon.store.borrow_mut().write(&path, b"").unwrap();
+        }
+        let mut client = Client::new(&world).await;
+        let mut list = async |path: &str| {
+            client
+                .ask(Op::StoreList {
+                    path: path.to_owned(),
+                })
+                .await
+        };
+        assert_eq!(list("/test").await, Ok(Answer::Names { names: wanted }));
+        assert_eq!(
+            list("/test/a-name-of-some-length-0000").await,
+            Ok(Answer::Names { names: Vec::new() })
+        );
+        assert_eq!(list("/none").await.unwrap_err().kind, Kind::NotFound);
+    });
+}
+
+#[test]
+fn the_hypervisors_log_is_read_and_emptied() {
+    let world = World::new();
+    with_socket(&world, async |_| {
+        let mut client = Client::new(&world).await;
+        let mut log = async |clear| match client.ask(Op::Dmesg { clear }).await {
+            Ok(Answer::Log { text }) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(log(false).await.contains("a fake"));
+        assert!(
+            log(true).await.contains("a fake"),
+            "what is emptied is shown once more"
+        );
+        assert_eq!(log(false).await, "");
+    });
+}
