@@ -104,6 +104,9 @@ pub struct Daemon {
 /// News that may wait for whoever follows them.
 const NEWS: usize = 256;
 
+/// Looks at the ring of a guest that has stopped: one that takes what is there, and one that finds nothing more.
+const LAST_TURNS: usize = 2;
+
 impl Daemon {
     /// Starts, and takes up what an earlier process left.
     ///
@@ -161,19 +164,26 @@ impl Daemon {
     /// Moves what is in a guest's console ring.
     pub fn serve_console(&self, guest: &Guest) -> Turn {
         let served = guest.console.borrow_mut().serve();
-        match served {
-            Ok(served) => {
-                if let (true, Some(port)) = (served.signal, guest.console_port.get()) {
-                    self.ports.notify(port);
-                }
-                if served.more { Turn::Again } else { Turn::Done }
-            }
-            Err(error) => {
-                log::line(format!(
-                    "what {} prints is kept in memory only: {error}",
-                    guest.name()
-                ));
-                Turn::Again
+        let served = served.unwrap_or_else(|unkept| {
+            log::line(format!(
+                "what {} prints is kept in memory only: {}",
+                guest.name(),
+                unkept.source
+            ));
+            unkept.served
+        });
+        if let (true, Some(port)) = (served.signal, guest.console_port.get()) {
+            self.ports.notify(port);
+        }
+        if served.more { Turn::Again } else { Turn::Done }
+    }
+
+    /// Takes the last of what a guest printed that does not run any more: a ring's worth. Others may have its ring mapped
+    /// too and go on filling it, so this is not until the ring is empty.
+    pub fn last_words(&self, guest: &Guest) {
+        for _ in 0..LAST_TURNS {
+            if self.serve_console(guest) == Turn::Done {
+                break;
             }
         }
     }

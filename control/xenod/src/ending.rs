@@ -16,7 +16,6 @@ use crate::guest::Guest;
 use crate::log;
 use crate::make::virtual_device;
 use crate::nodes::{self, end};
-use crate::ports::Turn;
 
 /// How long the kernel's back ends may take to let go of a guest.
 const BACKEND_PATIENCE: Duration = Duration::from_secs(10);
@@ -70,12 +69,7 @@ fn domain_of(daemon: &Daemon, guest: &Guest) -> Option<(DomId, bool)> {
 
 /// Takes the last of what the guest printed, and lets go of its console.
 fn drain(daemon: &Daemon, guest: &Guest) {
-    // The guest does not run, so this ends; a ring's worth at a time.
-    for _ in 0..4 {
-        if daemon.serve_console(guest) == Turn::Done {
-            break;
-        }
-    }
+    daemon.last_words(guest);
     if let Some(port) = guest.console_port.take() {
         daemon.ports.unbind(port);
     }

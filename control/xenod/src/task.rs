@@ -127,7 +127,7 @@ impl Task {
     }
 
     fn died(&self, reason: StopReason) -> Error {
-        while self.daemon.serve_console(&self.guest) == crate::ports::Turn::Again {}
+        self.daemon.last_words(&self.guest);
         let lines = self
             .guest
             .console
@@ -237,7 +237,7 @@ impl Task {
             Then::Gone => (Then::Gone, ""),
         };
         log::line(format!("{name} {words}{more}"));
-        while self.daemon.serve_console(&self.guest) == crate::ports::Turn::Again {}
+        self.daemon.last_words(&self.guest);
         let words = format!("{name} {words}{more}");
         self.guest
             .console

@@ -147,6 +147,12 @@ impl KeptFile {
         Ok(())
     }
 
+    /// From here on nothing can be written.
+    #[cfg(test)]
+    pub fn fill_the_disk(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    }
+
     fn write_anew(path: &Path, kept: &Kept, ring_base: u64) -> io::Result<Self> {
         let fresh = path.with_extension("new");
         let mut file = OpenOptions::new()

@@ -71,6 +71,8 @@ pub struct Console {
     screen: Screen,
     tell: watch::Sender<News>,
     typed: Vec<u8>,
+    /// The file could not be written, and that was told.
+    unkept: bool,
 }
 
 /// What a look at a console came to.
@@ -80,6 +82,15 @@ pub struct Served {
     pub signal: bool,
     /// Whether the guest may have written more meanwhile.
     pub more: bool,
+}
+
+/// What a guest prints is kept in memory only.
+#[derive(Debug)]
+pub struct Unkept {
+    /// What the look came to all the same.
+    pub served: Served,
+    /// Why the file was not written.
+    pub source: std::io::Error,
 }
 
 impl Console {
@@ -102,6 +113,7 @@ impl Console {
             },
             tell,
             typed: Vec::new(),
+            unkept: false,
         })
     }
 
@@ -163,9 +175,9 @@ impl Console {
     /// Takes what the guest wrote, once around the ring at most, and gives it what was typed.
     ///
     /// # Errors
-    /// When the file cannot be written. The text is kept in memory all the same, and the ring moves on: a guest
-    /// does not stop because the control domain's disk is full.
-    pub fn serve(&mut self) -> std::io::Result<Served> {
+    /// When the file cannot be written for the first time since it could. The text is kept in memory all the same, and
+    /// the ring moves on: a guest does not stop because the control domain's disk is full.
+    pub fn serve(&mut self) -> Result<Served, Unkept> {
         let nothing = Served {
             signal: false,
             more: false,
@@ -194,7 +206,18 @@ impl Console {
         self.typed.drain(..given);
         served.signal |= given > 0;
         self.tell_end();
-        outcome.map(|()| served)
+        match outcome {
+            Ok(()) => {
+                // A look at an empty ring wrote nothing, and says nothing of the file.
+                self.unkept &= !served.more;
+                Ok(served)
+            }
+            Err(_) if self.unkept => Ok(served),
+            Err(source) => {
+                self.unkept = true;
+                Err(Unkept { served, source })
+            }
+        }
     }
 
     fn tell_end(&mut self) {

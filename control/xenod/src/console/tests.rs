@@ -245,3 +245,23 @@ fn a_lost_file_does_not_stop_a_guest() {
     console.serve().unwrap();
     assert_eq!(all(&console), b"later");
 }
+
+#[test]
+fn a_full_disk_is_told_once_and_the_guest_goes_on() {
+    // Every write to it fails as on a full disk.
+    let (place, mut page) = (Place::new("full"), Shared::new());
+    let mut console = place.open(&page);
+    console.file.fill_the_disk();
+    for round in 0..3 {
+        guest_writes(&mut page, b"more\n");
+        let served = match console.serve() {
+            Ok(served) => served,
+            Err(unkept) => {
+                assert_eq!(round, 0, "told again");
+                unkept.served
+            }
+        };
+        assert!(served.signal, "the guest hears that there is room");
+    }
+    assert_eq!(all(&console), b"more\nmore\nmore\n");
+}

@@ -12,8 +12,9 @@ use xeno_api::{
 };
 
 use super::guests::{find, until};
-use super::world::World;
+use super::world::{RING_BYTES, World};
 use crate::daemon::Daemon;
+use crate::guest::Order;
 use crate::{api, make};
 
 /// A client.
@@ -387,4 +388,74 @@ fn the_hypervisors_log_is_read_and_emptied() {
         );
         assert_eq!(log(false).await, "");
     });
+}
+
+#[test]
+fn a_guest_that_floods_its_console_costs_others_a_ring_a_turn() {
+    /// Turns that one request takes at most: it goes through a few tasks, each of which waits for its turn.
+    const TURNS: u64 = 40;
+    let world = World::new();
+    with_socket(&world, async |daemon| {
+        let mut built = Vec::new();
+        for name in ["loud", "calm"] {
+            let id = make::create(&daemon, world.guest(name, None), false)
+                .await
+                .unwrap()
+                .id;
+            let guest = find(&daemon, name);
+            let port = guest.record.borrow().built.unwrap().console.port;
+            built.push((id, port, guest));
+        }
+        let [(loud, loud_port, noise), (calm, calm_port, quiet)] = &built[..] else {
+            panic!("two guests");
+        };
+        let flooded = || noise.console.borrow().screen().kept().end();
+        let mut client = Client::new(&world).await;
+        let flood = async {
+            loop {
+                world.flood(*loud, *loud_port);
+                tokio::task::yield_now().await;
+            }
+        };
+        let others = async {
+            for round in 0..50 {
+                let before = flooded();
+                client.ask(Op::List {}).await.unwrap();
+                let path = "/test/a".to_owned();
+                client.ask(Op::StoreRead { path }).await.unwrap_err();
+                let line = format!("line {round}\n");
+                world.print(*calm, *calm_port, &line);
+                let mut turns = 0;
+                while !quiet
+                    .console
+                    .borrow()
+                    .screen()
+                    .kept()
+                    .last_lines(1)
+                    .contains(&line.trim().to_owned())
+                {
+                    turns += 1;
+                    assert!(turns < TURNS, "the other console waits for {turns} turns");
+                    tokio::task::yield_now().await;
+                }
+                let served = (flooded() - before) / u64::from(RING_BYTES);
+                assert!(
+                    served <= 3 * TURNS,
+                    "{served} rings of the flood came first"
+                );
+            }
+        };
+        tokio::select! {
+            () = flood => {}
+            () = others => {}
+        }
+        assert!(
+            flooded() > 50 * u64::from(RING_BYTES),
+            "the flood was served too"
+        );
+        for (_, _, guest) in &built {
+            guest.order(Order::Destroy).await.unwrap();
+        }
+    });
+    assert_eq!(world.leftovers(), [""; 0]);
 }

@@ -27,7 +27,10 @@ use crate::uuid::Uuid;
 const PAGES: u64 = 2;
 /// Indexes of a console's page.
 const OUT: usize = 0x400;
+const OUT_CONS: usize = 0xc08;
 const OUT_PROD: usize = 0xc0c;
+/// The room for what a guest prints.
+pub const RING_BYTES: u32 = 2048;
 
 /// Builds domains that have rings and nothing else.
 pub struct Rings(pub Mortal);
@@ -199,6 +202,15 @@ impl World {
             }
         }
         left
+    }
+
+    /// The guest fills its console's ring, whatever was in it. Plays a guest that floods it.
+    pub fn flood(&self, domain: DomId, port: Port) {
+        let mut word = [0; 4];
+        self.fake.read(domain, 0, OUT_CONS, &mut word);
+        let prod = u32::from_le_bytes(word).wrapping_add(RING_BYTES);
+        self.fake.write(domain, 0, OUT_PROD, &prod.to_le_bytes());
+        self.fake.notify(domain, port);
     }
 
     /// The guest prints something on its console. Plays the guest.
