@@ -81,6 +81,8 @@ const OURS_ALONE: [&str; 2] = ["tables", "ring0"];
 /// When something is missing or a machine does not do what it should.
 pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     let common = &options.common;
+    // There are no fixed limits.
+    common.can_check(&[Host::Xen])?;
     let files = prepare(tree, common)?;
     let unpacked = kernel::unpacked(&files.kernel)?;
     let columns = stack::measure(

@@ -42,6 +42,8 @@ struct Column {
 /// When something is missing or a machine does not end as it should.
 pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
     let common = &options.common;
+    // There are no fixed limits.
+    common.can_check(&[Host::Xen])?;
     let packed = prepare(tree, common)?;
     // Unpacking is `bench boot`'s: here it would only take time. The bare machine's loader wants it packed.
     let unpacked = Files {

@@ -86,6 +86,22 @@ impl Common {
         Setting::ALL.into_iter().filter(wanted).collect()
     }
 
+    /// Whether a check is of the machines that are measured.
+    ///
+    /// # Errors
+    /// When `--check` was asked for without a machine that it is about.
+    fn can_check(&self, about: &[Host]) -> Result<()> {
+        let hosts = self.hosts();
+        for host in about {
+            ensure!(
+                !self.check || hosts.contains(host),
+                "`--check` is about {}: name it with `--machine` too, or name none",
+                host.name()
+            );
+        }
+        Ok(())
+    }
+
     /// The status to end with.
     fn status(&self, good: bool) -> ExitCode {
         if self.check && !good {
@@ -112,13 +128,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
 
 /// Builds ours, and finds or fetches what is compared with it.
 fn prepare(tree: &Tree, common: &Common) -> Result<Files> {
-    ensure!(
-        !common.check
-            || [Host::Xen, Host::Ours]
-                .iter()
-                .all(|h| common.hosts().contains(h)),
-        "`--check` compares ours with Xen: it takes both machines"
-    );
+    common.can_check(&[Host::Ours])?;
     provision::ensure(&[Need::BareMetal, Need::Qemu, Need::Xz, Need::Busybox])?;
     let bare = BareMetal::find(tree)?;
     if common.hosts().contains(&Host::Ours) {
@@ -155,4 +165,30 @@ fn prepare(tree: &Tree, common: &Common) -> Result<Files> {
         initrd: initrd::build_with(tree, "bench", &[micro])?,
         xen,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_needs_the_machines_that_it_is_about() {
+        let common = |machine, check| Common {
+            machine,
+            setting: None,
+            kernel: None,
+            xen: None,
+            fresh: false,
+            json: false,
+            check,
+        };
+        let both = [Host::Ours, Host::Xen];
+        assert!(common(vec![], true).can_check(&both).is_ok());
+        let ours = common(vec![Host::Ours], true);
+        assert!(ours.can_check(&[Host::Ours]).is_ok());
+        assert!(ours.can_check(&both).is_err());
+        let xens = common(vec![Host::Xen], true);
+        assert!(xens.can_check(&[Host::Ours]).is_err());
+        assert!(common(vec![Host::Xen], false).can_check(&both).is_ok());
+    }
 }
