@@ -346,7 +346,8 @@ impl WordRun {
     /// Writes a word of the run.
     #[inline]
     pub fn put(&self, i: usize, word: u64) {
-        let at = self.index + i;
+        // Cannot wrap: the index is below 512, and a run has at most 512 words.
+        let at = self.index.wrapping_add(i);
         let page = if at < 512 { self.first } else { self.second };
         page[at & 511].store(word, Ordering::Relaxed);
     }
