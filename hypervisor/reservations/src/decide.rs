@@ -1,0 +1,259 @@
+//! Who runs from now on, and until when: time is charged, periods that ended begin anew, and the roots of the heaps
+//! are looked at.
+
+use crate::queue::{Queue, Seat};
+use crate::server::Stage;
+
+/// What a call leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// The last decision stands, and so does its end.
+    Keep,
+    /// [`Queue::decide`] is to be called on this queue's CPU: interrupt it if it is another one.
+    Decide,
+}
+
+/// In whose time a vCPU runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// In what was reserved for it.
+    Guaranteed,
+    /// In what nobody had reserved.
+    Extra,
+    /// Nobody runs.
+    Idle,
+}
+
+/// Who runs, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The vCPU to run; `None` to idle.
+    pub run: Option<Seat>,
+    /// The caller's name for it; 0 with nobody.
+    pub tag: u64,
+    /// In whose time.
+    pub kind: Kind,
+    /// When to decide anew if no call asks for it before; `None` if time changes nothing. Not after `now` when more
+    /// periods began at once than one call renews: then decide again.
+    pub until: Option<u64>,
+}
+
+/// What one call renews at most (T9): beyond that the CPU takes interrupts in between.
+const DUE_AT_ONCE: u32 = 32;
+
+#[derive(Clone, Copy)]
+struct Plan {
+    run: Option<u32>,
+    kind: Kind,
+    spills: bool,
+    turn_ends: u64,
+    until: Option<u64>,
+}
+
+impl Queue<'_> {
+    /// Decides who runs from `now` on.
+    pub fn decide(&mut self, now: u64) -> Decision {
+        let now = self.advance(now);
+        let more_due = self.renew_due(now);
+        let plan = self.plan(now);
+        let before = core::mem::replace(&mut self.running, plan.run);
+        if before != plan.run {
+            if let Some(server) = before.and_then(|who| self.get_mut(who))
+                && server.can_run()
+            {
+                server.waits_since = Some(now);
+            }
+            if let Some(server) = plan.run.and_then(|who| self.get_mut(who)) {
+                server.stop_waiting(now);
+            }
+        }
+        self.kind = plan.kind;
+        self.spills = plan.spills;
+        self.turn_ends = plan.turn_ends;
+        self.until = if more_due { Some(now) } else { plan.until };
+        self.decision()
+    }
+
+    /// The decision in force: until its end a timer must be set, whatever else it was used for meanwhile.
+    #[must_use]
+    pub fn decision(&self) -> Decision {
+        let slot = self
+            .running
+            .and_then(|who| Some((who, self.slots.get(who as usize)?)));
+        Decision {
+            run: slot.map(|(who, slot)| Seat {
+                slot: who,
+                generation: slot.generation,
+            }),
+            tag: slot.map_or(0, |(_, slot)| slot.server.tag),
+            kind: self.kind,
+            until: self.until,
+        }
+    }
+
+    /// A timer has fired, perhaps early, perhaps for something else.
+    pub fn expire(&mut self, now: u64) -> Next {
+        let now = self.advance(now);
+        self.what_follows(now)
+    }
+
+    /// Whether the decision in force is still what would be decided, and ends early enough.
+    pub(crate) fn what_follows(&self, now: u64) -> Next {
+        let plan = self.plan(now);
+        let same = plan.run == self.running && plan.kind == self.kind && plan.spills == self.spills;
+        let ends = self.until.unwrap_or(u64::MAX);
+        if same && now < ends && ends <= plan.until.unwrap_or(u64::MAX) {
+            Next::Keep
+        } else if same && plan.until.is_none() && self.until.is_none() {
+            // The end of time itself is no reason to decide.
+            Next::Keep
+        } else {
+            Next::Decide
+        }
+    }
+
+    fn plan(&self, now: u64) -> Plan {
+        let next_period = self
+            .waiting
+            .root(self.slots)
+            .and_then(|who| self.get(who))
+            .map(|server| server.deadline);
+        let mut plan = Plan {
+            run: None,
+            kind: Kind::Idle,
+            spills: false,
+            turn_ends: self.turn_ends,
+            until: next_period,
+        };
+        if let Some(who) = self.ready.root(self.slots)
+            && let Some(server) = self.get(who)
+        {
+            // Alone in everything: what it runs beyond its budget takes nothing from anybody.
+            plan.spills = self.ready.len() == 1
+                && self.extra.len() == 1
+                && self.extra.root(self.slots) == Some(who);
+            let end = if plan.spills {
+                server.deadline
+            } else {
+                server.deadline.min(now.saturating_add(server.budget))
+            };
+            plan.run = Some(who);
+            plan.kind = Kind::Guaranteed;
+            plan.until = Some(next_period.map_or(end, |next| next.min(end)));
+        } else if let Some(first) = self.extra.root(self.slots) {
+            plan.kind = Kind::Extra;
+            let stays = self.kind == Kind::Extra && now < self.turn_ends;
+            match self.running {
+                Some(who) if stays && self.extra.contains(self.slots, who) => plan.run = Some(who),
+                _ => {
+                    plan.run = Some(first);
+                    plan.turn_ends = now.saturating_add(self.rules.quantum());
+                }
+            }
+            if self.extra.len() > 1 {
+                let end = plan.turn_ends;
+                plan.until = Some(next_period.map_or(end, |next| next.min(end)));
+            }
+        }
+        plan
+    }
+
+    /// Renews the periods that ended; true if there are more of them than one call does.
+    fn renew_due(&mut self, now: u64) -> bool {
+        for _ in 0..DUE_AT_ONCE {
+            let Some(who) = self.due(now) else {
+                return false;
+            };
+            self.end_period(who, now);
+        }
+        self.due(now).is_some()
+    }
+
+    fn due(&self, now: u64) -> Option<u32> {
+        [&self.waiting, &self.ready]
+            .into_iter()
+            .filter_map(|heap| heap.root(self.slots))
+            .find(|&who| self.get(who).is_some_and(|server| server.deadline <= now))
+    }
+
+    /// The period of one that can run is over.
+    fn end_period(&mut self, who: u32, now: u64) {
+        let turn = self.next_turn();
+        let Some(server) = self.get_mut(who) else {
+            return;
+        };
+        if server.budget != 0 {
+            server.account.missed = server.account.missed.wrapping_add(1);
+        }
+        if server.stage == Stage::Leaving {
+            server.budget = 0;
+            server.stop_waiting(now);
+            self.note_left(who);
+        } else {
+            server.turn = turn;
+            server.renew(now);
+        }
+        self.refile(who);
+    }
+
+    /// Charges the time since the last boundary to whoever ran, and makes `now` the last boundary; answers it.
+    pub(crate) fn advance(&mut self, now: u64) -> u64 {
+        let last = self.books.last;
+        let now = now.max(last);
+        self.books.last = now;
+        match self.running {
+            None => self.books.idle = self.books.idle.wrapping_add(now - last),
+            Some(who) if self.kind == Kind::Guaranteed => {
+                // A period that ended meanwhile takes its part, and the next one its own.
+                let ends = self
+                    .get(who)
+                    .filter(|server| server.can_run() && server.slice() != 0)
+                    .map(|server| server.deadline.max(last))
+                    .filter(|&ends| ends < now);
+                if let Some(ends) = ends {
+                    self.charge_guaranteed(who, ends - last);
+                    self.end_period(who, now);
+                    self.charge_guaranteed(who, now - ends);
+                } else {
+                    self.charge_guaranteed(who, now - last);
+                }
+            }
+            Some(who) => self.charge_extra(who, now - last),
+        }
+        if let Some(first) = self.extra.root(self.slots).and_then(|who| self.get(who)) {
+            self.floor = self.floor.max(first.virtual_time);
+        }
+        now
+    }
+
+    fn charge_guaranteed(&mut self, who: u32, ticks: u64) {
+        let spills = self.spills;
+        let Some(server) = self.get_mut(who) else {
+            return;
+        };
+        let beyond = if spills {
+            ticks.saturating_sub(server.budget)
+        } else {
+            0
+        };
+        let within = ticks - beyond;
+        server.account.guaranteed = server.account.guaranteed.wrapping_add(within);
+        server.debit(within);
+        if server.budget == 0 {
+            self.refile(who);
+        }
+        if beyond != 0 {
+            self.charge_extra(who, beyond);
+        }
+    }
+
+    fn charge_extra(&mut self, who: u32, ticks: u64) {
+        let Some(server) = self.get_mut(who) else {
+            return;
+        };
+        server.account.extra = server.account.extra.wrapping_add(ticks);
+        server.weigh(ticks);
+        self.extra.moved(self.slots, who);
+    }
+}

@@ -1,0 +1,169 @@
+//! What happens to a vCPU: it wakes and sleeps, is paused and changed, and the hypervisor works for it.
+
+use crate::decide::Next;
+use crate::queue::{Gone, Queue, Seat};
+use crate::rules::Terms;
+use crate::server::{Server, Sleep, Stage};
+
+impl Queue<'_> {
+    /// An event wants it to run, or its timer. To be called after [`Self::block`] as well if an event is found pending
+    /// then, so that no wake-up is lost between the look and the sleep.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn wake(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
+        self.change_state(now, seat, |s| s.sleep = Sleep::Awake)
+    }
+
+    /// It has nothing to do until it is woken. What it has left is kept, and judged when it wakes (T4).
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn block(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
+        self.change_state(now, seat, |s| s.sleep = Sleep::Blocked)
+    }
+
+    /// It waits for an event on some ports, masked or not: as [`Self::block`], and [`Self::is_polling`] says so. To be
+    /// called before the ports are looked at; if one is pending, [`Self::wake`] follows.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn poll(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
+        self.change_state(now, seat, |s| s.sleep = Sleep::Polling)
+    }
+
+    /// Its guest starts it.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn up(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
+        self.change_state(now, seat, |s| {
+            s.down = false;
+            s.sleep = Sleep::Awake;
+        })
+    }
+
+    /// Its guest takes it down.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn down(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
+        self.change_state(now, seat, |s| s.down = true)
+    }
+
+    /// Stops it until it is unpaused as often as it was paused.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn pause(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
+        self.change_state(now, seat, |s| s.paused = s.paused.saturating_add(1))
+    }
+
+    /// Undoes one [`Self::pause`].
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn unpause(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
+        self.change_state(now, seat, |s| s.paused = s.paused.saturating_sub(1))
+    }
+
+    fn change_state(
+        &mut self,
+        now: u64,
+        seat: Seat,
+        apply: impl FnOnce(&mut Server),
+    ) -> Result<Next, Gone> {
+        let now = self.advance(now);
+        let who = self.find(seat)?;
+        let server = self.get_mut(who).ok_or(Gone)?;
+        let could_run = server.can_run();
+        apply(server);
+        match (could_run, server.can_run()) {
+            (false, true) => self.awaken(who, now),
+            (true, false) => self.put_to_sleep(who, now),
+            _ => {}
+        }
+        Ok(self.what_follows(now))
+    }
+
+    pub(crate) fn awaken(&mut self, who: u32, now: u64) {
+        let turn = self.next_turn();
+        let section = self.rules.section();
+        let (floor, runs) = (self.floor, self.running == Some(who));
+        if let Some(server) = self.get_mut(who) {
+            server.awaken(now, section);
+            server.turn = turn;
+            server.virtual_time = server.virtual_time.max(floor);
+            if !runs {
+                server.waits_since = Some(now);
+            }
+        }
+        self.refile(who);
+    }
+
+    fn put_to_sleep(&mut self, who: u32, now: u64) {
+        let mut leaves = false;
+        if let Some(server) = self.get_mut(who) {
+            server.stop_waiting(now);
+            leaves = server.stage == Stage::Leaving;
+        }
+        if leaves {
+            self.note_left(who);
+        }
+        self.refile(who);
+    }
+
+    /// Changes what a vCPU is promised, from its next period on; answers when that begins at the latest, until when
+    /// the old terms hold. At once if it was promised nothing, or sleeps beyond its period.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn change(&mut self, now: u64, seat: Seat, terms: Terms) -> Result<(u64, Next), Gone> {
+        let now = self.advance(now);
+        let who = self.find(seat)?;
+        let section = self.rules.section();
+        let server = self.get_mut(who).ok_or(Gone)?;
+        server.next_terms = Some(terms);
+        let holds_until = if server.slice() == 0 {
+            server.adopt();
+            server.deadline = now;
+            server.budget = 0;
+            if server.can_run() {
+                server.awaken(now, section);
+            }
+            self.refile(who);
+            now
+        } else if !server.can_run() && now >= server.deadline {
+            server.adopt();
+            now
+        } else {
+            server.deadline
+        };
+        Ok((holds_until, self.what_follows(now)))
+    }
+
+    /// The hypervisor worked for this vCPU in the last `ticks` before `now`, whoever runs: an interrupt of its, a timer.
+    /// That is taken off its budget, or counted as left-over time if it has none by its terms, and is not the running
+    /// vCPU's. At most the time since the last call is counted.
+    ///
+    /// # Errors
+    /// [`Gone`]; the running vCPU has then paid.
+    pub fn worked_for(&mut self, now: u64, seat: Seat, ticks: u64) -> Result<Next, Gone> {
+        let Ok(who) = self.find(seat) else {
+            self.advance(now);
+            return Err(Gone);
+        };
+        let began = self.advance(now.saturating_sub(ticks));
+        let ticks = now.saturating_sub(began);
+        self.books.last = self.books.last.max(now);
+        let server = self.get_mut(who).ok_or(Gone)?;
+        server.account.elsewhere = server.account.elsewhere.wrapping_add(ticks);
+        if server.slice() == 0 {
+            server.weigh(ticks);
+        } else {
+            server.debit(ticks);
+        }
+        self.refile(who);
+        Ok(self.what_follows(self.books.last))
+    }
+}

@@ -1,0 +1,134 @@
+//! What can be asked of a queue without changing it.
+
+use crate::accounts::{Account, Books};
+use crate::queue::{Gone, Queue, Seat, State};
+use crate::rules::{Rules, Terms};
+use crate::server::{Sleep, Stage};
+
+impl Queue<'_> {
+    /// The rules it was made with.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The caller's name for a vCPU.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn tag(&self, seat: Seat) -> Result<u64, Gone> {
+        let who = self.find(seat)?;
+        self.get(who).map(|server| server.tag).ok_or(Gone)
+    }
+
+    /// The run state a vCPU is in. One that is out of budget is runnable; one that is blocked and paused is blocked.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn state(&self, seat: Seat) -> Result<State, Gone> {
+        let who = self.find(seat)?;
+        let server = self.get(who).ok_or(Gone)?;
+        Ok(if server.down {
+            State::Offline
+        } else if server.sleep != Sleep::Awake {
+            State::Blocked
+        } else if server.paused != 0 {
+            State::Offline
+        } else if self.running == Some(who) {
+            State::Running
+        } else {
+            State::Runnable
+        })
+    }
+
+    /// Whether it sleeps until one of some ports has an event: then an event wakes it even if the port is masked.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn is_polling(&self, seat: Seat) -> Result<bool, Gone> {
+        let who = self.find(seat)?;
+        let server = self.get(who).ok_or(Gone)?;
+        Ok(server.sleep == Sleep::Polling)
+    }
+
+    /// The terms in force, and those that will be from its next period on.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn terms(&self, seat: Seat) -> Result<(Terms, Option<Terms>), Gone> {
+        let who = self.find(seat)?;
+        let server = self.get(who).ok_or(Gone)?;
+        server
+            .terms
+            .map(|terms| (terms, server.next_terms))
+            .ok_or(Gone)
+    }
+
+    /// When its period ends, what is left of its budget, and what it owes.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn period(&self, seat: Seat) -> Result<(u64, u64, u64), Gone> {
+        let who = self.find(seat)?;
+        let server = self.get(who).ok_or(Gone)?;
+        Ok((server.deadline, server.budget, server.debt))
+    }
+
+    /// What a vCPU got here up to the last boundary.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn account(&self, seat: Seat) -> Result<Account, Gone> {
+        let who = self.find(seat)?;
+        let mut server = *self.get(who).ok_or(Gone)?;
+        server.stop_waiting(self.books.last);
+        Ok(server.account)
+    }
+
+    /// What became of the CPU's time up to the last boundary.
+    #[must_use]
+    pub const fn books(&self) -> Books {
+        self.books
+    }
+
+    /// T8: true unless a tick was lost or counted twice. O(slots): for audits, not for hot paths.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        let used = self
+            .slots
+            .iter()
+            .filter(|slot| slot.server.stage != Stage::Free)
+            .fold(self.books.departed.used(), |sum, slot| {
+                sum.wrapping_add(slot.server.account.used())
+            });
+        let whole = self.books.last.wrapping_sub(self.books.first);
+        used.wrapping_add(self.books.idle) == whole
+    }
+
+    /// T5 and T7, and that the heaps are in order: true unless somebody was lost. O(slots): for audits.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let mut counted = [0_u32; 3];
+        for (who, slot) in self.slots.iter().enumerate() {
+            let server = &slot.server;
+            let promised = server.can_run() && server.slice() != 0;
+            let wanted = [
+                promised && server.budget != 0,
+                promised && server.budget == 0,
+                server.can_run() && server.takes_extra(),
+            ];
+            let heaps = [&self.ready, &self.waiting, &self.extra];
+            for ((heap, wanted), count) in heaps.into_iter().zip(wanted).zip(&mut counted) {
+                if heap.contains(self.slots, who as u32) != wanted {
+                    return false;
+                }
+                *count += u32::from(wanted);
+            }
+        }
+        let heaps = [&self.ready, &self.waiting, &self.extra];
+        heaps
+            .into_iter()
+            .zip(counted)
+            .all(|(heap, count)| heap.len() == count && heap.is_in_order(self.slots))
+    }
+}

@@ -1,0 +1,261 @@
+//! Which CPU a reservation goes to, and whether any has room: admission (invariant T1).
+//!
+//! A CPU is charged (slice + B) / period for each reservation on it, in integers rounded up, and the sum is kept at or
+//! below the CPU less the reserve. A charge that is given up stays until what was taken under it is paid for at its rate
+//! (the queue says when): a vCPU that has used its slice at the beginning of its period and ends would otherwise leave
+//! room that is not there. So a change charges the larger of old and new terms until the new ones are in force.
+//!
+//! Everything is decided before anything is changed; what is refused leaves no trace.
+
+use crate::rules::{Charge, Rules, Terms};
+use crate::wheel::Wheel;
+
+/// The caller's storage for what is reserved of one CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuBooks {
+    online: bool,
+    charged: Charge,
+    vcpus: u32,
+    departing: Wheel,
+}
+
+impl CpuBooks {
+    /// What the storage is filled with: a CPU that takes nobody.
+    pub const OFFLINE: Self = Self {
+        online: false,
+        charged: Charge::NOTHING,
+        vcpus: 0,
+        departing: Wheel::EMPTY,
+    };
+}
+
+/// Why nothing was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// None of the CPUs that it may run on takes vCPUs.
+    NoCpu,
+    /// None of them has room.
+    NoRoom {
+        /// The largest slice that would be granted now, with the same period. May be less than B; then it is 0.
+        largest_slice: u64,
+        /// The largest when what is given up has been paid for: in a little more than the longest period.
+        largest_slice_soon: u64,
+    },
+}
+
+/// Room that is given up, to be given back by [`Placement::release`] when it is paid for.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Release {
+    cpu: usize,
+    charge: Charge,
+}
+
+/// How changed terms are granted.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Change {
+    /// On the CPU where it is: [`crate::Queue::change`], then release at the time it answers.
+    Here(Release),
+    /// On another: [`crate::Queue::leave`] the old one, release at the time it answers, and when the vCPU has left,
+    /// arrive at the new one under the new terms.
+    Elsewhere {
+        /// The CPU it is to move to.
+        to: usize,
+        /// All it had of the old one.
+        release: Release,
+    },
+}
+
+/// What is reserved of all CPUs.
+pub struct Placement<'a> {
+    cpus: &'a mut [CpuBooks],
+    rules: Rules,
+}
+
+impl<'a> Placement<'a> {
+    /// Nothing reserved, and no CPU online. What the storage holds is overwritten.
+    #[must_use]
+    pub fn new(cpus: &'a mut [CpuBooks], rules: Rules) -> Self {
+        cpus.fill(CpuBooks::OFFLINE);
+        Self { cpus, rules }
+    }
+
+    /// Lets a CPU take vCPUs, or no new ones; false if there is no such CPU.
+    pub fn set_online(&mut self, cpu: usize, online: bool) -> bool {
+        match self.cpus.get_mut(cpu) {
+            Some(books) => {
+                books.online = online;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Finds a CPU for a new vCPU and charges it: the first with room among those that are both `allowed` and
+    /// `preferred` (those without a vCPU of the same domain, say), then the first with room among the `allowed`. One
+    /// that is promised nothing goes where the fewest vCPUs are.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn admit(
+        &mut self,
+        now: u64,
+        terms: &Terms,
+        allowed: impl Fn(usize) -> bool,
+        preferred: impl Fn(usize) -> bool,
+    ) -> Result<usize, Refusal> {
+        self.turn(now);
+        let cpu = self
+            .find(terms, |cpu| allowed(cpu) && preferred(cpu))
+            .or_else(|| self.find(terms, &allowed))
+            .ok_or_else(|| self.refusal(terms, &allowed, None))?;
+        self.take(cpu, terms.charge(&self.rules), 1);
+        Ok(cpu)
+    }
+
+    /// Grants other terms to a vCPU that has `from` on `cpu`: there if it may stay there and there is room, else on the
+    /// first CPU with room. What it is promised is not more than before: always granted where it may stay.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; it keeps what it has.
+    pub fn amend(
+        &mut self,
+        now: u64,
+        cpu: usize,
+        from: &Terms,
+        to: &Terms,
+        allowed: impl Fn(usize) -> bool,
+    ) -> Result<Change, Refusal> {
+        self.turn(now);
+        let (old, new) = (from.charge(&self.rules), to.charge(&self.rules));
+        let more = new.less(old);
+        let fits_here = more == Charge::NOTHING || more <= self.room(cpu);
+        if allowed(cpu) && fits_here {
+            self.take(cpu, more, 0);
+            let charge = old.less(new);
+            return Ok(Change::Here(Release { cpu, charge }));
+        }
+        let other = self
+            .find(to, |other| other != cpu && allowed(other))
+            .ok_or_else(|| self.refusal(to, &allowed, Some((cpu, old))))?;
+        self.take(other, new, 1);
+        let release = self.withdraw(cpu, from);
+        Ok(Change::Elsewhere { to: other, release })
+    }
+
+    /// A vCPU ends, or was admitted and then not made: what it had of a CPU is to be released.
+    pub fn withdraw(&mut self, cpu: usize, terms: &Terms) -> Release {
+        if let Some(books) = self.cpus.get_mut(cpu) {
+            books.vcpus = books.vcpus.saturating_sub(1);
+        }
+        Release {
+            cpu,
+            charge: terms.charge(&self.rules),
+        }
+    }
+
+    /// Gives room back at `at`, or up to an eighth of the longest period later.
+    pub fn release(&mut self, now: u64, release: Release, at: u64) {
+        self.turn(now);
+        let width = self.step_width();
+        let Some(books) = self.cpus.get_mut(release.cpu) else {
+            return;
+        };
+        if at <= now {
+            books.charged = books.charged.less(release.charge);
+        } else {
+            books.departing.hold(release.charge, at, width);
+        }
+    }
+
+    /// What is charged on a CPU, what is not yet given back included; `None` if there is no such CPU.
+    #[must_use]
+    pub fn charged(&self, cpu: usize) -> Option<Charge> {
+        self.cpus.get(cpu).map(|books| books.charged)
+    }
+
+    /// How many vCPUs are on a CPU; `None` if there is no such CPU.
+    #[must_use]
+    pub fn vcpus(&self, cpu: usize) -> Option<u32> {
+        self.cpus.get(cpu).map(|books| books.vcpus)
+    }
+
+    fn find(&self, terms: &Terms, allowed: impl Fn(usize) -> bool) -> Option<usize> {
+        let charge = terms.charge(&self.rules);
+        let mut open = self.open(&allowed);
+        if charge == Charge::NOTHING {
+            open.min_by_key(|&(cpu, books)| (books.vcpus, cpu))
+                .map(|(cpu, _)| cpu)
+        } else {
+            open.find(|&(cpu, _)| charge <= self.room(cpu))
+                .map(|(cpu, _)| cpu)
+        }
+    }
+
+    fn refusal(
+        &self,
+        terms: &Terms,
+        allowed: &impl Fn(usize) -> bool,
+        has: Option<(usize, Charge)>,
+    ) -> Refusal {
+        if self.open(allowed).next().is_none() {
+            return Refusal::NoCpu;
+        }
+        let largest = |soon: bool| {
+            self.open(allowed)
+                .map(|(cpu, books)| {
+                    let mut room = self.room(cpu);
+                    if soon {
+                        room = room.and(books.departing.collect_held());
+                    }
+                    // Where it is, what it has is its own.
+                    if let Some((here, charge)) = has
+                        && here == cpu
+                    {
+                        room = room.and(charge);
+                    }
+                    room.largest_slice(&self.rules, terms.period())
+                })
+                .max()
+                .unwrap_or(0)
+        };
+        Refusal::NoRoom {
+            largest_slice: largest(false),
+            largest_slice_soon: largest(true),
+        }
+    }
+
+    /// The CPUs that take vCPUs and are allowed.
+    fn open<'b>(
+        &'b self,
+        allowed: &'b impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = (usize, &'b CpuBooks)> + 'b {
+        let cpus = self.cpus.iter().enumerate();
+        cpus.filter(move |&(cpu, books)| books.online && allowed(cpu))
+    }
+
+    fn room(&self, cpu: usize) -> Charge {
+        let charged = self.charged(cpu).unwrap_or(Charge::WHOLE);
+        self.rules.capacity().less(charged)
+    }
+
+    fn take(&mut self, cpu: usize, charge: Charge, vcpus: u32) {
+        if let Some(books) = self.cpus.get_mut(cpu) {
+            books.charged = books.charged.and(charge);
+            books.vcpus = books.vcpus.saturating_add(vcpus);
+        }
+    }
+
+    fn step_width(&self) -> u64 {
+        self.rules.longest_period() / 8
+    }
+
+    fn turn(&mut self, now: u64) {
+        let width = self.step_width();
+        for books in self.cpus.iter_mut() {
+            let free = books.departing.turn(now, width);
+            books.charged = books.charged.less(free);
+        }
+    }
+}
