@@ -202,12 +202,18 @@ impl<'a> Queue<'a> {
         terms: Terms,
         sibling: Option<Seat>,
     ) -> Result<(Seat, Next), Full> {
-        let (old, promised) = (&who.server, who.server.slice() != 0);
+        let old = &who.server;
+        let deadline = match old.terms {
+            Some(same) if same == terms => old.deadline,
+            // It need not wait longer than its new period is; and what was promised nothing had none.
+            _ if old.slice() != 0 => old.deadline.min(now.saturating_add(terms.period())),
+            _ => now,
+        };
         let server = Server {
             stage: Stage::Here,
             terms: Some(terms),
             next_terms: None,
-            deadline: if promised { old.deadline } else { now },
+            deadline,
             budget: if terms.slice() == 0 { 0 } else { old.budget },
             virtual_time: self.floor.saturating_add(who.lag),
             account: Account::default(),
