@@ -40,7 +40,7 @@ pub struct Decision {
 }
 
 /// What one call renews at most (T9): beyond that the CPU takes interrupts in between.
-const DUE_AT_ONCE: u32 = 32;
+pub(crate) const DUE_AT_ONCE: u32 = 32;
 
 #[derive(Clone, Copy)]
 struct Plan {

@@ -43,6 +43,8 @@ mod placement;
 mod queue;
 mod rules;
 mod server;
+#[cfg(test)]
+mod steps;
 mod wheel;
 mod yields;
 
