@@ -148,3 +148,20 @@ fn whole_periods_give_the_slice_and_at_most_a_section_more() {
         machine.assert_nothing_missed();
     }
 }
+
+#[test]
+fn a_wake_up_close_to_a_deadline_promises_nothing_that_a_section_could_break() {
+    for (at, pause) in (1..61).flat_map(|at| (1..20).map(move |pause| (at, pause))) {
+        let (mut slots, mut books) = storage(1, 2);
+        let seed = at * 64 + pause;
+        let mut machine = Machine::new(rules(), &mut slots, &mut books, seed, SECTION);
+        let vcpu = machine.start(terms(57, 61, Extra::Never));
+        machine.start(Terms::best_effort(&rules(), 1).unwrap());
+        machine.run_to(at);
+        machine.pause(vcpu);
+        machine.run_to(at + pause);
+        machine.unpause(vcpu);
+        machine.run_to(400);
+        machine.assert_nothing_missed();
+    }
+}
