@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 use xen::{DomId, Port};
 use xeno_api::{Error, Kind, Size, StopReason};
 
 use crate::console::Console;
-use crate::life::Asked;
 use crate::state::Record;
 use crate::uuid::Uuid;
 
@@ -35,6 +35,17 @@ pub enum Order {
     SetMemory(Size),
     /// Change how many vCPUs it has on line.
     SetVcpus(u32),
+}
+
+/// A guest that was asked to stop is asked again.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    /// When.
+    pub next: Instant,
+    /// When there is no point any more.
+    pub end: Instant,
+    /// When what it does is not taken for what it was asked any more.
+    pub forget: Instant,
 }
 
 /// What became of an order: for [`Order::Destroy`], whether the domain lingers.
@@ -63,8 +74,8 @@ pub struct Guest {
     pub console_port: Cell<Option<Port>>,
     /// It stopped and is kept, for this reason.
     pub stopped: Cell<Option<StopReason>>,
-    /// What it was asked to do.
-    pub asked: Cell<Asked>,
+    /// Until when it is asked again, if it did not do it, and when it is next.
+    pub again: Cell<Option<Again>>,
     /// Notified when the hypervisor has news of its domain.
     pub news: Notify,
     /// Where orders go.
@@ -81,7 +92,7 @@ impl Guest {
             console: RefCell::new(console),
             console_port: Cell::new(None),
             stopped: Cell::new(None),
-            asked: Cell::default(),
+            again: Cell::new(None),
             news: Notify::new(),
             orders,
         };

@@ -7,6 +7,7 @@
 //!                 └──▶ Ending(gone)                   a step failed, or the daemon was killed meanwhile
 //! ```
 
+use serde::{Deserialize, Serialize};
 use xen::{DomainInfo, ShutdownReason};
 use xeno_api::{Guest, Life, OnStop, StopReason};
 
@@ -24,7 +25,8 @@ pub enum Next {
 }
 
 /// What the daemon was asked to do with a guest, that is not done yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Asked {
     /// Nothing.
     #[default]
@@ -34,6 +36,9 @@ pub enum Asked {
     /// To reboot.
     Reboot,
 }
+
+/// A guest that has run for so many seconds has started.
+pub const STARTED_S: u64 = 120;
 
 /// What follows from how a guest's domain is. `info` is none if the domain is gone, or not this guest's.
 pub fn next(guest: &Guest, asked: Asked, info: Option<&DomainInfo>) -> Next {
@@ -47,7 +52,7 @@ pub fn next(guest: &Guest, asked: Asked, info: Option<&DomainInfo>) -> Next {
     let reason = stop_reason(reason);
     let rule = match (reason, asked) {
         // Whoever asked for it meant it, whatever the description says of a guest that does so by itself.
-        (StopReason::Reboot, Asked::Reboot) => OnStop::Restart,
+        (StopReason::Reboot | StopReason::Poweroff, Asked::Reboot) => OnStop::Restart,
         (StopReason::Poweroff, Asked::Shutdown) if guest.on_poweroff == OnStop::Restart => {
             OnStop::Destroy
         }
@@ -88,6 +93,19 @@ pub fn of_domain(info: &DomainInfo) -> (Life, Option<StopReason>) {
         None => Life::Running,
     };
     (life, reason)
+}
+
+/// What a guest that has run for so many seconds is asked to do, as its kernel has it.
+///
+/// One that may still be starting is asked to power off where it is to reboot, and built again all the same: Linux 6.1
+/// hears no further request after one to reboot, so one that came before its first process listened would be lost for
+/// good, and one to power off can be made again.
+pub fn request(asked: Asked, age_s: u64) -> Option<&'static str> {
+    match asked {
+        Asked::Nothing => None,
+        Asked::Reboot if age_s >= STARTED_S => Some("reboot"),
+        Asked::Reboot | Asked::Shutdown => Some("poweroff"),
+    }
 }
 
 /// Words for how a guest ended.
@@ -195,6 +213,13 @@ mod tests {
             after(Asked::Shutdown, ShutdownReason::Poweroff),
             Next::End(StopReason::Poweroff, Then::Gone)
         );
+        assert_eq!(
+            after(Asked::Reboot, ShutdownReason::Poweroff),
+            Next::End(StopReason::Poweroff, Then::Restart)
+        );
+        assert_eq!(request(Asked::Reboot, STARTED_S - 1), Some("poweroff"));
+        assert_eq!(request(Asked::Reboot, STARTED_S), Some("reboot"));
+        assert_eq!(request(Asked::Shutdown, STARTED_S), Some("poweroff"));
         assert_eq!(
             after(Asked::Reboot, ShutdownReason::Reboot),
             Next::End(StopReason::Reboot, Then::Restart)

@@ -15,6 +15,7 @@ use crate::daemon::{Daemon, now_s};
 use crate::devices::Over;
 use crate::disk::{self, Opened, Use};
 use crate::guest::Guest;
+use crate::life::Asked;
 use crate::page::MappedPage;
 use crate::ports::Purpose;
 use crate::state::{Built, Phase, Record};
@@ -56,6 +57,7 @@ pub async fn create(
         phase: Phase::Building,
         disks: opened.iter().map(|disk| disk.identity).collect(),
         built: None,
+        asked: Asked::Nothing,
     };
     drop(opened);
     daemon

@@ -2,15 +2,26 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use xeno_api::{Error, Kind, Size};
 
-use crate::daemon::Daemon;
-use crate::guest::{Guest, Order};
+use crate::daemon::{Daemon, now_s};
+use crate::guest::{Again, Guest, Order};
 use crate::life::Asked;
-use crate::nodes;
+use crate::{life, log, make, nodes};
 
 /// A domain is paused at most so many times.
 const PAUSES: u32 = 255;
+/// From one time a guest is asked to stop to the next.
+const ASK_AGAIN: Duration = if cfg!(test) {
+    Duration::from_millis(20)
+} else {
+    Duration::from_secs(5)
+};
+/// How long it is asked again and again, if nobody waits longer.
+const ASK_FOR: Duration = Duration::from_secs(60);
+/// How long after that a guest may take to go down as it was asked.
+const GO_DOWN: Duration = Duration::from_secs(600);
 
 fn hypervisor(error: xen::Error) -> Error {
     Error::new(Kind::Hypervisor, error.to_string())
@@ -65,11 +76,17 @@ fn unpause(daemon: &Daemon, info: &xen::DomainInfo) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks the guest's kernel to power off or reboot.
+/// Asks the guest's kernel to power off or reboot. A kernel that has just started takes notice and has nobody yet to
+/// carry it out, or gives it to a first process that does not listen yet: it is asked again ([`ask_again`]).
 ///
 /// # Errors
 /// When it cannot hear.
-pub fn stop(daemon: &Daemon, guest: &Guest, reboot: bool) -> Result<(), Error> {
+pub fn stop(
+    daemon: &Daemon,
+    guest: &Guest,
+    reboot: bool,
+    wait: Option<Duration>,
+) -> Result<(), Error> {
     let info = running(daemon, guest)?;
     let name = guest.name();
     if info.paused {
@@ -77,16 +94,76 @@ pub fn stop(daemon: &Daemon, guest: &Guest, reboot: bool) -> Result<(), Error> {
             "{name} is paused and cannot hear: `xeno unpause {name}` first"
         )));
     }
-    let word = if reboot { "reboot" } else { "poweroff" };
-    let path = nodes::shutdown(info.domain);
-    let asked = daemon.store.borrow_mut().write(&path, word.as_bytes());
-    asked.map_err(|error| Error::new(Kind::Internal, format!("{path}: {error}")))?;
-    guest.asked.set(if reboot {
+    let asked = if reboot {
         Asked::Reboot
     } else {
         Asked::Shutdown
-    });
+    };
+    // Remembered first: what it does then is taken as this wants it, also by another process.
+    let before = std::mem::replace(&mut guest.record.borrow_mut().asked, asked);
+    if let Err(error) = make::put(daemon, guest).and_then(|()| ask(daemon, guest, info.domain)) {
+        guest.record.borrow_mut().asked = before;
+        return Err(error);
+    }
+    remember(guest, wait);
     Ok(())
+}
+
+/// Sees to it that a guest is asked again for what it was asked for, if anything; somebody may wait for it.
+pub fn remember(guest: &Guest, wait: Option<Duration>) {
+    let now = Instant::now();
+    let asked = guest.record.borrow().asked != Asked::Nothing;
+    let end = now + wait.unwrap_or_default().max(ASK_FOR);
+    guest.again.set(asked.then(|| Again {
+        next: now + ASK_AGAIN,
+        end,
+        forget: end + GO_DOWN,
+    }));
+}
+
+fn ask(daemon: &Daemon, guest: &Guest, domain: xen::DomId) -> Result<(), Error> {
+    let (asked, since_s) = {
+        let record = guest.record.borrow();
+        (record.asked, record.built.map_or(0, |built| built.since_s))
+    };
+    let Some(word) = life::request(asked, now_s().saturating_sub(since_s)) else {
+        return Ok(());
+    };
+    let path = nodes::shutdown(domain);
+    let written = daemon.store.borrow_mut().write(&path, word.as_bytes());
+    written.map_err(|error| Error::new(Kind::Internal, format!("{path}: {error}")))
+}
+
+/// Asks a guest once more for what it was asked for and did not do. A kernel on its way down does not listen any more,
+/// and one that did not hear the first time hears this.
+pub fn ask_again(daemon: &Daemon, guest: &Guest) {
+    let (now, Some(again)) = (Instant::now(), guest.again.get()) else {
+        return;
+    };
+    if now < again.next {
+        return;
+    }
+    if now >= again.forget {
+        guest.again.set(None);
+        guest.record.borrow_mut().asked = Asked::Nothing;
+        let _told = make::put(daemon, guest);
+        return;
+    }
+    if now >= again.end {
+        let next = again.forget;
+        guest.again.set(Some(Again { next, ..again }));
+        let name = guest.name();
+        return log::line(format!(
+            "{name} was asked to stop again and again and did not: `xeno destroy {name}` ends it"
+        ));
+    }
+    let next = now + ASK_AGAIN;
+    guest.again.set(Some(Again { next, ..again }));
+    if let Ok(info) = running(daemon, guest)
+        && !info.paused
+    {
+        let _next_time = ask(daemon, guest, info.domain);
+    }
 }
 
 /// What to say when a guest did not stop in time.

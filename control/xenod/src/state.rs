@@ -24,6 +24,7 @@ use xen::DomId;
 use xeno_api::Guest;
 
 use crate::disk::Identity;
+use crate::life::Asked;
 use crate::uuid::Uuid;
 
 /// Where in its life a guest is.
@@ -98,6 +99,9 @@ pub struct Record {
     pub disks: Vec<Identity>,
     /// Its domain, while there is one.
     pub built: Option<Built>,
+    /// What it was asked to do and has not done yet.
+    #[serde(default)]
+    pub asked: Asked,
 }
 
 /// What can be wrong with the state directory.

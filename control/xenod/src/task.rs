@@ -83,7 +83,11 @@ impl Task {
                     return;
                 }
             },
-            Start::Alive => self.live().await,
+            Start::Alive => {
+                // An earlier process asked it, and it may have missed that.
+                orders::remember(&self.guest, None);
+                self.live().await
+            }
             Start::Ending(then) => then,
         };
         loop {
@@ -155,10 +159,14 @@ impl Task {
             let unpaused = self.daemon.hypervisor.unpause(domain);
             unpaused.map_err(|error| Error::new(Kind::Hypervisor, error.to_string()))?;
         }
-        self.guest.record.borrow_mut().phase = Phase::Alive;
+        {
+            let mut record = self.guest.record.borrow_mut();
+            record.phase = Phase::Alive;
+            record.asked = Asked::Nothing;
+        }
         make::put(&self.daemon, &self.guest)?;
         self.guest.stopped.set(None);
-        self.guest.asked.set(Asked::Nothing);
+        self.guest.again.set(None);
         self.daemon.tell(&self.guest, false);
         Ok(())
     }
@@ -166,7 +174,7 @@ impl Task {
     fn next(&self) -> Next {
         let record = self.guest.record.borrow();
         match self.daemon.info(&record) {
-            Ok(info) => life::next(&record.guest, self.guest.asked.get(), info.as_ref()),
+            Ok(info) => life::next(&record.guest, record.asked, info.as_ref()),
             Err(error) => {
                 log::line(error);
                 Next::Live
@@ -186,6 +194,7 @@ impl Task {
                 .waiting
                 .iter()
                 .filter_map(|waiting| waiting.deadline)
+                .chain(self.guest.again.get().map(|again| again.next))
                 .min();
             let patience = async {
                 match soonest {
@@ -202,13 +211,17 @@ impl Task {
                         return Then::Gone;
                     }
                 }
-                () = patience => self.give_up_waiting(),
+                () = patience => {
+                    self.give_up_waiting();
+                    orders::ask_again(&self.daemon, &self.guest);
+                }
             }
         }
     }
 
     /// It stopped and is kept.
     fn stay(&mut self, reason: StopReason) {
+        self.guest.again.set(None);
         if self.guest.stopped.replace(Some(reason)).is_none() {
             log::line(format!(
                 "{} {} and is kept",
@@ -230,7 +243,8 @@ impl Task {
             .built
             .map_or(0, |built| built.since_s);
         let lived_s = now_s().saturating_sub(since_s);
-        let too_soon = lived_s < TOO_SOON_S && self.guest.asked.get() != Asked::Reboot;
+        let asked = self.guest.record.borrow().asked;
+        let too_soon = lived_s < TOO_SOON_S && asked != Asked::Reboot;
         let (then, more) = match then {
             Then::Restart if too_soon => (Then::Gone, " too soon to be built again"),
             Then::Restart => (Then::Restart, "; it is built again"),
@@ -254,7 +268,7 @@ impl Task {
         let _told = make::put(&self.daemon, &self.guest);
         self.daemon.tell(&self.guest, then == Then::Gone);
         let lingers = ending::take_down(&self.daemon, &self.guest).await;
-        self.guest.asked.set(Asked::Nothing);
+        self.guest.again.set(None);
         if then == Then::Restart {
             // Written before there is another domain with this handle: it is found by the handle then.
             self.guest.record.borrow_mut().built = None;
@@ -292,7 +306,7 @@ impl Task {
                 return true;
             }
             Order::Stop { reboot, wait } => (
-                orders::stop(&self.daemon, &self.guest, reboot),
+                orders::stop(&self.daemon, &self.guest, reboot, wait),
                 wait.map(|wait| (wait, reboot)),
             ),
             order => (orders::now(&self.daemon, &self.guest, order), None),

@@ -91,7 +91,7 @@ fn a_guest_that_powers_off_is_gone_and_one_that_reboots_is_built_again() {
                 };
                 async move { guest.order(order).await }
             });
-            let asked = || daemon.store.borrow_mut().text(&path).as_deref() == Some("reboot");
+            let asked = || daemon.store.borrow_mut().text(&path).as_deref() == Some("poweroff");
             until("it is asked to reboot", asked).await;
             world.fake.shut_down(db, ShutdownReason::Reboot).unwrap();
             world.fake.shut_down(web, ShutdownReason::Poweroff).unwrap();
@@ -129,6 +129,37 @@ fn a_guest_that_does_not_hear_is_told_of_after_the_time_given() {
             let error = web.order(order).await.unwrap_err();
             assert!(error.message.contains("xeno unpause web"), "{error}");
             web.order(Order::Destroy).await.unwrap();
+        })
+        .unwrap();
+    assert_eq!(world.leftovers(), [""; 0]);
+}
+
+#[test]
+fn a_guest_that_took_notice_and_did_nothing_is_asked_again() {
+    let world = World::new();
+    let web = world.guest("web", None);
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            let id = make::create(&daemon, web, false).await.unwrap().id;
+            let (web, path) = (find(&daemon, "web"), crate::nodes::shutdown(id));
+            let asked = |word: &str| daemon.store.borrow_mut().text(&path).as_deref() == Some(word);
+            for reboot in [true, false] {
+                let order = Order::Stop { reboot, wait: None };
+                web.order(order).await.unwrap();
+                for _ in 0..3 {
+                    until("it is asked", || asked("poweroff")).await;
+                    daemon.store.borrow_mut().write(&path, b"").unwrap();
+                }
+            }
+            // While it is paused it cannot hear.
+            web.order(Order::Pause).await.unwrap();
+            daemon.store.borrow_mut().write(&path, b"").unwrap();
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            assert!(asked(""));
+            web.order(Order::Unpause).await.unwrap();
+            until("it is asked", || asked("poweroff")).await;
+            world.fake.shut_down(id, ShutdownReason::Poweroff).unwrap();
+            until("web is gone", || daemon.guests().is_empty()).await;
         })
         .unwrap();
     assert_eq!(world.leftovers(), [""; 0]);

@@ -133,7 +133,7 @@ fn killed_at_any_step_of_a_reboot_a_guest_is_built_again_or_gone() {
         };
         let waiting = tokio::task::spawn_local(async move { web.order(order).await });
         let path = crate::nodes::shutdown(id);
-        let asked = || daemon.store.borrow_mut().text(&path).as_deref() == Some("reboot");
+        let asked = || daemon.store.borrow_mut().text(&path).as_deref() == Some("poweroff");
         until("it is asked to reboot", asked).await;
         world.fake.shut_down(id, ShutdownReason::Reboot).unwrap();
         assert_eq!(waiting.await.unwrap(), Ok(false));
