@@ -1,5 +1,6 @@
 //! What is put into the initial file system on demand: `cargo xtask run --with stress-ng`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,8 @@ pub enum Extra {
     StressNg,
     /// The distribution's e2fsck with its libraries.
     Fsck,
+    /// The distribution's tools for the store: xenstore-ls and its kin, with their libraries.
+    StoreTools,
     /// The stock kernel's drivers for the machine's disks and network card, and a power button that works.
     Drivers,
 }
@@ -69,7 +72,7 @@ fn build(
     let mut modules = Vec::new();
     if extras
         .iter()
-        .any(|extra| !matches!(extra, Extra::Drivers | Extra::Fsck))
+        .any(|extra| matches!(extra, Extra::Programs | Extra::StressNg))
     {
         parts.extend(own_programs(tree)?);
         names.push("programs");
@@ -93,6 +96,10 @@ fn build(
         )?)?);
         names.push("fsck");
     }
+    if extras.contains(&Extra::StoreTools) {
+        parts.extend(store_tools(tree)?);
+        names.push("store-tools");
+    }
     if extras.contains(&Extra::Drivers) {
         modules.extend(drivers::DEVICES);
         names.push("drivers");
@@ -109,6 +116,11 @@ fn build(
         )?;
         parts.extend(drivers::parts(vmlinuz, &modules)?);
     }
+    // Programs share libraries: once is enough. Of two files in one place the kernel leaves the later.
+    let mut seen = BTreeSet::new();
+    parts.reverse();
+    parts.retain(|part| seen.insert(part.path.clone()));
+    parts.reverse();
     initrd::build_with(tree, &names.join("-"), &parts)
 }
 
@@ -141,4 +153,27 @@ fn placed(files: &[packages::Placed]) -> Result<Vec<Part>> {
 
 fn stress_ng(tree: &Tree) -> Result<Vec<Part>> {
     placed(&packages::program(tree, "stress-ng", "usr/bin/stress-ng")?)
+}
+
+/// The tools that people and scripts use on the store, as the distribution ships them.
+const STORE_TOOLS: &[&str] = &[
+    "xenstore-ls",
+    "xenstore-read",
+    "xenstore-write",
+    "xenstore-list",
+    "xenstore-rm",
+    "xenstore-exists",
+    "xenstore-chmod",
+    "xenstore-watch",
+];
+
+fn store_tools(tree: &Tree) -> Result<Vec<Part>> {
+    // A thread that watches is cancelled at the end, for which the C library loads this.
+    let unwinder = packages::library(tree, "libgcc-s1", "libgcc_s.so.1")?;
+    let mut parts = placed(&[unwinder])?;
+    for tool in STORE_TOOLS {
+        let path = format!("usr/bin/{tool}");
+        parts.extend(placed(&packages::program(tree, "xenstore-utils", &path)?)?);
+    }
+    Ok(parts)
 }

@@ -108,10 +108,12 @@ fn archive(busybox: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for dir in [
         "bin", "dev", "etc", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin",
-        "usr/sbin",
+        "usr/sbin", "var",
     ] {
         archive.directory(dir);
     }
+    // Where older programs look for what runs, as on every system of the distribution.
+    archive.link("var/run", "/run");
     // The kernel opens its console before anything can mount devtmpfs.
     archive.character_device("dev/console", 5, 1);
     archive.file("init", 0o755, INIT.as_bytes());

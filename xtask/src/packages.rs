@@ -255,19 +255,35 @@ pub fn program(tree: &Tree, package_name: &str, path: &str) -> Result<Vec<Placed
             found.insert(library, source);
         }
     }
-    for (name, source) in found {
-        // The place of the dynamic linker is written in every program.
-        let dir = if name.starts_with("ld-linux") {
-            "lib64"
-        } else {
-            "lib/x86_64-linux-gnu"
-        };
-        placed.push(Placed {
-            path: format!("{dir}/{name}"),
-            source,
-        });
-    }
+    let libraries = found.into_iter();
+    placed.extend(libraries.map(|(name, source)| placed_library(&name, source)));
     Ok(placed)
+}
+
+/// A library of a package by its file's name: for one that a program loads only when it needs it, so that nothing in
+/// the program says so.
+///
+/// # Errors
+/// When the package has no such library.
+pub fn library(tree: &Tree, package_name: &str, name: &str) -> Result<Placed> {
+    let source = package(tree, package_name)?
+        .library(name)
+        .with_context(|| format!("the package {package_name} has no library {name}"))?;
+    Ok(placed_library(name, source))
+}
+
+/// Where programs find a library.
+fn placed_library(name: &str, source: PathBuf) -> Placed {
+    // The place of the dynamic linker is written in every program.
+    let dir = if name.starts_with("ld-linux") {
+        "lib64"
+    } else {
+        "lib/x86_64-linux-gnu"
+    };
+    Placed {
+        path: format!("{dir}/{name}"),
+        source,
+    }
 }
 
 /// Finds a library in the packages that `owner` depends on, nearest first; those named like the library before

@@ -44,7 +44,6 @@ free() { sync; echo 3 > /proc/sys/vm/drop_caches; sed -n 's/^MemFree: *\([0-9]*\
 /// Starts the stock tools' daemons. What guests print goes to `/tmp/guest-NAME.log`.
 const WITH_XL: &str = r#"
 mkdir -p /var/lib/xen /var/lib/xenstored /var/log/xen /run/xen /run/xenstored /run/lock
-ln -s /run /var/run
 ln -s /run/lock /var/lock
 export PATH=/usr/lib/xen-4.17/bin:$PATH
 xenstored --pid-file /run/xenstored.pid

@@ -15,7 +15,7 @@ use crate::qemu::{Boot, Bus, Disk, Machine, Module, merge_words};
 use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
-use crate::testing::{Context, check_last_words, domains_disks, domains_killed};
+use crate::testing::{Context, check_last_words, domains_disks, domains_killed, domains_store};
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
 use crate::{build, iso, run};
@@ -211,9 +211,12 @@ fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBu
     let crash = build::guest(&context.tree, &BareMetal::find(&context.tree)?, CRASHES)?;
     let crash = extras::read("boot/crash", 0o644, &crash)?;
     let (extras, kind): (&[Extra], _) = if drivers {
-        (&[Extra::Fsck, Extra::Drivers], "-drivers")
+        (
+            &[Extra::Fsck, Extra::StoreTools, Extra::Drivers],
+            "-drivers",
+        )
     } else {
-        (&[Extra::Fsck], "")
+        (&[Extra::Fsck, Extra::StoreTools], "")
     };
     let made = extras::control_initrd(
         &context.tree,
@@ -362,6 +365,7 @@ fn two_guests(guided: &mut Guided<'_>) -> Result<String> {
         top.contains("guest2"),
         "`xeno top` does not show guest2: {top}"
     );
+    domains_store::tools(guided)?;
     guided.done("xeno pause guest2")?;
     ensure!(
         guided.done("xeno list")?.contains("paused"),

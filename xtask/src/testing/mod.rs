@@ -15,6 +15,7 @@ mod devices;
 mod domains;
 mod domains_disks;
 mod domains_killed;
+mod domains_store;
 mod domains_wrong;
 mod firmware;
 pub mod guests;
