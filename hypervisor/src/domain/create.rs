@@ -165,6 +165,7 @@ fn new_record(
         handle: SpinMutex::new(wanted.handle),
         serves_store: wanted.serves_store,
         weight: AtomicU32::new(USUAL_WEIGHT),
+        tsc_mode: AtomicU32::new(0),
         permissions: SpinMutex::new(None),
         time_offset: AtomicI64::new(0),
         vcpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS],

@@ -101,6 +101,8 @@ pub struct Domain {
     pub serves_store: bool,
     /// Its share of the CPU, for who asks: turns do not look at it yet.
     pub weight: AtomicU32,
+    /// Which kind of time-stamp counter was asked for: kept and told, always the CPU's own.
+    pub tsc_mode: AtomicU32,
     /// What it may reach of devices, if anything.
     pub permissions: SpinMutex<Option<&'static mut permissions::Permissions>>,
     /// Seconds by which its time of day differs from the machine's.

@@ -11,7 +11,7 @@ use guest_abi::Errno;
 use guest_abi::domctl::{
     AddressSize, CpuPolicy, Domctl, Nodeaffinity, SchedulerOp, Settimeoffset, TscInfo,
     Vcpuaffinity, XEN_DOMCTL_SCHEDOP_GETINFO, XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_SCHEDULER_CREDIT2,
-    XEN_VCPUAFFINITY_FORCE, XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT,
+    XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT,
 };
 
 /// Time-stamp counter: as is best, never emulated.
@@ -26,18 +26,12 @@ fn vcpu_of(dom: &Domain, id: u32) -> Result<&'static Vcpu, Errno> {
     dom.vcpu(id).ok_or(Errno::Srch)
 }
 
-/// What an affinity call names, if it makes sense.
-fn affinity(
-    dom: &Domain,
-    call: &Domctl,
-    also: u32,
-) -> Result<(Vcpuaffinity, &'static Vcpu), Errno> {
+/// What an affinity call names, if it makes sense. A flag of neither map asks for nothing and is no error.
+fn affinity(dom: &Domain, call: &Domctl) -> Result<(Vcpuaffinity, &'static Vcpu), Errno> {
     let asked: Vcpuaffinity = call.payload();
     let vcpu = vcpu_of(dom, asked.vcpu)?;
-    let both = XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT;
     let lacks = |flag: u32, map: u64| asked.flags & flag != 0 && map == 0;
-    if asked.flags & (both | also) == 0
-        || asked.flags & !(both | also) != 0
+    if asked.flags == 0
         || lacks(XEN_VCPUAFFINITY_HARD, asked.cpumap_hard.bitmap)
         || lacks(XEN_VCPUAFFINITY_SOFT, asked.cpumap_soft.bitmap)
     {
@@ -48,7 +42,7 @@ fn affinity(
 
 /// `setvcpuaffinity`. One CPU runs vCPUs so far: what is set is kept and told.
 pub fn set_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
-    let (asked, vcpu) = affinity(dom, call, XEN_VCPUAFFINITY_FORCE)?;
+    let (asked, vcpu) = affinity(dom, call)?;
     let online = smp::online();
     let mut new = *vcpu.affinity.lock();
     if asked.flags & XEN_VCPUAFFINITY_HARD != 0 {
@@ -70,7 +64,7 @@ pub fn set_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: A
 
 /// `getvcpuaffinity`.
 pub fn get_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
-    let (asked, vcpu) = affinity(dom, call, 0)?;
+    let (asked, vcpu) = affinity(dom, call)?;
     let set = *vcpu.affinity.lock();
     if asked.flags & XEN_VCPUAFFINITY_HARD != 0 {
         bitmap::write(g, &asked.cpumap_hard, set.hard)?;
@@ -124,19 +118,27 @@ pub fn set_tsc(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) 
     let asked: TscInfo = call.payload();
     another(g, dom)?;
     match asked.tsc_mode {
-        TSC_DEFAULT | TSC_NEVER_EMULATE => Ok(0),
+        TSC_DEFAULT | TSC_NEVER_EMULATE => {
+            dom.tsc_mode.store(asked.tsc_mode, Ordering::Relaxed);
+            Ok(0)
+        }
         TSC_ALWAYS_EMULATE => Err(Errno::OpNotSupp.into()),
         _ => Err(Errno::Inval.into()),
     }
 }
 
-/// `gettscinfo`.
+/// `gettscinfo`. Of a counter that is never to be emulated there is no rate to keep: that is told as zeros.
 pub fn get_tsc(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
     another(g, dom)?;
+    let tsc_mode = dom.tsc_mode.load(Ordering::Relaxed);
+    let (gtsc_khz, elapsed_nsec) = match tsc_mode {
+        TSC_NEVER_EMULATE => (0, 0),
+        _ => (tsc_khz(), device::timer::now_ns()),
+    };
     call.set_payload(&TscInfo {
-        tsc_mode: TSC_DEFAULT,
-        gtsc_khz: tsc_khz(),
-        elapsed_nsec: device::timer::now_ns(),
+        tsc_mode,
+        gtsc_khz,
+        elapsed_nsec,
         ..TscInfo::ZERO
     });
     Ok(0)

@@ -31,7 +31,8 @@ fn wrong(_: [u64; 5]) -> i64 {
     check_eq!("an argument nowhere", nowhere, -errno::EFAULT);
     check_eq!("the first", ask(0, 1), 1);
     check_eq!("the second", ask(0, u64::from(u32::MAX)), 2);
-    check_eq!("a third", ask(0, 1), -errno::ENOSPC);
+    // Xen 4.17's is 32 bits wide.
+    check_eq!("a third", i64::from(ask(0, 1) as i32), -errno::ENOSPC);
     for id in [1, 2] {
         check_eq!("given back", ask(id, 0), 0);
         check_eq!("given back again", ask(id, 0), -errno::EINVAL);
