@@ -37,6 +37,8 @@ struct Free {
     heads: [[u32; ORDERS]; ZONES],
     /// Per zone, a bit per order with a non-empty list.
     some: [u32; ZONES],
+    /// Frames on the lists of each zone.
+    in_zone: [u64; ZONES],
     frames: u64,
     /// Those of `frames` that are set aside for somebody (B4).
     claimed: u64,
@@ -45,6 +47,7 @@ struct Free {
 static FREE: SpinMutex<Free> = SpinMutex::new(Free {
     heads: [[NIL; ORDERS]; ZONES],
     some: [0; ZONES],
+    in_zone: [0; ZONES],
     frames: 0,
     claimed: 0,
 });
@@ -123,6 +126,7 @@ impl Free {
         }
         *head = mfn;
         self.some[zone] |= 1 << order;
+        self.in_zone[zone] += 1 << order;
     }
 
     fn unlink(&mut self, mfn: u32, order: u32) {
@@ -141,6 +145,7 @@ impl Free {
             record(next).prev.store(prev, Relaxed);
         }
         frame.order.store(0, Relaxed);
+        self.in_zone[zone] -= 1 << order;
     }
 
     fn insert(&mut self, mut mfn: u32, mut order: u32) {
@@ -216,6 +221,15 @@ pub fn add_range(first: u64, end: u64) {
 /// Frames free.
 pub fn free_frames() -> u64 {
     FREE.lock().frames
+}
+
+/// Frames free whose addresses have at least so many bits and at most so many.
+pub fn free_frames_between(least_bits: u32, most_bits: u32) -> u64 {
+    let zones = zone_within(least_bits)..=zone_within(most_bits);
+    let free = FREE.lock();
+    free.in_zone
+        .get(zones)
+        .map_or(0, |zones| zones.iter().sum())
 }
 
 /// Frames that nobody owns yet, all of them clean. Dropped, they are free as they were.

@@ -13,12 +13,12 @@ use crate::policy::cpuid;
 use ::cpus::set::CpuSet;
 use guest_abi::domctl::XEN_SCHEDULER_CREDIT2;
 use guest_abi::sysctl::{
-    CpuFeatureset, CpuLevellingCaps, CpuPolicy, Cpuinfo, CpupoolOp, Cputopo, Cputopoinfo,
-    Getcpuinfo, Meminfo, Numainfo, Physinfo, SchedId, Sysctl, XEN_SYSCTL_CPU_FEATURESET_HOST,
-    XEN_SYSCTL_CPU_FEATURESET_PV, XEN_SYSCTL_CPU_FEATURESET_PV_MAX, XEN_SYSCTL_CPU_FEATURESET_RAW,
-    XEN_SYSCTL_CPU_POLICY_HOST, XEN_SYSCTL_CPU_POLICY_PV_DEFAULT, XEN_SYSCTL_CPU_POLICY_PV_MAX,
-    XEN_SYSCTL_CPU_POLICY_RAW, XEN_SYSCTL_CPUPOOL_OP_FREEINFO, XEN_SYSCTL_CPUPOOL_OP_INFO,
-    XEN_SYSCTL_PHYSCAP_GNTTAB_V1, XEN_SYSCTL_PHYSCAP_PV,
+    Availheap, CpuFeatureset, CpuLevellingCaps, CpuPolicy, Cpuinfo, CpupoolOp, Cputopo,
+    Cputopoinfo, Getcpuinfo, Meminfo, Numainfo, Physinfo, SchedId, Sysctl,
+    XEN_SYSCTL_CPU_FEATURESET_HOST, XEN_SYSCTL_CPU_FEATURESET_PV, XEN_SYSCTL_CPU_FEATURESET_PV_MAX,
+    XEN_SYSCTL_CPU_FEATURESET_RAW, XEN_SYSCTL_CPU_POLICY_HOST, XEN_SYSCTL_CPU_POLICY_PV_DEFAULT,
+    XEN_SYSCTL_CPU_POLICY_PV_MAX, XEN_SYSCTL_CPU_POLICY_RAW, XEN_SYSCTL_CPUPOOL_OP_FREEINFO,
+    XEN_SYSCTL_CPUPOOL_OP_INFO, XEN_SYSCTL_PHYSCAP_GNTTAB_V1, XEN_SYSCTL_PHYSCAP_PV,
 };
 use guest_abi::{Errno, Wire};
 
@@ -112,6 +112,22 @@ pub fn nodes(g: &mut Guest<'_>, call: &mut Sysctl) -> Outcome {
         put_list(g, asked.distance, room, core::iter::once(NEAR))?;
     }
     asked.num_nodes = 1;
+    call.set_payload(&asked);
+    Ok(0)
+}
+
+/// `availheap`: what is free of one width of addresses, on the one node there is.
+pub fn free_memory(_: &mut Guest<'_>, call: &mut Sysctl) -> Outcome {
+    let mut asked: Availheap = call.payload();
+    let most = match asked.max_bitwidth {
+        0 => u32::MAX,
+        bits => bits,
+    };
+    let free = match asked.node {
+        -1 | 0 => alloc::free_frames_between(asked.min_bitwidth, most),
+        _ => 0,
+    };
+    asked.avail_bytes = free * PAGE;
     call.set_payload(&asked);
     Ok(0)
 }

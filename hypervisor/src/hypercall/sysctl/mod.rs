@@ -20,6 +20,7 @@ fn serve(command: SysctlCommand) -> Option<Serve> {
     Some(match command {
         SysctlCommand::Readconsole => console::read,
         SysctlCommand::DebugKeys => console::keys,
+        SysctlCommand::Availheap => machine::free_memory,
         SysctlCommand::Cputopoinfo => machine::cpu_topology,
         SysctlCommand::Numainfo => machine::nodes,
         SysctlCommand::CpupoolOp => machine::pools,

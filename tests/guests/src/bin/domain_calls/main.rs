@@ -3,6 +3,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod calls;
+mod granted;
 mod lives;
 mod refusals;
 mod settings;
@@ -15,4 +16,5 @@ fn main() {
     refusals::all();
     lives::all();
     settings::all();
+    granted::all();
 }

@@ -2,12 +2,12 @@
 
 use guest_runtime::abi::domctl::*;
 use guest_runtime::abi::sysctl::{
-    CpuFeatureset, CpupoolOp, Cputopo, Cputopoinfo, DebugKeys, Meminfo, Numainfo, Readconsole,
-    Sysctl, SysctlCommand,
+    Availheap, CpuFeatureset, CpupoolOp, Cputopo, Cputopoinfo, DebugKeys, Meminfo, Numainfo,
+    Physinfo, Readconsole, Sysctl, SysctlCommand,
 };
 use guest_runtime::abi::{Wire, errno};
-use guest_runtime::frames;
 use guest_runtime::{check, check_eq};
+use guest_runtime::{control, frames};
 use guests::accepted;
 
 use crate::calls::*;
@@ -25,10 +25,12 @@ pub fn all() {
     sizes(domain);
     devices(domain);
     types(domain);
+    not_served(domain);
     policies(domain);
     accepted("destroy", destroy(domain));
     check_eq!("nothing is left of it", audit_here(), before);
     topology();
+    free_memory();
     console();
 }
 
@@ -216,6 +218,18 @@ fn types(domain: u16) {
     frames::release(page);
 }
 
+/// Debuggers, the record of dirty pages, and states for saving: what we do not serve.
+fn not_served(domain: u16) {
+    if !control::is_ours() {
+        return;
+    }
+    for number in [10, 18, 33, 34, 55, 62, 63, 72, 73, 1000, 1001, 1002, 1003] {
+        let mut call = Domctl::new(DomctlCommand::Getdomaininfo, domain);
+        call.cmd = number;
+        check_eq!("not served", domctl(&mut call), -errno::ENOSYS);
+    }
+}
+
 fn policies(domain: u16) {
     use DomctlCommand::{GetCpuPolicy, SetCpuPolicy};
     let page = frames::allocate();
@@ -300,6 +314,31 @@ fn topology() {
     let (result, all) = asked_of_all(SysctlCommand::GetCpuFeatureset, &CpuFeatureset::ZERO);
     check!(result == 0 && all.nr_features >= 11, "features");
     frames::release(page);
+}
+
+fn free_memory() {
+    let free = |node, min_bitwidth, max_bitwidth| {
+        let payload = Availheap {
+            min_bitwidth,
+            max_bitwidth,
+            node,
+            ..Availheap::ZERO
+        };
+        let (result, told) = asked_of_all(SysctlCommand::Availheap, &payload);
+        check_eq!("free memory", result, 0);
+        told.avail_bytes
+    };
+    let machine: Physinfo = asked_of_all(SysctlCommand::Physinfo, &Physinfo::ZERO).1;
+    let all = free(-1, 0, 0);
+    check_eq!("all of it", all, machine.free_pages * 4096);
+    check_eq!("the node's", free(0, 0, 0), all);
+    for bits in [13, 20, 26, 28, 40] {
+        let both = free(-1, 0, bits) + free(-1, bits + 1, 0);
+        check_eq!("of few bits and of many", both, all);
+    }
+    check!(free(-1, 0, 27) < all, "not all is in the first half");
+    check_eq!("of 128 MiB to 256 MiB", free(-1, 28, 28) > 0, true);
+    check_eq!("beyond the memory", free(-1, 40, 0), 0);
 }
 
 fn console() {
