@@ -12,11 +12,13 @@ pub mod handles;
 
 use crate::account;
 use crate::arch::{cpu, percpu};
+use crate::boot;
 use crate::debug::{crash, sections};
 use crate::device::{self, timer};
 use crate::domain::Vcpu;
 use crate::event;
-use ::sched::{Next, Reservation, RunQueue, State, TimerQueue, VcpuHandle};
+use crate::memory::record;
+use ::sched::{Next, Reservation, RunQueue, State, TimerQueue, TimerRows, TimerSlot, VcpuHandle};
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutex;
 
@@ -64,7 +66,14 @@ static TIMERS: SpinMutex<Option<TimerQueue<'static>>> = SpinMutex::new(None);
 pub fn init() {
     account::open();
     *QUEUE.lock() = Some(RunQueue::new(&mut [], QUANTUM_NS, SHORTEST_NS));
-    *TIMERS.lock() = Some(TimerQueue::new(&mut []));
+    // The devices' timer is set before there is any vCPU to make room for.
+    let first = record::place_row(TimerSlot::EMPTY, TimerRows::PER_ROW);
+    let Some(first) = first else {
+        boot::give_up(format_args!(
+            "no memory is left for timers; give the machine more"
+        ));
+    };
+    *TIMERS.lock() = Some(TimerQueue::new(first));
 }
 
 /// Makes a vCPU known to the scheduler; it starts down.
