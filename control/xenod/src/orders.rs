@@ -235,9 +235,15 @@ fn set_vcpus(
     if !(1..=most).contains(&vcpus) {
         return Err(Error::new(
             Kind::State,
-            format!(
-                "{name} was made with {most} vCPUs: it can have 1 to {most} on line, not {vcpus}"
-            ),
+            if most == 1 {
+                format!(
+                    "{name} was made with 1 vCPU, which stays on line: create it anew with more"
+                )
+            } else {
+                format!(
+                    "{name} was made with {most} vCPUs: it can have 1 to {most} on line, not {vcpus}"
+                )
+            },
         ));
     }
     let mut store = daemon.store.borrow_mut();
