@@ -6,7 +6,8 @@
 //! store page, which no call reaches.
 //!
 //! # Invariants
-//! - X1: only `sys` and `mapping` hold `unsafe` code; every pointer the kernel or the hypervisor gets comes from there.
+//! - X1: `unsafe` code is system calls and memory that others change: `sys` and `mapping`, which hand every pointer to the
+//!   kernel, and the devices' modules around them (`privcmd`, `evtchn`, `grants`, `own_store`, `buffer`); nothing else.
 //! - X2: what a hypercall reads or writes lies in pages of `/dev/xen/hypercall`, which the kernel never moves or swaps,
 //!   and is copied in before and out after; no reference to it lives across a call.
 //! - X3: memory of other domains is read and written through [`Mapping`] only, by value: it changes under us.
