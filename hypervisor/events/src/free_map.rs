@@ -43,6 +43,16 @@ impl FreeMap {
         }
     }
 
+    /// The same for every index of some words.
+    pub(crate) fn set_words_taken(&mut self, words: core::ops::Range<usize>) {
+        for word in words {
+            if let Some(place) = self.words.get_mut(word) {
+                *place = 0;
+                self.summary &= !(1 << word);
+            }
+        }
+    }
+
     /// The lowest index from `from` below `end` that is not free.
     pub(crate) fn next_taken(&self, from: usize, end: usize) -> Option<usize> {
         let mut index = from;

@@ -106,9 +106,9 @@ impl<'a> Ports<'a> {
         }
         self.nr_buckets -= 1;
         let first = self.nr_buckets * PORTS_PER_BUCKET;
-        for index in first..first + PORTS_PER_BUCKET {
-            self.free.set_taken(index);
-        }
+        const { assert!(PORTS_PER_BUCKET.is_multiple_of(64)) };
+        self.free
+            .set_words_taken(first / 64..(first + PORTS_PER_BUCKET) / 64);
         self.buckets.get_mut(self.nr_buckets)?.take()
     }
 

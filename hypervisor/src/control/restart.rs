@@ -13,11 +13,12 @@
 //!   built anew beside a record that stayed.
 
 use crate::boot::{self, give_up};
+use crate::debug::sections;
 use crate::device::{self, timer};
-use crate::domain::{self, Domain, life, run, teardown};
+use crate::domain::{self, Domain, life, run, teardown, unfinished};
 use crate::hypercall::descriptor;
 use crate::memory::{alloc, heap};
-use crate::mmu::audit;
+use crate::mmu::{audit, work};
 use crate::{error, info, schedule};
 use ::clock::{AtMost, NS_PER_SECOND};
 use boot_info::params::LogLevel;
@@ -64,7 +65,9 @@ pub fn try_again() {
 
 extern "C" fn build_anew() -> ! {
     run::vacate();
+    sections::is_for(sections::Kind::TakingApart);
     device::quiesce::all();
+    sections::begin();
     take_others_apart();
     if let Some(dom) = domain::control() {
         take_apart(dom);
@@ -88,7 +91,7 @@ fn take_others_apart() {
     domain::all().for_each(life::begin_to_die);
     for dom in domain::all().filter(|dom| !dom.privileged) {
         let frames = dom.pages.load(Ordering::Acquire);
-        teardown::give_all(dom);
+        teardown::give_all_in_parts(dom);
         info!(
             "domain {} is destroyed with the control domain that looked after it: it had {frames} frames",
             dom.id.0
@@ -98,7 +101,10 @@ fn take_others_apart() {
 
 fn take_apart(dom: &'static Domain) {
     let frames_before = dom.pages.load(Ordering::Acquire);
-    let left = teardown::tear_down(dom);
+    teardown::give_all_in_parts(dom);
+    let left = teardown::end(dom, unfinished::let_others_in);
+    // Building is not done in parts: nobody is there who could wait.
+    work::extend_section();
     let [frames, bytes] = BEFORE.each_ref().map(|b| b.load(Ordering::Relaxed));
     let free = free_or_kept();
     let used = heap::usage().0 as u64;

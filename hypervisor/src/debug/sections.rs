@@ -31,6 +31,8 @@ pub enum Kind {
     Interrupt(u8),
     /// What follows when a CPU has waited.
     Waiting,
+    /// Taking a crashed control domain apart, and all others.
+    TakingApart,
 }
 
 impl Kind {
@@ -97,6 +99,7 @@ impl fmt::Display for Kind {
             Kind::Exception(vector) => write!(f, "exception {vector}"),
             Kind::Interrupt(vector) => write!(f, "interrupt {vector:#x}"),
             Kind::Waiting => f.write_str("after waiting"),
+            Kind::TakingApart => f.write_str("taking all apart"),
         }
     }
 }

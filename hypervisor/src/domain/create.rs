@@ -1,16 +1,18 @@
 //! Making a domain and its vCPUs, before it has memory: records, exposed area, the shared page, storage for the first
 //! event channels and grants. The control domain's builder and its calls for others come here.
 
-use crate::arch::exposed;
 use crate::arch::fpu::{self, FpuState};
 use crate::arch::paging::{NoFrame, bits};
 use crate::arch::walk_cache::WalkCache;
+use crate::arch::{exposed, percpu};
 use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
 use crate::domain::local::Traps;
 use crate::domain::watchdog::Watchdogs;
-use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, run, table, teardown};
+use crate::domain::{
+    Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, run, table, teardown, unfinished,
+};
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
 use crate::hypercall::grant::{self, DomainGrants};
@@ -239,7 +241,9 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     }
     map(VCPU_INFO, Mfn(info / PAGE), bits::RW)?;
     exposed::fill_own_page(own, exposed::block(0));
+    breathe();
     let local = new_local(domain)?;
+    breathe();
     let Some(handle) = schedule::handles::take() else {
         end_local(domain, local);
         return Err(NoFrame);
@@ -269,10 +273,18 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     Ok(vcpu)
 }
 
+/// A part of making a vCPU for a call is done: nothing is locked but what only calls lock.
+fn breathe() {
+    if percpu::current().current.get().is_some() {
+        unfinished::let_others_in();
+    }
+}
+
 /// What a vCPU has of its own, of memory charged to its domain.
 fn new_local(domain: &Domain) -> Result<Local, NoFrame> {
     let traps = domain.place(Traps::NONE, Charge::Fixed);
     let traps = traps.map_err(|_| NoFrame)?;
+    breathe();
     match domain.place_bytes(fpu::bytes(), Charge::Fixed) {
         Some(area) => Ok(Local::new(traps, FpuState::new(area))),
         None => {

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::arch::paging::{self, NoFrame, TableSource, bits};
+use crate::domain::MAX_VCPUS;
 use crate::layout::{EXPOSED, EXPOSED_VCPU_STRIDE, EXPOSED_VCPUS, FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::{alloc, phys};
 use core::sync::atomic::Ordering;
@@ -72,17 +73,20 @@ pub fn map_new(
     paging::map_below(l3, 3, address, (frame.0 * PAGE) | leaf, bits::TABLE, source)
 }
 
-/// Gives back a domain's L3 table and all that is only reached through it: the tables below, and each vCPU's own
-/// page of ring 0's. What else they map is somebody else's. No CPU may be on a root that has it. Says how
-/// many frames there were.
+/// Gives back a domain's L3 table and the tables below, which are only reached through it; what they still map is
+/// somebody else's: each vCPU's own page went with the vCPU. No CPU may be on a root that has it. Says how many frames
+/// there were.
 pub fn free(l3: Mfn) -> u64 {
     let mut given = 1;
-    // The first entry is the common part, which all domains have.
-    for index in 1..512 {
-        if let Some(l2) = below(l3, index) {
-            given += free_l2(l2) + 1;
-            alloc::give_ring0(l2);
+    // What the first entry leads to is the common part, which all domains have.
+    if let Some(l2) = below(l3, VCPUS_L2) {
+        // The vCPUs' parts are side by side.
+        for l1 in (0..VCPUS_L1S).filter_map(|index| below(l2, index)) {
+            alloc::give_ring0(l1);
+            given += 1;
         }
+        alloc::give_ring0(l2);
+        given += 1;
     }
     alloc::give_ring0(l3);
     given
@@ -95,27 +99,16 @@ pub fn tables(l3: Mfn) -> u64 {
     1 + l2s.map(|l2| 1 + l1s(l2)).sum::<u64>()
 }
 
-fn free_l2(l2: Mfn) -> u64 {
-    let mut given = 0;
-    for l1 in (0..512).filter_map(|index| below(l2, index)) {
-        for index in 0..512 {
-            // A table covers a whole number of vCPUs' parts, and begins with one.
-            let offset = index as u64 * PAGE % EXPOSED_VCPU_STRIDE;
-            if offset == OWN_DESCRIPTORS
-                && let Some(page) = below(l1, index)
-            {
-                alloc::give_ring0(page);
-                given += 1;
-            }
-        }
-        alloc::give_ring0(l1);
-        given += 1;
-    }
-    given
-}
+/// Where in the L3 table the one of the vCPUs' parts is, and tables of the lowest level that those of all take.
+const VCPUS_L2: usize = (EXPOSED_VCPUS >> 30) as usize % 512;
+const VCPUS_L1S: usize = (MAX_VCPUS as u64 * EXPOSED_VCPU_STRIDE).div_ceil(2 << 20) as usize;
 
+// A table covers a whole number of vCPUs' parts, and begins with one; all of them are within one table of the level above.
 const _: () = assert!(
-    (2u64 << 20).is_multiple_of(EXPOSED_VCPU_STRIDE) && EXPOSED_VCPUS.is_multiple_of(2 << 20)
+    (2u64 << 20).is_multiple_of(EXPOSED_VCPU_STRIDE)
+        && EXPOSED_VCPUS.is_multiple_of(1 << 30)
+        && VCPUS_L2 != 0
+        && VCPUS_L1S <= 512
 );
 
 /// What an entry of a table names, if it is present.

@@ -173,11 +173,11 @@ pub fn join(vcpu: &Vcpu) {
 }
 
 fn pause_all(dom: &Domain) {
-    dom.vcpus().for_each(schedule::pause);
+    schedule::pause_all(dom.vcpus());
 }
 
 fn unpause_all(dom: &Domain) {
-    dom.vcpus().for_each(schedule::unpause);
+    schedule::unpause_all(dom.vcpus());
 }
 
 /// Pauses a domain once more.

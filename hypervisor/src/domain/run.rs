@@ -147,7 +147,7 @@ fn sanitize(regs: &mut Regs) {
 pub(super) fn reschedule(g: &mut Guest<'_>) {
     let this = percpu::current();
     loop {
-        teardown::bury();
+        teardown::bury(unfinished::let_others_in);
         if g.dom.stopped.load(Ordering::Acquire) && g.dom.privileged {
             for vcpu in g.dom.vcpus() {
                 schedule::down(vcpu);

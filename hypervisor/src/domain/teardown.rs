@@ -17,9 +17,9 @@ use crate::arch::percpu;
 use crate::domain::create;
 use crate::domain::life::{self, Stage};
 use crate::domain::permissions::Permissions;
-use crate::domain::{Domain, Vcpu, all, exposed_area, table};
+use crate::domain::{Domain, Vcpu, all, exposed_area, table, unfinished};
 use crate::event;
-use crate::hypercall::{descriptor, grant};
+use crate::hypercall::{BUDGET, descriptor, grant};
 use crate::layout::PAGE;
 use crate::memory::owned::List;
 use crate::memory::{alloc as frame_alloc, frame_table, record};
@@ -50,8 +50,13 @@ static TO_BURY: AtomicBool = AtomicBool::new(false);
 /// it has that others refer to: it is left then.
 pub fn tear_down(dom: &'static Domain) -> u64 {
     give_all(dom);
+    end(dom, || {})
+}
+
+/// Forgets a domain of which all was given that can be, as [`tear_down`].
+pub fn end(dom: &'static Domain, between: impl Fn()) -> u64 {
     let left = dom.pages.load(Ordering::Acquire);
-    bury();
+    bury(between);
     left
 }
 
@@ -64,6 +69,22 @@ pub fn give_all(dom: &'static Domain) {
     }
 }
 
+/// As [`give_all`], where no vCPU is in hand and nothing is locked: interrupts are let in as often as ever, and what the
+/// domain's tables held is given back, too.
+pub fn give_all_in_parts(dom: &'static Domain) {
+    life::begin_to_die(dom);
+    work::undo_in_parts(true);
+    unfinished::let_others_in();
+    while step(dom) == Progress::More {
+        unfinished::let_others_in();
+    }
+    while !work::undo_nobodys() {
+        unfinished::let_others_in();
+    }
+    work::undo_in_parts(false);
+    unfinished::let_others_in();
+}
+
 /// Makes one step of destroying a domain for which [`life::begin_to_die`] was called.
 pub fn step(dom: &'static Domain) -> Progress {
     if !dom.life.begin_step() {
@@ -71,12 +92,14 @@ pub fn step(dom: &'static Domain) -> Progress {
     }
     let next = match dom.life.stage() {
         Stage::Alive | Stage::Left => None,
-        Stage::Ports => counted(|left| event::close_some(dom, left)).then(|| {
+        Stage::Ports => counted(PORT, |left| event::close_some(dom, left)).then(|| {
             free_pirqs(dom);
             dom.release_allotment();
             Stage::Grants
         }),
-        Stage::Grants => counted(|left| grant::release_some(dom, left)).then_some(Stage::Vcpus),
+        Stage::Grants => {
+            counted(GRANT, |left| grant::release_some(dom, left)).then_some(Stage::Vcpus)
+        }
         Stage::Vcpus => end_vcpu(dom).then_some(Stage::Frames),
         Stage::Frames => give_frames(dom).then_some(Stage::Left),
     };
@@ -95,12 +118,20 @@ pub fn step(dom: &'static Domain) -> Progress {
     }
 }
 
-/// Takes a step of at most [`STEP`] parts and counts what it took.
-fn counted(step: impl FnOnce(&mut u32) -> bool) -> bool {
-    const PART: i32 = 5;
-    let mut left = STEP;
+/// Units of closing a port, and of giving back a mapping or a frame of the tables of grants.
+const PORT: u32 = 8;
+const GRANT: u32 = 28;
+
+/// Takes a step of parts of so many units, of at most [`STEP`] and of what the section at hand has room for but one, and
+/// counts what it took.
+fn counted(units: u32, step: impl FnOnce(&mut u32) -> bool) -> bool {
+    if !work::in_budget() {
+        return false;
+    }
+    let parts = (work::left() / units).clamp(1, STEP);
+    let mut left = parts;
     let done = step(&mut left);
-    work::charge((STEP - left.min(STEP)) as i32 * PART);
+    work::charge(((parts - left.min(parts)) * units) as i32);
     done
 }
 
@@ -118,8 +149,9 @@ fn is_empty(dom: &Domain) -> bool {
     frames.first(List::Live).is_none() && frames.first(List::Left).is_none()
 }
 
-/// Ends the records of domains that are left and have no frame any more (W1).
-pub fn bury() {
+/// Ends the records of domains that are left and have no frame any more (W1). `between` is called after each, with nothing
+/// locked.
+pub fn bury(between: impl Fn()) {
     if !TO_BURY.swap(false, Ordering::AcqRel) {
         return;
     }
@@ -141,6 +173,7 @@ pub fn bury() {
         // SAFETY: made by `create`; unknown from here on, and nobody who knew it before still looks (W1).
         unsafe { record::end(dom) };
         life::tell_control();
+        between();
     }
 }
 
@@ -153,9 +186,18 @@ fn free_pirqs(dom: &Domain) {
     }
 }
 
+/// Whether the section at hand has room for what takes so many units; if not it is over, so that nobody asks in vain again.
+fn room_for(units: i32) -> bool {
+    let there_is = work::has_room_for(units);
+    if !there_is {
+        work::charge(units);
+    }
+    there_is
+}
+
 /// Ends one vCPU; true when there was none left.
 fn end_vcpu(dom: &'static Domain) -> bool {
-    if !work::settle(dom) {
+    if !room_for(VCPU) || !work::settle(dom) {
         return false;
     }
     let t = tables(dom.id);
@@ -171,6 +213,16 @@ fn end_vcpu(dom: &'static Domain) -> bool {
     slot.inspect(|slot: &&AtomicPtr<Vcpu>| {
         slot.store(core::ptr::null_mut(), Ordering::Release);
     });
+    let own = vcpu.own_descriptors;
+    // Its table is there as long as the domain.
+    let _ = exposed_area::map(
+        dom.exposed_l3,
+        vcpu.area + exposed_area::OWN_DESCRIPTORS,
+        None,
+        0,
+    );
+    frame_alloc::give_ring0(own);
+    dom.uncount_fixed(1);
     work::charge(VCPU);
     // SAFETY: made by `create`; the scheduler and the domain have let go of it, it is not the one in hand (W1), and this
     // is the last look at it.
@@ -209,11 +261,14 @@ pub fn release_state(dom: &'static Domain, vcpu: &'static Vcpu) {
 /// Units of what goes with the end of a stage.
 const STAGE: i32 = 50;
 /// Units of ending a vCPU.
-const VCPU: i32 = 50;
+const VCPU: i32 = 70;
 /// Units of giving a frame back (`hypercall::BUDGET`).
-const FRAME: i32 = 10;
+const FRAME: i32 = 12;
 /// Units that must be left for the end of a domain's record.
 const LAST: i32 = 100;
+
+// There is that much when a call is made again, in a list of calls too.
+const _: () = assert!(LAST + 8 < BUDGET && VCPU + 8 < BUDGET);
 
 /// Takes pins and claims from frames; with the last one gives back what ring 0 has for the domain, and says so.
 fn give_frames(dom: &'static Domain) -> bool {
@@ -227,10 +282,11 @@ fn give_frames(dom: &'static Domain) -> bool {
             let Some(mfn) = frames.first(List::Live) else {
                 drop(frames);
                 // What follows, the end of the record included, is not done in parts.
-                if !work::has_room_for(LAST) {
+                if !room_for(LAST) {
                     return false;
                 }
                 give_exposed(dom);
+                work::charge(LAST);
                 return true;
             };
             frames.remove(mfn);

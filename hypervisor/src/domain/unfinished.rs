@@ -39,6 +39,10 @@ fn finish(g: &mut Guest<'_>) {
     let this = percpu::current();
     loop {
         if this.reschedule.get() || g.dom.stopped.load(Ordering::Acquire) {
+            if !work::in_budget() {
+                // Records of domains may end there (`teardown::bury`).
+                let_others_in();
+            }
             run::reschedule(g);
         }
         if !this.unfinished.get() {

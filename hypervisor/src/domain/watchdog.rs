@@ -10,6 +10,8 @@
 use crate::control;
 use crate::device::timer;
 use crate::domain::{Domain, all, life};
+use crate::hypercall::BUDGET;
+use crate::mmu::work;
 use crate::{error, event, info, schedule};
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest_abi::Errno;
@@ -115,6 +117,8 @@ fn fired(dom: &'static Domain) {
     }
     if !dom.privileged {
         info!("domain {} is stopped by its watchdog", dom.id.0);
+        // A line is long; whoever is at work here lets others in next.
+        work::charge(BUDGET);
         return life::stop(dom, ShutdownReason::Watchdog.into());
     }
     error!("the control domain is stopped by its watchdog");

@@ -92,13 +92,21 @@ pub fn close_some(dom: &Domain, budget: &mut u32) -> bool {
         // Refused only while others change the link: the next turn looks again.
         let _ = close(dom, port.get());
     }
-    while ends::release_frame(dom) {
-        *budget = budget.saturating_sub(1);
+    loop {
+        let Some(left) = budget.checked_sub(1) else {
+            return false;
+        };
+        *budget = left;
+        if !ends::release_frame(dom) {
+            break;
+        }
     }
-    let mut table = dom.events.lock();
-    while let Some(bucket) = table.take_bucket() {
+    while let Some(left) = budget.checked_sub(1) {
+        *budget = left;
+        let Some(bucket) = dom.events.lock().take_bucket() else {
+            return true;
+        };
         dom.take_back(bucket);
-        *budget = budget.saturating_sub(1);
     }
-    true
+    false
 }

@@ -6,8 +6,9 @@ use crate::hypercall::{Args, Outcome, Stop};
 use guest_abi::Errno;
 use guest_abi::console::ConsoleIoOp;
 
-/// Bytes copied at once; also a unit of work.
-const CHUNK: usize = 128;
+/// Bytes copied at once, and units of writing them: a serial line is slow.
+const CHUNK: usize = 32;
+const CHUNK_UNITS: u64 = 40;
 
 /// `console_io(op, count, buffer)`.
 pub fn console_io(g: &mut Guest<'_>, args: Args) -> Outcome {
@@ -21,9 +22,7 @@ pub fn console_io(g: &mut Guest<'_>, args: Args) -> Outcome {
             let mut bytes = [0u8; CHUNK];
             let mut done = 0;
             while done < count {
-                // A serial line is slow: each chunk is a good part of the budget.
-                let spent = (0..16).all(|_| g.spend());
-                if !spent {
+                if !g.spend() {
                     let rest = [
                         op,
                         count - done,
@@ -33,6 +32,7 @@ pub fn console_io(g: &mut Guest<'_>, args: Args) -> Outcome {
                     ];
                     return Err(Stop::Again(rest));
                 }
+                g.charge(CHUNK_UNITS);
                 let len = (count - done).min(CHUNK as u64) as usize;
                 g.memory()
                     .read(buffer.wrapping_add(done), &mut bytes[..len])?;

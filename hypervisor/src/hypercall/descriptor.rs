@@ -107,9 +107,7 @@ impl Gdt {
             let page =
                 work::has_room_for(work::DESCRIPTOR_PAGE).then(|| t.hold(Mfn(*mfn), Descriptors));
             let Some(page) = page else {
-                // Checked so far is checked when the call is made again.
-                let held = frames.iter_mut().filter_map(Option::take);
-                held.for_each(work::park_descriptors);
+                park(frames);
                 return Err(Errno::Again);
             };
             *place = Some(page.map_err(|_| Errno::Inval)?);
@@ -119,6 +117,11 @@ impl Gdt {
             frames,
             entries: entries as u32,
         })
+    }
+
+    /// Holds it until the call in hand is made again.
+    pub fn park(self) {
+        park(self.frames);
     }
 
     /// Makes it a vCPU's table, in place of the old one.
@@ -139,6 +142,14 @@ impl Gdt {
         crate::arch::percpu::flush_here();
         give_back(tables(self.dom.id), &old);
     }
+}
+
+/// What is checked so far is checked when the call is made again.
+fn park(frames: [Option<Held<'static, Ring0, Descriptors>>; GDT_FRAMES]) {
+    frames
+        .into_iter()
+        .flatten()
+        .for_each(work::park_descriptors);
 }
 
 /// Takes a vCPU's tables away, which does not run: nothing of them is mapped for it any more, and nothing held.

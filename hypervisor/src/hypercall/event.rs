@@ -225,6 +225,8 @@ fn status(g: &mut Guest<'_>, arg: u64) -> Outcome {
 /// Closes every port, in parts: those that are closed are not looked at again. Another's are closed only while it is
 /// paused.
 fn reset(g: &mut Guest<'_>, args: Args) -> Outcome {
+    /// Units of closing a port on top of what an element of a list is.
+    const CLOSE_UNITS: u64 = 2;
     let r: Reset = g.memory().value(args[1])?;
     let dom = subject(g, r.dom)?;
     if dom.id != g.dom.id && dom.life.pauses() == 0 {
@@ -237,6 +239,7 @@ fn reset(g: &mut Guest<'_>, args: Args) -> Outcome {
         if !g.spend() {
             return Err(Stop::Again(args));
         }
+        g.charge(CLOSE_UNITS);
         if links::close(dom, port.get()) == Err(EventError::Again) {
             return Err(Stop::Again(args));
         }

@@ -26,7 +26,8 @@ pub mod version;
 pub mod xeno;
 
 use crate::arch::percpu;
-use crate::domain::{self, Domain, Guest};
+use crate::debug::sections;
+use crate::domain::{self, Domain, Guest, unfinished};
 use crate::mmu::work;
 use frames::DomId;
 use guest_abi::{Errno, Hypercall};
@@ -65,7 +66,7 @@ pub type Handler = fn(&mut Guest<'_>, Args) -> Outcome;
 
 /// Units of work that are done before interrupts are let in (decision: no section longer than about 20 microseconds).
 /// A unit is what it takes to check or drop one entry of a page table: 70 to 150 instructions.
-pub const BUDGET: i32 = 128;
+pub const BUDGET: i32 = 120;
 
 /// Units of one element of a batch, as long as nothing out of the ordinary happens.
 const ELEMENT: i32 = 3;
@@ -159,6 +160,28 @@ impl Guest<'_> {
         let left = this.budget.get();
         this.budget.set(left.wrapping_sub(ELEMENT));
         left > 0
+    }
+
+    /// As [`Self::spend`], of an answer or a change that cannot be put off to another call: where a section ends,
+    /// interrupts are let in, but no other vCPU. The caller holds no lock that an interrupt's handler takes.
+    #[inline]
+    pub fn spend_here(&mut self) {
+        if !self.spend() {
+            self.let_others_in();
+        }
+    }
+
+    /// Ends a section in the middle of a call; as [`Self::spend_here`].
+    pub fn let_others_in(&self) {
+        self.note_section();
+        unfinished::let_others_in();
+    }
+
+    /// Has what is measured know whose section the one in hand is, where one may end before the call does.
+    pub fn note_section(&self) {
+        if percpu::current().measuring.get() {
+            sections::came_in(self);
+        }
     }
 
     /// Counts work that was done in one piece, in units of [`BUDGET`].

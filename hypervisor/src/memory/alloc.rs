@@ -232,6 +232,9 @@ pub fn free_frames_between(least_bits: u32, most_bits: u32) -> u64 {
         .map_or(0, |zones| zones.iter().sum())
 }
 
+/// Frames of a block that are given to somebody at a time.
+const PART: usize = 256;
+
 /// Frames that nobody owns yet, all of them clean. Dropped, they are free as they were.
 #[must_use = "dropping it makes the frames free again"]
 pub struct Reserved<'c> {
@@ -254,7 +257,12 @@ pub enum Shortage {
 impl Reserved<'_> {
     /// Gives the frames to a domain, with one general reference each, its claim on them. Returns the first.
     pub fn assign(self, owner: DomId) -> Mfn {
-        assign(u64::from(self.first), self.order, owner);
+        self.assign_in_parts(owner, || {})
+    }
+
+    /// As [`Self::assign`]; `between` is called after every [`PART`] frames, with nothing locked.
+    pub fn assign_in_parts(self, owner: DomId, between: impl FnMut()) -> Mfn {
+        assign(u64::from(self.first), self.order, owner, between);
         let first = Mfn(u64::from(self.first));
         core::mem::forget(self);
         first
@@ -315,20 +323,23 @@ pub fn reserve<'c>(
 }
 
 /// Gives 2^order frames taken from the free ones to `owner`. Nothing translates to them any more (F5).
-fn assign(first: u64, order: u32, owner: DomId) {
-    let mut list = domain::get(owner).map(|its| its.frames.lock());
+fn assign(first: u64, order: u32, owner: DomId, mut between: impl FnMut()) {
+    let owner_record = domain::get(owner);
     let mut mfn = first;
     // B1: all frames of a block are described.
-    for records in frame_table::block(Mfn(first), order) {
+    for records in frame_table::block(Mfn(first), order).flat_map(|all| all.chunks(PART)) {
         for frame in records {
             frame.set_clean(false);
             let assigned = frame.assign(owner);
             assert!(assigned, "B3: a listed frame was not free");
         }
-        if let Some(list) = &mut list {
-            list.insert_row(Mfn(mfn), records, List::Live);
+        if let Some(its) = owner_record {
+            its.frames.lock().insert_row(Mfn(mfn), records, List::Live);
         }
         mfn += records.len() as u64;
+        if records.len() == PART {
+            between();
+        }
     }
 }
 
@@ -351,7 +362,7 @@ pub fn take_raw(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
         percpu::flush_since(record(mfn).stamp());
     }
     let first = u64::from(first);
-    assign(first, order, owner);
+    assign(first, order, owner, || {});
     Some(Mfn(first))
 }
 

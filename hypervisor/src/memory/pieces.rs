@@ -61,12 +61,23 @@ fn bits(first: u32, count: u32) -> u64 {
     ((1 << count) - 1) << first
 }
 
+/// The first of so many bits in a row that are set: for each there are steps as for a logarithm, since a domain may have
+/// many frames to look in.
+fn first_run(set: u32, count: u32) -> Option<u32> {
+    let (mut starts, mut long) = (set, 1);
+    while long < count {
+        let step = long.min(count - long);
+        starts &= starts >> step;
+        long += step;
+    }
+    (starts != 0).then(|| starts.trailing_zeros())
+}
+
 /// Looks for a run in a frame, and takes it. Under the lock of its domain's pieces.
 fn take_in(frame: Mfn, count: u32) -> Option<u64> {
     let head = phys::word(frame, TAKEN);
     let taken = head.load(Relaxed);
-    let last = (PAGE as usize / GRAIN) as u32 - count;
-    let first = (1..=last).find(|first| taken & bits(*first, count) == 0)?;
+    let first = first_run(!taken as u32, count)?;
     head.store(taken | bits(first, count), Relaxed);
     Some(frame.0 * PAGE + u64::from(first) * GRAIN as u64)
 }

@@ -12,13 +12,14 @@ use crate::domain::{self, Domain, Vcpu};
 use crate::hypercall::BUDGET;
 use crate::mmu::{HeldRoot, Ring0, tables};
 use arrayvec::ArrayVec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use frames::audit::Hold;
 use frames::held::{Descriptors, Held, Table};
 use frames::table::{UndoList, Validation};
 use frames::{DomId, FrameType, Level, Mfn};
 
 /// Units of checking a page of descriptors.
-pub const DESCRIPTOR_PAGE: i32 = 110;
+pub const DESCRIPTOR_PAGE: i32 = 80;
 
 /// References a call takes before it can do its work: pages of a descriptor table and two roots.
 const MAX_PARKED: usize = crate::domain::local::GDT_FRAMES + 2;
@@ -55,6 +56,9 @@ pub struct Kept {
 /// Tables let go where no vCPU is in hand: while the machine starts, and when the control domain is taken apart.
 static NOBODYS: UndoList = UndoList::new();
 
+/// Whether they wait for [`undo_nobodys`], instead of being undone at once.
+static IN_PARTS: AtomicBool = AtomicBool::new(false);
+
 /// A section begins: a guest came in, or others were let in.
 #[inline]
 pub fn begin_section() {
@@ -83,7 +87,7 @@ pub fn has_room_for(units: i32) -> bool {
 
 /// The units that are left of it.
 #[inline]
-pub(super) fn left() -> u32 {
+pub fn left() -> u32 {
     percpu::current().budget.get().max(0).unsigned_abs()
 }
 
@@ -106,7 +110,17 @@ pub(super) fn undo_list() -> &'static UndoList {
 pub(super) fn undo_waits() -> bool {
     let this = percpu::current();
     this.unfinished.set(true);
-    this.current.get().is_some()
+    this.current.get().is_some() || IN_PARTS.load(Ordering::Relaxed)
+}
+
+/// Says whether tables that are let go where no vCPU is in hand wait for [`undo_nobodys`].
+pub fn undo_in_parts(wait: bool) {
+    IN_PARTS.store(wait, Ordering::Relaxed);
+}
+
+/// Undoes tables that were let go where no vCPU was in hand, as [`undo_some`].
+pub fn undo_nobodys() -> bool {
+    tables(DomId::RING0).undo_from(&NOBODYS)
 }
 
 /// Undoes tables that a domain's vCPUs let go, for as long as the budget lasts. True if none is left.
@@ -251,6 +265,9 @@ pub fn settle(dom: &Domain) -> bool {
     }
     if percpu::current().current.get().is_some() {
         return undo_some(dom);
+    }
+    if IN_PARTS.load(Ordering::Relaxed) {
+        return undo_some(dom) && undo_nobodys();
     }
     while !undo_some(dom) {
         extend_section();

@@ -8,7 +8,8 @@
 
 use super::{Kind, QUEUE, TIMERS};
 use crate::account;
-use crate::domain::Vcpu;
+use crate::arch::percpu;
+use crate::domain::{Vcpu, unfinished};
 use crate::layout::PAGE;
 use crate::memory::record;
 use ::sched::{Entry, EntryRows, MAX_VCPUS, TimerRows, TimerSlot, VcpuHandle};
@@ -87,8 +88,12 @@ pub fn get(handle: VcpuHandle) -> Option<&'static Vcpu> {
     unsafe { slot(handle)?.load(Ordering::Acquire).as_ref() }
 }
 
-/// A frame as a row of a table; counted as kept.
+/// A frame as a row of a table; counted as kept. Where a call asks for it interrupts are let in first: nothing is locked that
+/// an interrupt's handler takes.
 pub fn new_row<T: Copy>(value: T, count: usize) -> Option<&'static mut [T]> {
+    if percpu::current().current.get().is_some() {
+        unfinished::let_others_in();
+    }
     let row = record::place_row(value, count);
     KEPT.fetch_add(u64::from(row.is_some()), Ordering::Relaxed);
     row

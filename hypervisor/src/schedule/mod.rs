@@ -15,9 +15,10 @@ use crate::arch::{cpu, percpu};
 use crate::boot;
 use crate::debug::{crash, sections};
 use crate::device::{self, timer};
-use crate::domain::Vcpu;
+use crate::domain::{Vcpu, unfinished};
 use crate::event;
 use crate::memory::record;
+use crate::mmu::work;
 use ::sched::{Next, Reservation, RunQueue, State, TimerQueue, TimerRows, TimerSlot, VcpuHandle};
 use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutex;
@@ -146,14 +147,37 @@ pub fn down(vcpu: &Vcpu) {
     change(vcpu, |q, now| q.down(vcpu.handle, now));
 }
 
+/// Does something to each of some vCPUs, and what follows from it (C1): for less than each on its own.
+fn change_all<'v>(
+    vcpus: impl Iterator<Item = &'v Vcpu>,
+    act: impl Fn(&mut RunQueue<'static>, VcpuHandle, u64) -> Next,
+) {
+    let now = timer::now_ns();
+    let mut queue = QUEUE.lock();
+    let Some(queue) = queue.as_mut() else {
+        return;
+    };
+    for vcpu in vcpus {
+        if act(queue, vcpu.handle, now) == Next::Decide {
+            event::reschedule_here();
+        }
+        note_state(queue, vcpu, now);
+    }
+}
+
+/// Stops vCPUs until they are unpaused as often.
+pub fn pause_all<'v>(vcpus: impl Iterator<Item = &'v Vcpu>) {
+    change_all(vcpus, |queue, handle, now| queue.pause(handle, now));
+}
+
+/// Undoes one [`pause_all`].
+pub fn unpause_all<'v>(vcpus: impl Iterator<Item = &'v Vcpu>) {
+    change_all(vcpus, |queue, handle, now| queue.unpause(handle, now));
+}
+
 /// Stops a vCPU until it is unpaused as often.
 pub fn pause(vcpu: &Vcpu) {
     change(vcpu, |q, now| q.pause(vcpu.handle, now));
-}
-
-/// Undoes one [`pause`].
-pub fn unpause(vcpu: &Vcpu) {
-    change(vcpu, |q, now| q.unpause(vcpu.handle, now));
 }
 
 /// Sets a vCPU's one-shot timer (system time in nanoseconds), or clears it.
@@ -289,6 +313,9 @@ pub fn decide() -> &'static Vcpu {
     loop {
         percpu::current().reschedule.set(false);
         timers_due();
+        if !work::in_budget() {
+            unfinished::let_others_in();
+        }
         let next = next_vcpu();
         program_timer();
         if let Some(vcpu) = next {

@@ -99,10 +99,11 @@ pub fn max_vcpus(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, args: A
         if !g.spend() {
             return Err(Stop::Again(args));
         }
-        // Each takes a handful of frames, cleared, and its addresses in the exposed area.
+        // Each takes a handful of frames, cleared, and its addresses in the exposed area: two sections.
         const UNITS: u64 = 80;
-        g.charge(UNITS);
+        g.note_section();
         create::vcpu(dom, id).map_err(|_| Errno::NoMem)?;
+        g.charge(UNITS);
     }
     Ok(0)
 }

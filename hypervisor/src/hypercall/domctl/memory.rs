@@ -21,8 +21,8 @@ pub fn types(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) ->
     if asked.num > MOST {
         return Err(Errno::TooBig.into());
     }
-    g.charge(asked.num / 8);
     for i in 0..asked.num {
+        g.spend_here();
         let at = asked.array.wrapping_add(i * 8);
         let mfn: u64 = g.memory().value(at)?;
         let kind = kind(dom, Mfn(mfn));

@@ -21,8 +21,14 @@ const GENERAL: Status = Status(GNTST_GENERAL_ERROR);
 /// How often an entry that the CPU marks meanwhile is looked at again.
 const TRIES: u32 = 5;
 
+/// Units of making a mapping, or of ending one, on top of what an element of a list is.
+const MAP_UNITS: u64 = 7;
+/// Units of storage for more handles: frames are cleared.
+const HANDLE_UNITS: u64 = 20;
+
 /// Maps one grant.
 pub(super) fn map(g: &mut Guest<'_>, op: &mut MapGrantRef) {
+    g.charge(MAP_UNITS);
     let result = map_one(g, op);
     if let Ok((handle, address)) = result {
         op.handle = handle;
@@ -42,8 +48,11 @@ fn map_one(g: &mut Guest<'_>, op: &MapGrantRef) -> Result<(u32, u64), Status> {
         false => Access::Write,
     };
     // The handle's storage first: nothing fails for want of it later.
-    if g.dom.grants.lock().rules.wants_handles() && !add_handles(g.dom) {
-        return Err(Status(GNTST_NO_SPACE));
+    if g.dom.grants.lock().rules.wants_handles() {
+        g.charge(HANDLE_UNITS);
+        if !add_handles(g.dom) {
+            return Err(Status(GNTST_NO_SPACE));
+        }
     }
     let frame = take_use(dom, op.gref, g.dom.id.0, access)?;
     let mapping = Mapping {
@@ -144,6 +153,7 @@ impl Unmapped {
 
 /// Unmaps one grant, or a part of it.
 pub(super) fn unmap(g: &mut Guest<'_>, op: &mut UnmapGrantRef, ended: &mut Unmapped) {
+    g.charge(MAP_UNITS);
     op.status = status(unmap_one(g, op, ended));
 }
 

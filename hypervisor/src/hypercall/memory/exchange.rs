@@ -1,6 +1,11 @@
 //! Exchange of frames for others: single ones for contiguous ones, or for some that a device can reach.
+//!
+//! It is done a piece at a time, the fewest extents that are as many frames on both sides; how many were traded stands in
+//! the caller's structure, from where the call goes on when it is made again. A piece is all or nothing: what is held and
+//! taken for one cannot wait for another call. So within a large one interrupts are let in where a section ends, and
+//! another vCPU runs only between one call's clearing of some of the new frames and the next's.
 
-use super::reservation::{CLEAR_UNITS, clearable};
+use super::reservation::{CLEAR_UNITS, LARGE, clearable};
 use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::memory::alloc::{self, Reserved, Shortage};
@@ -12,10 +17,10 @@ use frames::{DomId, Mfn};
 use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
 use guest_abi::{Errno, Wire};
 
-/// Most frames one exchange may touch before it must be split: what stock kernels ask for (2^9).
+/// Most frames of one exchange: what stock kernels ask for (2^9).
 const MAX_EXCHANGE: u64 = 1 << 9;
 
-/// Exchanges frames: N of one order against one (or more) of another, all or nothing per extent.
+/// Exchanges frames: N of one order against one (or more) of another, all or nothing per piece.
 pub(super) fn exchange(g: &mut Guest<'_>, args: Args) -> Outcome {
     let arg = args[1];
     let mut x: XenMemoryExchange = g.memory().value(arg)?;
@@ -46,59 +51,106 @@ pub(super) fn exchange(g: &mut Guest<'_>, args: Args) -> Outcome {
         0 => 64,
         bits => bits,
     };
-    let swapped = swap_frames(g, &give, &get, bits);
-    if matches!(swapped, Err(Stop::Again(_))) {
-        return Err(Stop::Again(args));
+    // Extents of a piece.
+    let gives = 1 << get.extent_order.saturating_sub(give.extent_order);
+    let gets = 1 << give.extent_order.saturating_sub(get.extent_order);
+    if !x.nr_exchanged.is_multiple_of(gives) {
+        return Err(Errno::Inval.into());
     }
-    x.nr_exchanged = if swapped.is_ok() { give.nr_extents } else { 0 };
+    let (mut held, mut fresh) = (Given::new(), Fresh::new());
+    let outcome = loop {
+        let piece = x.nr_exchanged / gives;
+        let part = |of: &XenMemoryReservation, extents: u64| XenMemoryReservation {
+            extent_start: of.extent_start.wrapping_add(piece * extents * 8),
+            nr_extents: extents,
+            ..*of
+        };
+        let (given, got) = (part(&give, gives), part(&get, gets));
+        let swapped = swap_frames(g, &given, &got, bits, (&mut held, &mut fresh));
+        if let Err(stop) = swapped {
+            let_go(g, &mut fresh);
+            let_go(g, &mut held);
+            break Err(stop);
+        }
+        x.nr_exchanged += gives;
+        if x.nr_exchanged == give.nr_extents {
+            break Ok(0);
+        }
+        if !g.spend() {
+            break Err(Stop::Again(args));
+        }
+    };
     g.memory().put(arg, &x)?;
-    swapped.map(|()| 0)
+    match outcome {
+        Err(Stop::Again(_)) => Err(Stop::Again(args)),
+        other => other,
+    }
 }
 
 /// Frames that came from the free ones, not yet the domain's.
 type Fresh = ArrayVec<Reserved<'static>, { MAX_EXCHANGE as usize }>;
+/// Frames that are to go.
+type Given = ArrayVec<HeldFrame, { MAX_EXCHANGE as usize }>;
 
-/// New frames, or the need to go on clearing some: what was cleared stays clean among the free ones.
-fn fresh_frames(g: &mut Guest<'_>, get: &XenMemoryReservation, bits: u32) -> Result<Fresh, Stop> {
-    let may_clear = clearable();
-    let mut left = may_clear;
-    let mut fresh = Fresh::new();
-    let mut refused = None;
-    for i in 0..get.nr_extents {
-        let at = get.extent_start.wrapping_add(i * 8);
-        if g.memory().check_writable(at, 8).is_err() {
-            refused = Some(Stop::Refused(Errno::Fault));
-            break;
-        }
-        match alloc::reserve(get.extent_order, bits, None, &mut left) {
-            // As many fit as were asked for at most.
-            Ok(extent) => fresh.try_push(extent).map_err(|_| Errno::Inval)?,
-            Err(Shortage::NotClean) => {
-                refused = Some(Stop::Again(Args::default()));
-                break;
-            }
-            Err(Shortage::NoMemory) => {
-                refused = Some(Stop::Refused(Errno::NoMem));
-                break;
-            }
-        }
-    }
-    g.charge(u64::from(CLEAR_UNITS * (may_clear - left)) + fresh.len() as u64 / 2);
-    match refused {
-        None => Ok(fresh),
-        Some(stop) => {
-            // In the order opposite to that in which they came, so that they come in the same order again.
-            while fresh.pop().is_some() {}
-            Err(stop)
-        }
+/// Sections in which frames are cleared before another vCPU may run.
+const CLEARING: u32 = 4;
+/// Units of giving a frame back, and of taking a new one, on top of what an element of a list is.
+const FRAME_UNITS: u64 = 10;
+
+/// Lets go of a list's elements, the last first: so that they come in the same order again.
+fn let_go<T, const N: usize>(g: &mut Guest<'_>, list: &mut ArrayVec<T, N>) {
+    while list.pop().is_some() {
+        g.spend_here();
+        g.charge(FRAME_UNITS);
     }
 }
 
+/// New frames, or the need to go on clearing some: what was cleared stays clean among the free ones.
+fn fresh_frames(
+    g: &mut Guest<'_>,
+    get: &XenMemoryReservation,
+    bits: u32,
+    fresh: &mut Fresh,
+) -> Result<(), Stop> {
+    let mut sections = CLEARING;
+    for i in 0..get.nr_extents {
+        g.spend_here();
+        let at = get.extent_start.wrapping_add(i * 8);
+        if g.memory().check_writable(at, 8).is_err() {
+            return Err(Errno::Fault.into());
+        }
+        let reserved = loop {
+            let may_clear = clearable();
+            let mut left = may_clear;
+            let reserved = alloc::reserve(get.extent_order, bits, None, &mut left);
+            g.charge(u64::from(CLEAR_UNITS * (may_clear - left)));
+            match reserved {
+                Err(Shortage::NotClean) if sections != 0 => sections -= 1,
+                other => break other,
+            }
+            g.let_others_in();
+        };
+        if get.extent_order >= LARGE {
+            // All its frames were looked at.
+            g.let_others_in();
+        }
+        match reserved {
+            // As many fit as were asked for at most.
+            Ok(extent) => fresh.try_push(extent).map_err(|_| Errno::Inval)?,
+            Err(Shortage::NotClean) => return Err(Stop::Again(Args::default())),
+            Err(Shortage::NoMemory) => return Err(Errno::NoMem.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Exchanges a piece. Where it comes to nothing, what is left in the lists is to be let go.
 fn swap_frames(
     g: &mut Guest<'_>,
     give: &XenMemoryReservation,
     get: &XenMemoryReservation,
     bits: u32,
+    (held, fresh): (&mut Given, &mut Fresh),
 ) -> Result<(), Stop> {
     let memory = g.memory();
     let dom = g.dom.id;
@@ -106,28 +158,36 @@ fn swap_frames(
     // Check: every frame given is the caller's and nowhere mapped (only its claim and our reference are left). The
     // list is read once: it may lie where our own accesses change it (accessed bits of an entry), and what is given
     // up must be what was checked.
-    let mut held = ArrayVec::<HeldFrame, { MAX_EXCHANGE as usize }>::new();
     let total = give.nr_extents << give.extent_order;
     let given = |n: u64| -> Result<Mfn, Errno> {
         let base = word(give.extent_start, n >> give.extent_order)?;
         Ok(Mfn(base.wrapping_add(n & ((1 << give.extent_order) - 1))))
     };
     for n in 0..total {
-        held.try_push(given(n).and_then(|mfn| hold_unmapped(dom, mfn))?)
-            .map_err(|_| Errno::Inval)?;
+        g.spend_here();
+        // As many fit as were asked for at most.
+        let frame = hold_unmapped(dom, given(n)?)?;
+        held.try_push(frame).map_err(|_| Errno::Inval)?;
     }
-    g.charge(total / 2);
-    let fresh = fresh_frames(g, get, bits)?;
+    fresh_frames(g, get, bits, fresh)?;
     // Commit: the old frames go, the new ones take the numbers the caller gave. Nothing else may grow into the gap.
-    let _growth = g.dom.hold_growth();
-    for frame in held {
+    let domain = g.dom;
+    let _growth = domain.hold_growth();
+    for frame in held.drain(..) {
+        g.spend_here();
+        g.charge(FRAME_UNITS);
         frame.disown();
     }
     let added = (fresh.len() as u64) << get.extent_order;
     g.dom.pages.fetch_add(added, Ordering::AcqRel);
-    for (i, extent) in fresh.into_iter().enumerate() {
+    for (i, extent) in fresh.drain(..).enumerate() {
+        g.spend_here();
+        g.charge(FRAME_UNITS);
         let at = get.extent_start.wrapping_add(i as u64 * 8);
-        let first = extent.assign(dom);
+        if get.extent_order >= LARGE {
+            g.let_others_in();
+        }
+        let first = extent.assign_in_parts(dom, || g.let_others_in());
         let pfn = memory.value::<u64>(at).unwrap_or(m2p::INVALID);
         m2p::set_block(first, get.extent_order, pfn);
         let _ = memory.put(at, &first.0);

@@ -34,6 +34,7 @@ pub(super) fn machphys_frames(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let mut last = 0;
     let mut written = 0;
     for frame in m2p::pieces().take(list.max_extents as usize) {
+        g.spend_here();
         // Where there is no memory there is no part of the table: the one before stands for it.
         last = frame.map_or(last, |frame| frame.0);
         let at = list.extent_start.wrapping_add(u64::from(written) * 8);

@@ -6,7 +6,7 @@
 
 use super::again;
 use crate::arch::percpu;
-use crate::domain::{Domain, Guest, unfinished};
+use crate::domain::{Domain, Guest};
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::memory::alloc::{self, Shortage};
 use crate::memory::m2p;
@@ -25,7 +25,10 @@ const GIVE_UP_UNITS: u64 = 4;
 const EXTENT_UNITS: u64 = 6;
 /// Order of extents that are handed over with interrupts let in between looking at the frames, giving them to the domain
 /// and naming them in the M2P.
-const LARGE: u32 = 7;
+pub(super) const LARGE: u32 = 7;
+/// Frames that are looked at, and frames that are named, in a unit of work.
+const LOOKED_AT: u64 = 16;
+const NAMED: u64 = 8;
 /// Frames whose handing over, once they are clean, is a unit of work.
 const HANDED_OVER: u64 = 4;
 
@@ -104,10 +107,11 @@ pub(super) fn populate(g: &mut Guest<'_>, args: Args, start: u64) -> Outcome {
             Err(Shortage::NoMemory) => return Ok(i),
         };
         if r.extent_order >= LARGE {
-            unfinished::let_others_in();
+            g.let_others_in();
         }
         if !increase {
             m2p::set_block(first, r.extent_order, pfn);
+            g.charge((1 << r.extent_order) / NAMED);
         }
         if r.extent_start != 0 {
             let _ = g.memory().put(at, &first.0);
@@ -122,6 +126,7 @@ fn new_extent(g: &mut Guest<'_>, dom: &Domain, order: u32, bits: u32) -> Result<
     if !dom.grow(frames) {
         return Err(Shortage::NoMemory);
     }
+    g.charge(frames / LOOKED_AT);
     let may_clear = clearable();
     let mut left = may_clear;
     let reserved = alloc::reserve(order, bits, Some(&dom.allotment.claim), &mut left);
@@ -131,10 +136,10 @@ fn new_extent(g: &mut Guest<'_>, dom: &Domain, order: u32, bits: u32) -> Result<
         Ok(reserved) => {
             if order >= LARGE {
                 // They are nobody's here, and nothing is locked.
-                unfinished::let_others_in();
+                g.let_others_in();
             }
             g.charge(frames / HANDED_OVER);
-            Ok(reserved.assign(dom.id))
+            Ok(reserved.assign_in_parts(dom.id, || g.let_others_in()))
         }
         Err(shortage) => {
             dom.shrink(frames);

@@ -11,6 +11,8 @@ use guest_abi::sysctl::{DebugKeys, Readconsole, Sysctl};
 
 /// Bytes copied at once.
 const CHUNK: usize = 256;
+/// Units of copying so many out of the log.
+const CHUNK_UNITS: u64 = 20;
 /// Keys that one call may press.
 const MOST_KEYS: u32 = 64;
 
@@ -37,12 +39,14 @@ pub fn read(g: &mut Guest<'_>, call: &mut Sysctl) -> Outcome {
         if copied == 0 {
             break;
         }
+        // As it is copied twice, byte by byte: one answer.
+        g.spend_here();
+        g.charge(CHUNK_UNITS);
         let place = asked.buffer.wrapping_add(u64::from(written));
         g.memory().write(place, &chunk[..copied])?;
         written += copied as u32;
         at = next;
     }
-    g.charge(u64::from(written) / 128);
     if asked.clear != 0 {
         CLEARED.store(at, Ordering::Release);
     }
@@ -59,9 +63,10 @@ pub fn keys(g: &mut Guest<'_>, call: &mut Sysctl) -> Outcome {
     let count = asked.nr_keys.min(MOST_KEYS) as usize;
     g.memory().read(asked.keys, &mut keys[..count])?;
     for key in &keys[..count] {
+        g.spend_here();
         g.charge(16);
         match key {
-            b'q' => domains(),
+            b'q' => domains(g),
             b'h' => info!("keys: h help, q domains"),
             _ => info!("key {:?} has nothing to say", char::from(*key)),
         }
@@ -72,8 +77,12 @@ pub fn keys(g: &mut Guest<'_>, call: &mut Sysctl) -> Outcome {
     Ok(0)
 }
 
-fn domains() {
+fn domains(g: &mut Guest<'_>) {
+    /// Units of writing a line.
+    const LINE: u64 = 40;
     for dom in all() {
+        g.spend_here();
+        g.charge(LINE);
         let is = describe(dom);
         info!(
             "domain {}: flags {:#x}, {} of {} frames, {} of ring 0's, {} vCPUs up of {}, ran {} ns",

@@ -17,13 +17,14 @@ pub fn list(g: &mut Guest<'_>, call: &mut Sysctl) -> Outcome {
         && let Some(dom) = next.and_then(|id| table::next_from(DomId(id)))
     {
         let place = u64::from(written) * Getdomaininfo::SIZE as u64;
+        // A list is one answer.
+        g.spend_here();
+        g.charge(4 + 2 * u64::from(dom.max_vcpus));
         g.memory()
             .put(asked.buffer.wrapping_add(place), &describe(dom))
             .map_err(|_| Errno::Fault)?;
         written += 1;
         next = dom.id.0.checked_add(1);
-        // The rest of a batch goes on later; a list is one answer.
-        g.charge(1);
     }
     asked.num_domains = written;
     call.set_payload(&asked);

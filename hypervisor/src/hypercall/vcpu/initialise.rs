@@ -7,7 +7,7 @@ use crate::arch::regs::{Regs, flags};
 use crate::domain::local::Callback;
 use crate::domain::{Domain, Guest, Local, Vcpu};
 use crate::hypercall::descriptor::{self, Gdt};
-use crate::hypercall::{Args, Outcome, Stop, debug_registers, trap};
+use crate::hypercall::{Args, BUDGET, Outcome, Stop, debug_registers, trap};
 use crate::layout::is_canonical;
 use crate::mmu::{HeldRoot, hold_root, show_m2p, work};
 use crate::policy::control;
@@ -36,8 +36,17 @@ pub fn initialise(g: &mut Guest<'_>, vcpu: &'static Vcpu, args: Args) -> Outcome
     }
 }
 
+/// Units of copying a description and judging it, and of putting what it says in force.
+const READ: u64 = 30;
+const PUT: i32 = 50;
+
+// All that a call needs at once there is when it is made again (`hypercall::BUDGET`), in a list of calls too.
+const _: () =
+    assert!(READ as i32 + work::DESCRIPTOR_PAGE + 8 < BUDGET && READ as i32 + PUT + 8 < BUDGET);
+
 /// Copies a description.
-pub fn read(g: &Guest<'_>, at: u64) -> Result<VcpuGuestContext, Errno> {
+pub fn read(g: &mut Guest<'_>, at: u64) -> Result<VcpuGuestContext, Errno> {
+    g.charge(READ);
     let mut bytes = [0u8; VcpuGuestContext::SIZE];
     g.memory().read(at, &mut bytes)?;
     VcpuGuestContext::read_from(&bytes).ok_or(Errno::Inval)
@@ -172,18 +181,16 @@ impl Referred {
                 user => Some(user?),
             },
         };
-        match Gdt::hold(dom, &c.gdt_frames, c.gdt_ents) {
-            Err(Errno::Again) => {
-                work::park_root(kernel);
-                user.into_iter().for_each(work::park_root);
-                Err(Errno::Again)
-            }
-            gdt => Ok(Referred {
-                gdt: gdt?,
-                kernel,
-                user,
-            }),
-        }
+        let gdt = match Gdt::hold(dom, &c.gdt_frames, c.gdt_ents) {
+            Ok(gdt) if work::has_room_for(PUT) => return Ok(Referred { gdt, kernel, user }),
+            Err(refused) if refused != Errno::Again => return Err(refused),
+            gdt => gdt,
+        };
+        // Held, so that the next time there is less to do.
+        work::park_root(kernel);
+        user.into_iter().for_each(work::park_root);
+        let _ = gdt.map(Gdt::park);
+        Err(Errno::Again)
     }
 
     /// Makes it the vCPU's (D2).

@@ -17,10 +17,13 @@ use guest_runtime::window::Window;
 use guest_runtime::{check, check_eq, control, guest, say};
 use guests::accepted;
 
+mod largest;
+mod links;
+
 guest!(sections, main);
 
 /// The caller.
-const SELF: u16 = 0x7ff0;
+pub const SELF: u16 = 0x7ff0;
 /// `MMUEXT_CLEAR_PAGE`.
 const CLEAR_PAGE: u32 = 16;
 /// Full tables of the lowest level in a tree.
@@ -33,6 +36,19 @@ fn main() {
     batches();
     say!("extents");
     extents();
+    say!("exchanges");
+    largest::exchange();
+    say!("another's memory");
+    largest::others_memory();
+    say!("grants");
+    links::grants();
+    links::mappings_of_a_child();
+    say!("ports");
+    links::ports();
+    say!("many domains");
+    largest::many_domains();
+    say!("the console");
+    largest::console();
     say!("descriptors");
     descriptors();
     say!("own tree");
@@ -44,10 +60,14 @@ fn main() {
     }
 }
 
-/// Pages of memory far behind the image, which nothing else uses.
+/// The first of the pages far behind the image, which nothing else uses.
+pub fn first_far() -> u64 {
+    start_info().nr_pages / 2
+}
+
+/// Their frames.
 fn far_pages() -> impl Iterator<Item = u64> {
-    let pages = start_info().nr_pages;
-    (pages / 2..pages).map(pfn_to_mfn)
+    (first_far()..start_info().nr_pages).map(pfn_to_mfn)
 }
 
 /// A tree of full tables over distinct pages: the root, and its other tables.
