@@ -222,7 +222,10 @@ fn first_info(domain: &Domain, id: u32) -> u64 {
 /// Makes one vCPU, down and not initialised, of a number that the domain may have and has not yet. Without enough memory
 /// nothing is left of it but tables of the exposed area, which are the domain's.
 pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> {
-    let _alone = domain.bring_up.lock();
+    let alone = domain.bring_up.lock();
+    if domain.vcpu(id).is_some() {
+        return Err(NoFrame);
+    }
     let area = exposed_area::vcpu_area(id);
     let mut fresh = Fresh { frames: [None; 2] };
     let own = alloc::take_ring0().ok_or(NoFrame)?;
@@ -241,10 +244,17 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     }
     map(VCPU_INFO, Mfn(info / PAGE), bits::RW)?;
     exposed::fill_own_page(own, exposed::block(0));
+    drop(alone);
     breathe();
     let local = new_local(domain)?;
     breathe();
-    let Some(handle) = schedule::handles::take() else {
+    let _alone = domain.bring_up.lock();
+    // Another may have made it meanwhile. What is mapped above is what that one mapped.
+    let handle = match domain.vcpu(id) {
+        None => schedule::handles::take(),
+        Some(_) => None,
+    };
+    let Some(handle) = handle else {
         end_local(domain, local);
         return Err(NoFrame);
     };
@@ -273,7 +283,8 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     Ok(vcpu)
 }
 
-/// A part of making a vCPU for a call is done: nothing is locked but what only calls lock.
+/// A part of making a vCPU for a call is done. Nothing of the domain is locked: an interrupt may stop this very domain
+/// (`domain::watchdog`), if another vCPU of it runs.
 fn breathe() {
     if percpu::current().current.get().is_some() {
         unfinished::let_others_in();
