@@ -35,7 +35,7 @@ pub enum Hold {
     General,
     /// By a reference of this type.
     Type(FrameType),
-    /// By the one reference that the work on a table in progress has (`work.rs`).
+    /// By the one reference that the work on a table in progress has (`work`).
     Work,
 }
 
@@ -223,7 +223,7 @@ impl<'a, M: Machine> Audit<'a, M> {
         };
         let mut part = Part::WHOLE;
         if !snap.is_validated() {
-            // Between two parts of the work the record says which entries hold references (P1 in `work.rs`).
+            // Between two parts of the work the record says which entries hold references (P1 in `work`).
             let is_somebodys = self.counts.get(self.at).is_some_and(|c| c.types != 0);
             if !is_somebodys {
                 report(Finding::Unfinished { mfn });

@@ -84,7 +84,7 @@ pub struct Frame {
     /// Previous frame of the list the frame is on.
     pub prev: Link,
     /// What table work left for later: the next frame of an undo list and the part of the entries that hold
-    /// references (`work.rs`). Belongs to whoever has the frame in progress (F6). While the frame is free: whether it is
+    /// references (`work`). Belongs to whoever has the frame in progress (F6). While the frame is free: whether it is
     /// clean, which is the allocator's.
     work: AtomicU64,
 }

@@ -1,4 +1,4 @@
-//! Guest page tables: references on them and pins. How a table is validated and undone, in parts, is in `work.rs`;
+//! Guest page tables: references on them and pins. How a table is validated and undone, in parts, is in `work`;
 //! updates of single entries are in `update.rs`.
 //!
 //! A table's contents are checked once, when the first reference of its type is taken, and undone once, when the
