@@ -186,17 +186,36 @@ fn every_byte_of_every_structure_survives_the_codec() {
     }
 }
 
-/// Names the sources define at top level, as `module::name`, that follow `keyword` and end at `end`.
-fn defined(keyword: &str, end: char) -> Vec<String> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(sources).expect("the sources are here") {
-        let path = entry.expect("the sources can be listed").path();
+/// The crate's source files, each with the public module whose names it defines: a file in a module's folder defines
+/// names of that module.
+fn sources() -> Vec<(String, PathBuf)> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder)
+            .expect("the sources are here")
+            .map(|entry| entry.expect("the sources can be listed").path())
+            .collect()
+    };
+    let mut files = Vec::new();
+    for path in entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
         let module = path
             .file_stem()
             .expect("a file has a name")
             .to_string_lossy()
             .into_owned();
+        let parts = if path.is_dir() {
+            entries(&path)
+        } else {
+            vec![path]
+        };
+        files.extend(parts.into_iter().map(|part| (module.clone(), part)));
+    }
+    files
+}
+
+/// Names the sources define at top level, as `module::name`, that follow `keyword` and end at `end`.
+fn defined(keyword: &str, end: char) -> Vec<String> {
+    let mut names = Vec::new();
+    for (module, path) in sources() {
         if module == "wire" {
             continue; // The codec and its own tests: not of the interface.
         }
