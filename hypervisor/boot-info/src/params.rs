@@ -1,5 +1,7 @@
 //! The hypervisor's own command line, in the words server admins know from Xen.
 //!
+//! Which words there are is here; what they can say is in `values`, how that is written in `read`.
+//!
 //! # Invariants
 //! - P1: a word that is unknown or malformed costs exactly one warning, which names it; the rest is read and the
 //!   word's default holds.
@@ -25,169 +27,20 @@
 //! | `measure=` | `sections`: the longest stretches in which ring 0 lets nobody else in are logged when the machine ends | none |
 //! | `smp_test=` | `flush`, `absent`, `storm`: for tests, CPUs have one another flush; the last CPU is not started; it has the others flush all the time | none |
 
+mod read;
+mod values;
+
+pub use values::{
+    Choice, Console, CrashTest, Dom0Memory, LogLevel, Measure, OnCrash, Parity, Serial, SmpTest,
+    Tsc,
+};
+
 use crate::size::{parse_number, parse_size};
 use core::fmt;
-
-/// Where messages go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Console {
-    /// Nowhere but the log ring.
-    None,
-    /// First serial port.
-    Com1,
-    /// Second serial port.
-    Com2,
-}
-
-/// A serial port's parity bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parity {
-    /// No parity bit.
-    None,
-    /// Odd.
-    Odd,
-    /// Even.
-    Even,
-    /// Always 1.
-    Mark,
-    /// Always 0.
-    Space,
-}
-
-/// How a serial port is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Serial {
-    /// Bits a second; divides 115200.
-    pub baud: u32,
-    /// Data bits, 5 to 8.
-    pub data_bits: u8,
-    /// Parity bit.
-    pub parity: Parity,
-    /// Stop bits, 1 or 2.
-    pub stop_bits: u8,
-    /// First of the port's eight I/O ports.
-    pub port: u16,
-}
-
-impl Serial {
-    /// The fastest rate of a PC's serial port; slower ones divide it.
-    pub const BASE_BAUD: u32 = 115_200;
-
-    /// 115200,8n1 at the given port.
-    const fn at(port: u16) -> Self {
-        Serial {
-            baud: Self::BASE_BAUD,
-            data_bits: 8,
-            parity: Parity::None,
-            stop_bits: 1,
-            port,
-        }
-    }
-
-    /// What the 16550's divisor latch wants for this rate.
-    pub fn divisor(&self) -> u16 {
-        Self::BASE_BAUD
-            .checked_div(self.baud)
-            .and_then(|divisor| u16::try_from(divisor).ok())
-            .unwrap_or(1)
-    }
-}
-
-/// How much is logged. Ordered: a message is shown if its level is at most this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Nothing.
-    None,
-    /// What went wrong.
-    Error,
-    /// What looks wrong.
-    Warning,
-    /// What happens.
-    Info,
-    /// Everything (`debug` and `all`).
-    Debug,
-}
-
-/// A choice that may be left to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// Find out what is right.
-    Auto,
-    /// On.
-    Yes,
-    /// Off.
-    No,
-}
-
-/// What follows when the initial domain crashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnCrash {
-    /// It is built anew from the boot modules.
-    Restart,
-    /// The machine restarts.
-    Reboot,
-    /// The machine stays halted.
-    Halt,
-}
-
-/// Whether the time-stamp counter can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tsc {
-    /// As CPUID says.
-    Auto,
-    /// It runs at one rate on all CPUs.
-    Stable,
-    /// It does not.
-    Unstable,
-}
-
-/// A way for ring 0 to crash on purpose, so that a test can see it reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrashTest {
-    /// A panic.
-    Panic,
-    /// An access to an address where nothing is mapped.
-    Fault,
-    /// The stack runs into its guard page.
-    Stack,
-    /// A panic while a panic is reported.
-    Nested,
-    /// The boot stack runs into its guard page, before ring 0 has its own tables.
-    Early,
-    /// A panic on another CPU than the one that runs guests.
-    Other,
-    /// A panic while another CPU answers nobody.
-    Deaf,
-}
-
-/// Something to try with several CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SmpTest {
-    /// All CPUs have one another flush, at the same time.
-    Flush,
-    /// The last CPU gets no start-up interrupt.
-    Absent,
-    /// The last CPU has the others flush without end, while guests run.
-    Storm,
-}
-
-/// Something to measure while domains run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// The longest stretches in which ring 0 lets nobody else in.
-    Sections,
-}
-
-/// The initial domain's memory in bytes; what is not given is left to the builder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dom0Memory {
-    /// What it starts with.
-    pub size: Option<u64>,
-    /// The least it may be given.
-    pub min: Option<u64>,
-    /// The most it may be given, now and later.
-    pub max: Option<u64>,
-}
+use read::{
+    boolean, choice, count, crash_test, dom0_memory, io_port, level, on_crash, serial, smp_test,
+    tsc, vcpus,
+};
 
 /// The hypervisor's parameters, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -410,147 +263,6 @@ const SERIAL_FORM: &str = "`com1=115200,8n1` or `com1=115200,8n1,0x3f8`";
 fn set<T>(place: &mut T, value: Option<T>, form: &'static str) -> Result<(), Wrong> {
     *place = value.ok_or(Wrong::Malformed(form))?;
     Ok(())
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "yes" | "on" | "true" | "enable" | "1" => Some(true),
-        "no" | "off" | "false" | "disable" | "0" => Some(false),
-        _ => None,
-    }
-}
-
-fn choice(text: &str) -> Option<Choice> {
-    if text == "auto" {
-        return Some(Choice::Auto);
-    }
-    boolean(text).map(|yes| if yes { Choice::Yes } else { Choice::No })
-}
-
-fn on_crash(text: &str) -> Option<OnCrash> {
-    match text {
-        "restart" => Some(OnCrash::Restart),
-        "reboot" => Some(OnCrash::Reboot),
-        "halt" => Some(OnCrash::Halt),
-        _ => None,
-    }
-}
-
-/// A level, perhaps followed by `/` and Xen's level for rate-limited messages, which we do not distinguish.
-fn level(text: &str) -> Option<LogLevel> {
-    let one = |name: &str| match name {
-        "none" => Some(LogLevel::None),
-        "error" => Some(LogLevel::Error),
-        "warning" => Some(LogLevel::Warning),
-        "info" => Some(LogLevel::Info),
-        "debug" | "all" => Some(LogLevel::Debug),
-        _ => None,
-    };
-    match text.split_once('/') {
-        Some((first, limited)) => one(limited).and(one(first)),
-        None => one(text),
-    }
-}
-
-fn tsc(text: &str) -> Option<Tsc> {
-    match text {
-        "auto" => Some(Tsc::Auto),
-        "stable" => Some(Tsc::Stable),
-        "unstable" => Some(Tsc::Unstable),
-        _ => None,
-    }
-}
-
-fn crash_test(text: &str) -> Option<CrashTest> {
-    match text {
-        "panic" => Some(CrashTest::Panic),
-        "fault" => Some(CrashTest::Fault),
-        "stack" => Some(CrashTest::Stack),
-        "nested" => Some(CrashTest::Nested),
-        "early" => Some(CrashTest::Early),
-        "other" => Some(CrashTest::Other),
-        "deaf" => Some(CrashTest::Deaf),
-        _ => None,
-    }
-}
-
-/// vCPUs of one domain.
-fn vcpus(text: &str) -> Option<u32> {
-    count(text).filter(|count| *count <= Params::MAX_VCPUS)
-}
-
-fn smp_test(text: &str) -> Option<SmpTest> {
-    match text {
-        "flush" => Some(SmpTest::Flush),
-        "absent" => Some(SmpTest::Absent),
-        "storm" => Some(SmpTest::Storm),
-        _ => None,
-    }
-}
-
-/// How many of something, one at least.
-fn count(text: &str) -> Option<u32> {
-    parse_number(text)
-        .and_then(|number| u32::try_from(number).ok())
-        .filter(|number| *number != 0)
-}
-
-/// An I/O port; 0 is the DMA controller's and nobody means it.
-fn io_port(text: &str) -> Option<u16> {
-    parse_number(text)
-        .and_then(|port| u16::try_from(port).ok())
-        .filter(|port| *port != 0)
-}
-
-/// `[min:SIZE,][max:SIZE,][SIZE]` in any order, at least one of them.
-fn dom0_memory(text: &str) -> Option<Dom0Memory> {
-    let mut memory = Dom0Memory::default();
-    for part in text.split(',') {
-        let (place, size) = if let Some(size) = part.strip_prefix("min:") {
-            (&mut memory.min, size)
-        } else if let Some(size) = part.strip_prefix("max:") {
-            (&mut memory.max, size)
-        } else {
-            (&mut memory.size, part)
-        };
-        *place = Some(parse_size(size).filter(|bytes| *bytes != 0)?);
-    }
-    let contradicts =
-        |low: Option<u64>, high: Option<u64>| low.zip(high).is_some_and(|(low, high)| low > high);
-    (!contradicts(memory.min, memory.max)).then_some(memory)
-}
-
-/// `BAUD[,FRAME[,PORT[,IRQ]]]`; the interrupt line, which Xen takes here too, is read and not used.
-fn serial(text: &str, mut serial: Serial) -> Option<Serial> {
-    let mut fields = text.split(',');
-    let baud = fields.next().filter(|baud| !baud.is_empty())?;
-    serial.baud = parse_number(baud).and_then(|baud| u32::try_from(baud).ok())?;
-    let divides = Serial::BASE_BAUD.checked_rem(serial.baud) == Some(0);
-    if !divides || Serial::BASE_BAUD.checked_div(serial.baud)? > u32::from(u16::MAX) {
-        return None;
-    }
-    if let Some(frame) = fields.next() {
-        let [data_bits @ b'5'..=b'8', parity, stop_bits @ b'1'..=b'2'] = frame.as_bytes() else {
-            return None;
-        };
-        serial.data_bits = data_bits - b'0';
-        serial.stop_bits = stop_bits - b'0';
-        serial.parity = match parity {
-            b'n' => Parity::None,
-            b'o' => Parity::Odd,
-            b'e' => Parity::Even,
-            b'm' => Parity::Mark,
-            b's' => Parity::Space,
-            _ => return None,
-        };
-    }
-    if let Some(port) = fields.next() {
-        serial.port = io_port(port)?;
-    }
-    if let Some(irq) = fields.next() {
-        parse_number(irq).filter(|irq| *irq < 256)?;
-    }
-    fields.next().is_none().then_some(serial)
 }
 
 #[cfg(test)]
