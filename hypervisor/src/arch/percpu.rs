@@ -16,7 +16,7 @@ use ::cpus::MAX_CPUS;
 use ::sched::Ledger;
 use core::arch::asm;
 use core::cell::{Cell, RefCell};
-use frames::DomId;
+use frames::{DomId, Mfn};
 
 pub use crate::arch::smp::flush::{flush_clock, flush_here, flush_since};
 
@@ -51,8 +51,10 @@ pub struct Cpu {
     pub block: u64,
     /// The vCPU that runs here, if any.
     pub current: Cell<Option<&'static Vcpu>>,
-    /// The domain that ran here last, if any did and is still there.
-    pub last_domain: Cell<Option<DomId>>,
+    /// The serial number of the domain that ran here last, if any did; it may be gone.
+    pub last_domain: Cell<Option<u64>>,
+    /// The root that ring 0 runs on here while an isolated domain does (`domain::exposed_area`). There before any does.
+    pub isolated_root: Cell<Mfn>,
     /// Root in force, as loaded in CR3, while in ring 0.
     pub root: Cell<u64>,
     /// Local APIC timer's deadline in force (nanoseconds), `u64::MAX` for none.
@@ -91,6 +93,7 @@ impl Cpu {
             block,
             current: Cell::new(None),
             last_domain: Cell::new(None),
+            isolated_root: Cell::new(Mfn(0)),
             root: Cell::new(root),
             timer_deadline: Cell::new(u64::MAX),
             reschedule: Cell::new(false),

@@ -240,12 +240,15 @@ pub fn map_cpu(id: u32, source: &mut dyn TableSource) -> Result<(), NoFrame> {
 }
 
 /// Puts a CPU's structure in its area, before anything runs there.
-pub fn place_cpu(id: u32, accounts: Option<&'static mut [Account]>) {
+pub fn place_cpu(id: u32, accounts: Option<&'static mut [Account]>) -> &'static percpu::Cpu {
     let place = (percpu::area(id) + percpu::CPU_OFFSET) as *mut percpu::Cpu;
     let root = paging::root().0 * PAGE;
     let new = percpu::Cpu::new(id, exposed::block(id), root, accounts);
     // SAFETY: mapped by `map_cpu`, whose last page of the area is the structure's alone; the CPU does not run yet.
-    unsafe { place.write(new) };
+    unsafe {
+        place.write(new);
+        &*place
+    }
 }
 
 /// The page below 1 MiB where CPUs begin; `None` if there is none. It is ring 0's for good.

@@ -8,10 +8,10 @@ pub mod memory;
 pub mod modules;
 
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, exposed, features, fpu, leftovers, pcid, smap, smp, trap};
+use crate::arch::{cpu, exposed, features, fpu, leftovers, pcid, percpu, smap, smp, trap};
 use crate::debug::{console, crash, crash_test, log, symbols};
 use crate::device;
-use crate::domain;
+use crate::domain::{self, exposed_area};
 use crate::memory::{frame_table, heap, phys};
 use crate::{debug, error, info, warn};
 use boot_info::params::{CrashTest, LogLevel};
@@ -144,6 +144,12 @@ extern "C" fn on_cpu0() -> ! {
     trap::init();
     fpu::init();
     leftovers::init();
+    match exposed_area::new_ring0_root() {
+        Ok(root) => percpu::current().isolated_root.set(root),
+        Err(_) => give_up(format_args!(
+            "no memory is left for ring 0's own tables; give the machine more"
+        )),
+    }
     if let Some(platform) = device::acpi::platform() {
         smp::start::all(platform);
     }

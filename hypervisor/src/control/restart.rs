@@ -39,7 +39,6 @@ pub fn note_before() {
     descriptor::empty_page();
     // And what names the first domains.
     domain::table::prepare();
-    let _ = run::prepare_root();
     BEFORE[0].store(free_or_kept(), Ordering::Relaxed);
     BEFORE[1].store(heap::usage().0 as u64, Ordering::Relaxed);
 }

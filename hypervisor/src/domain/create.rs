@@ -11,7 +11,7 @@ use crate::domain::life::{self, Life};
 use crate::domain::local::Traps;
 use crate::domain::watchdog::Watchdogs;
 use crate::domain::{
-    Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, run, table, teardown, unfinished,
+    Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown, unfinished,
 };
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
@@ -36,6 +36,8 @@ const INFOS_SHARED: u32 = 32;
 const INFO_BYTES: u64 = 64;
 /// Share of the CPU of a domain that nobody gave another.
 const USUAL_WEIGHT: u32 = 256;
+/// The next domain's serial number.
+static SERIALS: AtomicU64 = AtomicU64::new(1);
 /// vcpu_info: event delivery masked.
 const UPCALL_MASKED: u64 = 0x100;
 
@@ -102,9 +104,6 @@ pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
     let mut fresh = Fresh { frames: [None; 2] };
     let exposed_l3 = exposed_area::new_l3()?;
     fresh.frames[0] = Some(exposed_l3);
-    if is_isolated() {
-        run::prepare_root()?;
-    }
     let spare_infos = match wanted.max_vcpus > INFOS_SHARED {
         true => Some(new_infos()?),
         false => None,
@@ -143,6 +142,7 @@ fn new_record(
     ports.set_limit(wanted.max_ports);
     Domain {
         id: wanted.id,
+        serial: SERIALS.fetch_add(1, Ordering::Relaxed),
         privileged: wanted.privileged,
         pages: AtomicU64::new(0),
         max_pages: AtomicU64::new(wanted.max_pages),

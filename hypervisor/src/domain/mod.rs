@@ -50,8 +50,10 @@ pub const MAX_VCPUS: usize = 64;
 
 /// One domain.
 pub struct Domain {
-    /// Its number.
+    /// Its number, which may be another's when it is gone.
     pub id: DomId,
+    /// Which of all domains that there ever were it is: no other has had it or will.
+    pub serial: u64,
     /// Whether it is the control domain.
     pub privileged: bool,
     /// Frames it holds.

@@ -13,8 +13,7 @@ use crate::memory::usage;
 use crate::mmu::work;
 use crate::schedule;
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
-use frames::Mfn;
+use core::sync::atomic::Ordering;
 use guest_abi::segment::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 /// First work of an exit.
@@ -205,25 +204,13 @@ fn put_away(g: &mut Guest<'_>) {
     g.local.gs_base_kernel = kernel;
 }
 
-/// The root that ring 0 runs on while an isolated domain is on the CPU: one CPU runs domains.
-static ISOLATED_ROOT: AtomicU64 = AtomicU64::new(0);
-
-/// Makes the root for isolated domains, if there is none.
-pub fn prepare_root() -> Result<(), paging::NoFrame> {
-    if ISOLATED_ROOT.load(Ordering::Acquire) == 0 {
-        let root = exposed_area::new_ring0_root()?;
-        ISOLATED_ROOT.store(root.0, Ordering::Release);
-    }
-    Ok(())
-}
-
 /// Loads a vCPU onto this CPU.
 fn take_up(g: &mut Guest<'_>) {
     let this = percpu::current();
     let isolated = g.dom.isolated;
-    let ring0_root = Mfn(ISOLATED_ROOT.load(Ordering::Acquire));
+    let ring0_root = this.isolated_root.get();
     let root = if isolated { ring0_root } else { g.root() };
-    let is_new = this.last_domain.replace(Some(g.dom.id)) != Some(g.dom.id);
+    let is_new = this.last_domain.replace(Some(g.dom.serial)) != Some(g.dom.serial);
     if is_new {
         // Whatever happens until this domain's own table is loaded finds one that is there in every root.
         exposed::load_idle_gdt(this.id);

@@ -168,8 +168,6 @@ pub fn bury(between: impl Fn()) {
             );
         }
         table::unregister(dom);
-        // Its number may be another's next.
-        percpu::current().last_domain.set(None);
         // SAFETY: made by `create`; unknown from here on, and nobody who knew it before still looks (W1).
         unsafe { record::end(dom) };
         life::tell_control();

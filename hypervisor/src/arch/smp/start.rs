@@ -19,6 +19,7 @@ use crate::account;
 use crate::arch::{apic, cpu, exposed, features, fpu, percpu, smp, trap};
 use crate::boot::{self, memory};
 use crate::device::timer;
+use crate::domain::exposed_area;
 use crate::memory::alloc;
 use crate::{info, warn};
 use ::cpus::features::{Features, Lack};
@@ -191,12 +192,14 @@ impl Slot {
         }
     }
 
-    /// Maps the area and block of the number, and puts the structure there.
+    /// Maps the area and block of the number, and puts the structure there, with what it names.
     fn prepare(&mut self) -> Option<()> {
         if !self.prepared {
             memory::map_cpu(self.number, &mut alloc::take_ring0).ok()?;
+            let isolated_root = exposed_area::new_ring0_root().ok()?;
             let accounts = account::new_accounts()?;
-            memory::place_cpu(self.number, Some(accounts));
+            let cpu = memory::place_cpu(self.number, Some(accounts));
+            cpu.isolated_root.set(isolated_root);
             self.prepared = true;
         }
         Some(())
