@@ -11,7 +11,7 @@ use crate::domain::life::{self, Life};
 use crate::domain::local::Traps;
 use crate::domain::watchdog::Watchdogs;
 use crate::domain::{
-    Affinity, Domain, Local, MAX_VCPUS, Transit, Vcpu, table, teardown, unfinished,
+    Affinity, Domain, Local, MAX_VCPUS, NO_CPU, Transit, Vcpu, table, teardown, unfinished,
 };
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
@@ -337,6 +337,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, loca
         runstate_area: AtomicU64::new(0),
         time_area: AtomicU64::new(0),
         polling: AtomicU32::new(0),
+        loaded_on: AtomicU32::new(NO_CPU),
         kicked: AtomicBool::new(false),
         local: UnsafeCell::new(local),
     }

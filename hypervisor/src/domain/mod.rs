@@ -195,6 +195,9 @@ pub struct Affinity {
     pub soft: ::cpus::set::CpuSet,
 }
 
+/// In [`Vcpu::loaded_on`]: on none.
+pub const NO_CPU: u32 = u32::MAX;
+
 /// One virtual CPU.
 pub struct Vcpu {
     /// Its number in the domain.
@@ -235,6 +238,9 @@ pub struct Vcpu {
     pub walks: WalkCache,
     /// Port it polls plus one: 0 none, `u32::MAX` several.
     pub polling: AtomicU32,
+    /// The CPU it is loaded on, or [`NO_CPU`] (D1). Set by that CPU: before it touches the state, and again when nothing of
+    /// the vCPU or of its domain is left on it.
+    pub loaded_on: AtomicU32,
     /// Work another CPU or an interrupt left for it: look at events on the way out.
     pub kicked: AtomicBool,
     /// What its call in hand keeps until it is made again.
