@@ -1,9 +1,8 @@
 //! Closing a port (invariant E1).
 
-use crate::{Binding, DomId, EventError, Peer, Port, PortState, Ports, VcpuId, Virq};
+use crate::{Binding, DomId, EventError, Peer, Port, PortState, Ports, SharedBits, VcpuId, Virq};
 
-/// What a closed port was bound to, for what the caller has to undo elsewhere. The guest's pending bit
-/// of the port is to be cleared in every case.
+/// What a closed port was bound to, for what the caller has to undo elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Released {
     /// Nothing more to do.
@@ -101,8 +100,8 @@ impl<'a> Ports<'a> {
 }
 
 impl ClosePlan<'_, '_> {
-    /// Closes it.
-    pub fn commit(self) -> (Port, Released) {
+    /// Closes it. `bits` are those of the domain whose table it is (E8).
+    pub fn commit(self, bits: &impl SharedBits) -> (Port, Released) {
         let Self {
             table,
             peer,
@@ -144,6 +143,7 @@ impl ClosePlan<'_, '_> {
                 Released::Virq { virq, vcpu: owner }
             }
         };
+        bits.clear_pending(port);
         table.set(port, PortState::FREE);
         (port, released)
     }

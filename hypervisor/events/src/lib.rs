@@ -29,6 +29,9 @@
 //!   `commit` cannot fail.
 //! - E6: every operation is bounded by a constant.
 //! - E7: an event raised while its port is unmasked is never lost: see [`raise`].
+//! - E8: a port's pending bit is cleared by whoever gives the port out or takes it back, in the `commit` of its plan and
+//!   so under the table's lock: before a source can find the port, and before another binding can get it. Whatever is
+//!   raised for a binding comes later.
 //!
 //! # Locking
 //! One lock a table, the caller's. Where an operation takes two, the lower domain number goes first.

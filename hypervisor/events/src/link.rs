@@ -1,6 +1,6 @@
 //! Links between domains: making a port another domain may bind to, binding to it, and sending.
 
-use crate::{Binding, DomId, EventError, Port, PortState, Ports, VcpuId};
+use crate::{Binding, DomId, EventError, Port, PortState, Ports, SharedBits, VcpuId};
 
 /// The table at the other end of a link.
 pub enum Peer<'p, 'a> {
@@ -62,8 +62,9 @@ impl UnboundPlan<'_, '_> {
         self.port
     }
 
-    /// Allocates it.
-    pub fn commit(self) -> Port {
+    /// Allocates it. `bits` are those of the domain whose table it is (E8).
+    pub fn commit(self, bits: &impl SharedBits) -> Port {
+        bits.clear_pending(self.port);
         let binding = Binding::Unbound {
             remote: self.remote,
         };
@@ -97,8 +98,10 @@ impl InterdomainPlan<'_, '_> {
     }
 
     /// Links the two. The answer is to be raised at once on the *local* port and its vCPU: what the
-    /// other side sent before there was a link is lost, so the binder looks once for itself.
-    pub fn commit(self) -> (Port, VcpuId) {
+    /// other side sent before there was a link is lost, so the binder looks once for itself. `bits` are those of the
+    /// local domain (E8).
+    pub fn commit(self, bits: &impl SharedBits) -> (Port, VcpuId) {
+        bits.clear_pending(self.local_port);
         let Self {
             local,
             remote,

@@ -1,6 +1,6 @@
 //! Ports for interrupts: virtual ones, physical ones, and those between vCPUs (invariants E3 and E4).
 
-use crate::{Binding, EventError, MAX_VCPUS, Port, PortState, Ports, VcpuId};
+use crate::{Binding, EventError, MAX_VCPUS, Port, PortState, Ports, SharedBits, VcpuId};
 
 /// The virtual interrupts, by the numbers of the interface.
 pub struct Virq;
@@ -110,8 +110,9 @@ impl VirqPlan<'_, '_> {
         self.port
     }
 
-    /// Binds it.
-    pub fn commit(self) -> Port {
+    /// Binds it. `bits` are the domain's own (E8).
+    pub fn commit(self, bits: &impl SharedBits) -> Port {
+        bits.clear_pending(self.port);
         let binding = Binding::Virq { virq: self.virq };
         self.table.set(
             self.port,
@@ -132,8 +133,9 @@ impl IpiPlan<'_, '_> {
         self.port
     }
 
-    /// Binds it.
-    pub fn commit(self) -> Port {
+    /// Binds it. `bits` are the domain's own (E8).
+    pub fn commit(self, bits: &impl SharedBits) -> Port {
+        bits.clear_pending(self.port);
         self.table.set(
             self.port,
             PortState {
@@ -152,8 +154,9 @@ impl PirqPlan<'_, '_> {
         self.port
     }
 
-    /// Binds it. Enabling the interrupt itself is the caller's next step.
-    pub fn commit(self) -> Port {
+    /// Binds it; `bits` are the domain's own (E8). Enabling the interrupt itself is the caller's next step.
+    pub fn commit(self, bits: &impl SharedBits) -> Port {
+        bits.clear_pending(self.port);
         let binding = Binding::Pirq { pirq: self.pirq };
         self.table.set(
             self.port,

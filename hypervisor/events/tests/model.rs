@@ -1,11 +1,14 @@
 //! Random operations on three domains against a model that is too simple to be wrong (E1 to E5).
 
+mod page;
+
 use std::collections::BTreeMap;
 
 use events::{
     Binding, Bucket, DomId, EventError, Needs, PORTS_PER_BUCKET, Peer, Port, PortState, Ports,
     Released, SendTo, VcpuId, Virq,
 };
+use page::Page;
 use proptest::prelude::*;
 
 const DOMAINS: usize = 3;
@@ -151,11 +154,11 @@ fn close(tables: &mut [Ports<'_>], domain: usize, claim: u32) -> Result<Released
         Needs::Table(remote) => usize::from(remote.0),
         Needs::End { link, .. } => {
             let plan = tables[domain].plan_close(claim, Peer::End { link })?;
-            return Ok(plan.commit().1);
+            return Ok(plan.commit(&Page::default()).1);
         }
     };
     let (local, peer) = with_peer(tables, domain, remote);
-    Ok(local.plan_close(claim, peer)?.commit().1)
+    Ok(local.plan_close(claim, peer)?.commit(&Page::default()).1)
 }
 
 /// Runs one operation on both; they must answer alike.
@@ -167,7 +170,7 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
             assert_eq!(
                 tables[domain]
                     .plan_alloc_unbound(id(remote))
-                    .map(|plan| number(plan.commit())),
+                    .map(|plan| number(plan.commit(&Page::default()))),
                 model_alloc(
                     model,
                     domain,
@@ -183,7 +186,7 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
             assert_eq!(
                 local
                     .plan_bind_interdomain(peer, port)
-                    .map(|plan| number(plan.commit().0)),
+                    .map(|plan| number(plan.commit(&Page::default()).0)),
                 model_bind_interdomain(model, domain, remote, port),
             );
         }
@@ -196,7 +199,10 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
                 model_bind_interrupt(model, domain, Binding::Virq { virq: virq as u8 }, vcpu)
             };
             let bound = tables[domain].plan_bind_virq(virq, vcpu);
-            assert_eq!(bound.map(|plan| number(plan.commit())), expected);
+            assert_eq!(
+                bound.map(|plan| number(plan.commit(&Page::default()))),
+                expected
+            );
         }
         Op::BindIpi { vcpu } => {
             let expected = if vcpu >= VCPUS {
@@ -205,7 +211,10 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
                 model_bind_interrupt(model, domain, Binding::Ipi, vcpu)
             };
             let bound = tables[domain].plan_bind_ipi(vcpu);
-            assert_eq!(bound.map(|plan| number(plan.commit())), expected);
+            assert_eq!(
+                bound.map(|plan| number(plan.commit(&Page::default()))),
+                expected
+            );
         }
         Op::BindPirq { pirq } => {
             let expected = if pirq as usize >= PIRQS {
@@ -214,7 +223,10 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
                 model_bind_interrupt(model, domain, Binding::Pirq { pirq: pirq as u16 }, 0)
             };
             let bound = tables[domain].plan_bind_pirq(pirq);
-            assert_eq!(bound.map(|plan| number(plan.commit())), expected);
+            assert_eq!(
+                bound.map(|plan| number(plan.commit(&Page::default()))),
+                expected
+            );
         }
         Op::BindVcpu { port, vcpu } => {
             let movable = model[domain]

@@ -1,9 +1,12 @@
 //! The rules of each operation, one by one.
 
+mod page;
+
 use events::{
     Binding, Bucket, DomId, EventError, MAX_BUCKETS, MAX_PORTS, Needs, PORTS_PER_BUCKET, Peer,
     Port, PortState, Ports, Released, SendTo, VcpuId, Virq,
 };
+use page::Page;
 
 const A: DomId = DomId(0);
 const B: DomId = DomId(7);
@@ -26,11 +29,14 @@ fn port(number: u32) -> Port {
 
 /// Links a new port of `a` with a new port of `b`.
 fn link<'a>(a: &mut Ports<'a>, b: &mut Ports<'a>) -> (Port, Port) {
-    let there = b.plan_alloc_unbound(a.domain()).unwrap().commit();
+    let there = b
+        .plan_alloc_unbound(a.domain())
+        .unwrap()
+        .commit(&Page::default());
     let (here, vcpu) = a
         .plan_bind_interdomain(Peer::Other(b), there.get())
         .unwrap()
-        .commit();
+        .commit(&Page::default());
     assert_eq!(vcpu, VcpuId(0));
     (here, there)
 }
@@ -48,7 +54,10 @@ fn a_table_without_storage_has_no_ports_and_asks_for_some() {
 fn port_zero_is_never_given_out_and_reads_as_closed() {
     let mut storage = storage();
     let mut ports = table(A, &mut storage[0]);
-    assert_eq!(ports.plan_bind_ipi(0).unwrap().commit(), port(1));
+    assert_eq!(
+        ports.plan_bind_ipi(0).unwrap().commit(&Page::default()),
+        port(1)
+    );
     assert_eq!(ports.status(0), Ok(PortState::FREE));
     assert_eq!(ports.send(0), Err(EventError::Invalid));
     assert_eq!(ports.close_needs(0), Err(EventError::Invalid));
@@ -65,7 +74,13 @@ fn a_plan_that_is_dropped_changes_nothing() {
         .port();
     assert_eq!(ports.status(planned.get()), Ok(PortState::FREE));
     assert_eq!(ports.virq_port(Virq::TIMER, VcpuId(1)), None);
-    assert_eq!(ports.plan_alloc_unbound(B).unwrap().commit(), planned);
+    assert_eq!(
+        ports
+            .plan_alloc_unbound(B)
+            .unwrap()
+            .commit(&Page::default()),
+        planned
+    );
 }
 
 #[test]
@@ -77,7 +92,7 @@ fn a_table_grows_to_4095_ports_and_no_further() {
         assert!(ports.wants_bucket());
         assert!(ports.add_bucket(bucket).is_ok());
         while let Ok(plan) = ports.plan_bind_ipi(0) {
-            let _ = plan.commit();
+            let _ = plan.commit(&Page::default());
         }
     }
     assert!(!ports.wants_bucket());
@@ -101,7 +116,10 @@ fn a_domain_keeps_to_its_limit() {
     ports.set_limit(4);
     assert!(ports.add_bucket(&mut storage[0]).is_ok());
     for number in 1..4 {
-        assert_eq!(ports.plan_bind_ipi(0).unwrap().commit(), port(number));
+        assert_eq!(
+            ports.plan_bind_ipi(0).unwrap().commit(&Page::default()),
+            port(number)
+        );
     }
     assert_eq!(ports.plan_bind_ipi(0).err(), Some(EventError::NoSpace));
     assert!(!ports.wants_bucket());
@@ -113,9 +131,12 @@ fn a_domain_keeps_to_its_limit() {
 fn storage_comes_back_when_the_last_port_is_closed() {
     let mut storage = storage();
     let mut ports = table(A, &mut storage[0]);
-    let ipi = ports.plan_bind_ipi(0).unwrap().commit();
+    let ipi = ports.plan_bind_ipi(0).unwrap().commit(&Page::default());
     assert!(ports.take_bucket().is_none());
-    let _ = ports.plan_close(ipi.get(), Peer::Itself).unwrap().commit();
+    let _ = ports
+        .plan_close(ipi.get(), Peer::Itself)
+        .unwrap()
+        .commit(&Page::default());
     assert!(ports.take_bucket().is_some());
     assert!(ports.take_bucket().is_none());
     assert_eq!(ports.plan_bind_ipi(0).err(), Some(EventError::NoSpace));
@@ -162,7 +183,11 @@ fn only_the_domain_it_waits_for_may_bind_to_a_port() {
         unreachable!()
     };
     let (mut a, mut b, mut c) = (table(A, first), table(B, second), table(DomId(9), third));
-    let offered = b.plan_alloc_unbound(A).unwrap().commit().get();
+    let offered = b
+        .plan_alloc_unbound(A)
+        .unwrap()
+        .commit(&Page::default())
+        .get();
     let refused = c.plan_bind_interdomain(Peer::Other(&mut b), offered).err();
     assert_eq!(refused, Some(EventError::Invalid));
     for claim in [0, offered + 1, 600, u32::MAX] {
@@ -172,7 +197,7 @@ fn only_the_domain_it_waits_for_may_bind_to_a_port() {
     let _ = a
         .plan_bind_interdomain(Peer::Other(&mut b), offered)
         .unwrap()
-        .commit();
+        .commit(&Page::default());
     let again = a.plan_bind_interdomain(Peer::Other(&mut b), offered).err();
     assert_eq!(again, Some(EventError::Invalid));
 }
@@ -190,7 +215,7 @@ fn closing_one_end_leaves_the_other_waiting_for_the_closer() {
     let closed = a
         .plan_close(here.get(), Peer::Other(&mut b))
         .unwrap()
-        .commit();
+        .commit(&Page::default());
     assert_eq!(
         closed,
         (
@@ -216,7 +241,7 @@ fn closing_one_end_leaves_the_other_waiting_for_the_closer() {
     let _ = a
         .plan_bind_interdomain(Peer::Other(&mut b), there.get())
         .unwrap()
-        .commit();
+        .commit(&Page::default());
     assert_eq!(b.receive(there, A, here), Some(VcpuId(1)));
 }
 
@@ -243,11 +268,11 @@ fn closing_a_link_without_the_other_table_is_refused() {
 fn a_domain_can_be_linked_to_itself() {
     let mut storage = storage();
     let mut a = table(A, &mut storage[0]);
-    let offered = a.plan_alloc_unbound(A).unwrap().commit();
+    let offered = a.plan_alloc_unbound(A).unwrap().commit(&Page::default());
     let plan = a
         .plan_bind_interdomain(Peer::Itself, offered.get())
         .unwrap();
-    let (binder, _) = plan.commit();
+    let (binder, _) = plan.commit(&Page::default());
     assert_ne!(offered, binder);
     assert_eq!(
         a.send(binder.get()),
@@ -264,7 +289,10 @@ fn a_domain_can_be_linked_to_itself() {
         })
     );
     assert_eq!(a.close_needs(offered.get()), Ok(Needs::Nothing));
-    let _ = a.plan_close(offered.get(), Peer::Itself).unwrap().commit();
+    let _ = a
+        .plan_close(offered.get(), Peer::Itself)
+        .unwrap()
+        .commit(&Page::default());
     assert_eq!(
         a.status(binder.get()).unwrap().binding,
         Binding::Unbound { remote: A }
@@ -276,8 +304,8 @@ fn an_end_in_ring_0_is_linked_by_its_record_and_looks_like_a_domain() {
     const END: DomId = DomId(0x7fe0);
     let mut storage = storage();
     let mut a = table(A, &mut storage[0]);
-    let waits = a.plan_alloc_unbound(END).unwrap().commit();
-    let other = a.plan_alloc_unbound(B).unwrap().commit();
+    let waits = a.plan_alloc_unbound(END).unwrap().commit(&Page::default());
+    let other = a.plan_alloc_unbound(B).unwrap().commit(&Page::default());
     a.bind_vcpu(waits.get(), 1).unwrap();
     for (claim, end) in [
         (other.get(), END),
@@ -314,7 +342,7 @@ fn a_link_to_an_end_is_closed_by_who_holds_its_record() {
     const END: DomId = DomId(0x7fe0);
     let mut storage = storage();
     let mut a = table(A, &mut storage[0]);
-    let port = a.plan_alloc_unbound(END).unwrap().commit();
+    let port = a.plan_alloc_unbound(END).unwrap().commit(&Page::default());
     a.plan_bind_end(port.get(), END, 5).unwrap().commit();
     let needs = Needs::End { end: END, link: 5 };
     assert_eq!(a.close_needs(port.get()), Ok(needs));
@@ -324,7 +352,7 @@ fn a_link_to_an_end_is_closed_by_who_holds_its_record() {
     }
     let plan = a.plan_close(port.get(), Peer::End { link: 5 }).unwrap();
     let released = Released::End { end: END, link: 5 };
-    assert_eq!(plan.commit(), (port, released));
+    assert_eq!(plan.commit(&Page::default()), (port, released));
     assert_eq!(a.status(port.get()), Ok(PortState::FREE));
     assert!(!a.unbind_end(port, END, 5));
 }
@@ -338,7 +366,7 @@ fn a_domain_that_dies_gets_no_port_more() {
     let mut a = table(A, first);
     let mut b = table(B, other);
     let (here, there) = link(&mut a, &mut b);
-    let offered = b.plan_alloc_unbound(A).unwrap().commit();
+    let offered = b.plan_alloc_unbound(A).unwrap().commit(&Page::default());
     a.retire();
     assert_eq!(a.plan_bind_ipi(0).err(), Some(EventError::Invalid));
     assert_eq!(a.plan_alloc_unbound(B).err(), Some(EventError::Invalid));
@@ -350,7 +378,7 @@ fn a_domain_that_dies_gets_no_port_more() {
     let _ = a
         .plan_close(here.get(), Peer::Other(&mut b))
         .unwrap()
-        .commit();
+        .commit(&Page::default());
     let waits = Binding::Unbound { remote: A };
     assert_eq!(b.status(there.get()).unwrap().binding, waits);
     assert!(a.take_bucket().is_some());
@@ -364,7 +392,7 @@ fn a_virtual_interrupt_has_one_port() {
         let bound = a
             .plan_bind_virq(u32::from(Virq::TIMER), vcpu)
             .unwrap()
-            .commit();
+            .commit(&Page::default());
         let vcpu_id = VcpuId(vcpu as u16);
         assert_eq!(a.virq_port(Virq::TIMER, vcpu_id), Some((bound, vcpu_id)));
         let again = a.plan_bind_virq(u32::from(Virq::TIMER), vcpu).err();
@@ -394,13 +422,16 @@ fn a_global_interrupt_may_move_and_its_lookup_follows() {
     let console = a
         .plan_bind_virq(u32::from(Virq::CONSOLE), 0)
         .unwrap()
-        .commit();
+        .commit(&Page::default());
     assert_eq!(a.bind_vcpu(console.get(), 1), Ok(()));
     assert_eq!(
         a.virq_port(Virq::CONSOLE, VcpuId(0)),
         Some((console, VcpuId(1)))
     );
-    let released = a.plan_close(console.get(), Peer::Itself).unwrap().commit();
+    let released = a
+        .plan_close(console.get(), Peer::Itself)
+        .unwrap()
+        .commit(&Page::default());
     let expected = Released::Virq {
         virq: Virq::CONSOLE,
         vcpu: VcpuId(0),
@@ -414,11 +445,11 @@ fn a_global_interrupt_may_move_and_its_lookup_follows() {
 fn what_belongs_to_a_vcpu_does_not_move() {
     let mut storage = storage();
     let mut a = table(A, &mut storage[0]);
-    let ipi = a.plan_bind_ipi(1).unwrap().commit();
+    let ipi = a.plan_bind_ipi(1).unwrap().commit(&Page::default());
     let timer = a
         .plan_bind_virq(u32::from(Virq::TIMER), 1)
         .unwrap()
-        .commit();
+        .commit(&Page::default());
     for fixed in [ipi, timer] {
         assert_eq!(a.bind_vcpu(fixed.get(), 0), Err(EventError::Invalid));
         assert_eq!(a.status(fixed.get()).unwrap().vcpu, VcpuId(1));
@@ -432,7 +463,7 @@ fn what_belongs_to_a_vcpu_does_not_move() {
     );
     assert_eq!(a.plan_bind_ipi(2).err(), Some(EventError::NoVcpu));
     assert_eq!(a.plan_bind_ipi(65_536).err(), Some(EventError::NoVcpu));
-    let unbound = a.plan_alloc_unbound(B).unwrap().commit();
+    let unbound = a.plan_alloc_unbound(B).unwrap().commit(&Page::default());
     assert_eq!(a.bind_vcpu(unbound.get(), 2), Err(EventError::NoVcpu));
     assert_eq!(a.unmask_target(unbound.get()), Ok((unbound, VcpuId(0))));
     assert_eq!(a.unmask_target(unbound.get() + 1), Err(EventError::Invalid));
@@ -449,7 +480,7 @@ fn a_physical_interrupt_has_one_port() {
         "the domain has none"
     );
     a.set_pirqs(&mut map);
-    let serial = a.plan_bind_pirq(4).unwrap().commit();
+    let serial = a.plan_bind_pirq(4).unwrap().commit(&Page::default());
     assert_eq!(a.pirq_port(4), Some((serial, VcpuId(0))));
     assert_eq!(a.plan_bind_pirq(4).err(), Some(EventError::Exists));
     assert_eq!(a.plan_bind_pirq(16).err(), Some(EventError::Invalid));
@@ -457,7 +488,10 @@ fn a_physical_interrupt_has_one_port() {
         a.plan_bind_pirq(65_536 + 4).err(),
         Some(EventError::Invalid)
     );
-    let released = a.plan_close(serial.get(), Peer::Itself).unwrap().commit();
+    let released = a
+        .plan_close(serial.get(), Peer::Itself)
+        .unwrap()
+        .commit(&Page::default());
     assert_eq!(released, (serial, Released::Pirq { pirq: 4 }));
     assert_eq!(a.pirq_port(4), None);
     assert_eq!(a.pirq_port(16), None);

@@ -230,7 +230,7 @@ pub fn close(dom: &Domain, claim: u32, number: u16) -> Result<(Port, Released), 
         .events
         .lock()
         .plan_close(claim, Peer::End { link: number })?
-        .commit();
+        .commit(dom);
     if let Some(attached) = record.take_if(|attached| attached.port == closed.0) {
         attached.end();
     }

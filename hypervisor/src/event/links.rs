@@ -10,7 +10,7 @@ use crate::device;
 use crate::domain::{self, Domain};
 use crate::ends;
 use crate::event::DomainEvents;
-use events::{EventError, Needs, Peer, Port, Released, SharedBits};
+use events::{EventError, Needs, Peer, Port, Released};
 use frames::DomId;
 
 /// How often a port whose link changes under us is looked at again.
@@ -53,10 +53,7 @@ pub fn close(dom: &Domain, claim: u32) -> Result<(), EventError> {
             Needs::End { link, .. } => ends::close(dom, claim, link),
         };
         match closed {
-            Ok((port, released)) => {
-                after_close(dom, port, released);
-                return Ok(());
-            }
+            Ok(_) => return Ok(()),
             Err(EventError::Again) => {}
             Err(refused) => return Err(refused),
         }
@@ -66,15 +63,13 @@ pub fn close(dom: &Domain, claim: u32) -> Result<(), EventError> {
 
 fn close_with(dom: &Domain, peer: &Domain, claim: u32) -> Result<(Port, Released), EventError> {
     with_tables(dom, peer, |own, other| {
-        own.plan_close(claim, other).map(|plan| plan.commit())
+        let closed = own.plan_close(claim, other)?.commit(dom);
+        // Before another vCPU can bind it anew, which would find it closed in the end.
+        if let Released::Pirq { pirq } = closed.1 {
+            device::pirq::unbound(u32::from(pirq));
+        }
+        Ok(closed)
     })
-}
-
-fn after_close(dom: &Domain, port: Port, released: Released) {
-    dom.clear_pending(port);
-    if let Released::Pirq { pirq } = released {
-        device::pirq::unbound(u32::from(pirq));
-    }
 }
 
 /// A step of giving a dying domain's event channels back: closes its ports, the other ends of its links with them, and

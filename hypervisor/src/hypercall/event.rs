@@ -5,7 +5,7 @@ use crate::domain::{self, Domain, Guest};
 use crate::ends;
 use crate::event::{self as bus, links};
 use crate::hypercall::{Args, Outcome, Stop, is_self, subject};
-use events::{Binding, DomId, EventError, Port, SendTo, SharedBits};
+use events::{Binding, DomId, EventError, SendTo};
 use guest_abi::event::{
     AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, EventChannelOp,
     PortStatus, Reset, Send, Status, Unmask,
@@ -87,9 +87,8 @@ fn alloc_unbound(g: &mut Guest<'_>, arg: u64) -> Outcome {
     g.memory().check_writable(arg, AllocUnbound::SIZE)?;
     let port = with_room(dom, || {
         let mut table = dom.events.lock();
-        Ok(table.plan_alloc_unbound(remote)?.commit())
+        Ok(table.plan_alloc_unbound(remote)?.commit(dom))
     })?;
-    dom.clear_pending(port);
     a.port = port.get();
     reply(g, arg, &a)
 }
@@ -102,10 +101,11 @@ fn bind_interdomain(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let peer = domain::living(id).ok_or(Errno::Srch)?;
     let (port, vcpu) = with_room(g.dom, || {
         links::with_tables(g.dom, peer, |own, other| {
-            Ok(own.plan_bind_interdomain(other, b.remote_port)?.commit())
+            Ok(own
+                .plan_bind_interdomain(other, b.remote_port)?
+                .commit(g.dom))
         })
     })?;
-    g.dom.clear_pending(port);
     b.local_port = port.get();
     // The new end is told at once, so that what was sent before it listened is not lost.
     bus::raise(g.dom, port, vcpu);
@@ -117,9 +117,8 @@ fn bind_virq(g: &mut Guest<'_>, arg: u64) -> Outcome {
     g.memory().check_writable(arg, BindVirq::SIZE)?;
     b.port = with_room(g.dom, || {
         let mut table = g.dom.events.lock();
-        Ok(table.plan_bind_virq(b.virq, b.vcpu)?.commit().get())
+        Ok(table.plan_bind_virq(b.virq, b.vcpu)?.commit(g.dom).get())
     })?;
-    g.dom_port_cleared(b.port);
     reply(g, arg, &b)
 }
 
@@ -128,9 +127,8 @@ fn bind_ipi(g: &mut Guest<'_>, arg: u64) -> Outcome {
     g.memory().check_writable(arg, BindIpi::SIZE)?;
     b.port = with_room(g.dom, || {
         let mut table = g.dom.events.lock();
-        Ok(table.plan_bind_ipi(b.vcpu)?.commit().get())
+        Ok(table.plan_bind_ipi(b.vcpu)?.commit(g.dom).get())
     })?;
-    g.dom_port_cleared(b.port);
     reply(g, arg, &b)
 }
 
@@ -147,20 +145,12 @@ fn bind_pirq(g: &mut Guest<'_>, arg: u64) -> Outcome {
     g.memory().check_writable(arg, BindPirq::SIZE)?;
     b.port = with_room(g.dom, || {
         let mut table = g.dom.events.lock();
-        Ok(table.plan_bind_pirq(b.pirq)?.commit().get())
+        let port = table.plan_bind_pirq(b.pirq)?.commit(g.dom);
+        // With the table locked, as its end is (`links::close`): in the order in which it is bound and closed.
+        crate::device::pirq::bound(b.pirq);
+        Ok(port.get())
     })?;
-    g.dom_port_cleared(b.port);
-    crate::device::pirq::bound(b.pirq);
     reply(g, arg, &b)
-}
-
-impl Guest<'_> {
-    /// A port newly bound starts without an old pending bit.
-    fn dom_port_cleared(&self, port: u32) {
-        if let Some(port) = Port::from_claim(port) {
-            self.dom.clear_pending(port);
-        }
-    }
 }
 
 /// Closes a port of the caller's.
