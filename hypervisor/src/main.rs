@@ -27,6 +27,7 @@ mod memory;
 mod mmu;
 mod policy;
 mod schedule;
+mod sync;
 
 /// Only bare metal runs this program.
 #[cfg(not(target_os = "none"))]

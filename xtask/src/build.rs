@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::image;
 use crate::shell::{self, say};
@@ -34,13 +35,34 @@ pub fn ring0_target_dir(tree: &Tree) -> PathBuf {
     tree.target().join("ring0")
 }
 
+/// What a checked build has besides: assertions that cost time, the order of locks among them (`sync`).
+const CHECKED_FLAGS: &[&str] = &["-Cdebug-assertions=yes"];
+
 /// Builds the hypervisor; leaves `hypervisor.elf`, `hypervisor.debug.elf` and `hypervisor.sym`.
 ///
 /// # Errors
 /// When the compiler, the linker or one of the image's checks refuses.
 pub fn hypervisor(tree: &Tree, bare: &BareMetal) -> Result<()> {
-    let target_dir = ring0_target_dir(tree);
-    let mut cargo = bare.cargo(tree, "build", &target_dir, RING0_FLAGS);
+    let linked = ring0(tree, bare, &ring0_target_dir(tree), RING0_FLAGS)?;
+    shell::write_if_changed(&tree.hypervisor(), &image::strip(&linked)?)?;
+    shell::write_if_changed(&tree.symbols(), &image::symbol_table(&linked)?)?;
+    shell::write_if_changed(&tree.hypervisor_debug(), &linked)
+}
+
+/// Builds the hypervisor with its assertions checked; leaves `hypervisor.checked.elf` and `hypervisor.checked.sym`.
+///
+/// # Errors
+/// As [`hypervisor`].
+pub fn checked_hypervisor(tree: &Tree, bare: &BareMetal) -> Result<()> {
+    let flags = [RING0_FLAGS, CHECKED_FLAGS].concat();
+    let linked = ring0(tree, bare, &tree.target().join("ring0-checked"), &flags)?;
+    shell::write_if_changed(&tree.checked_hypervisor(), &image::strip(&linked)?)?;
+    shell::write_if_changed(&tree.checked_symbols(), &image::symbol_table(&linked)?)
+}
+
+/// Links ring 0; the file's contents, which are fit to be booted.
+fn ring0(tree: &Tree, bare: &BareMetal, target_dir: &Path, flags: &[&str]) -> Result<Vec<u8>> {
+    let mut cargo = bare.cargo(tree, "build", target_dir, flags);
     cargo.args(["--package", "hypervisor", "--bin", "hypervisor"]);
     shell::run(&mut cargo).context("the hypervisor was not built")?;
 
@@ -49,9 +71,7 @@ pub fn hypervisor(tree: &Tree, bare: &BareMetal) -> Result<()> {
         .with_context(|| format!("{} cannot be read", linked_file.display()))?;
     image::check_static(&linked).context("the hypervisor's image is not bootable")?;
     image::check_bootable(&linked).context("the hypervisor's image is not bootable")?;
-    shell::write_if_changed(&tree.hypervisor(), &image::strip(&linked)?)?;
-    shell::write_if_changed(&tree.symbols(), &image::symbol_table(&linked)?)?;
-    shell::write_if_changed(&tree.hypervisor_debug(), &linked)
+    Ok(linked)
 }
 
 /// The names of the test guests, from the tree itself, so that a new one cannot be forgotten.
@@ -149,14 +169,28 @@ fn remove_strangers(dir: &Path, known: &[(String, PathBuf)]) -> Result<()> {
     Ok(())
 }
 
-/// Builds what `what` names and says where it is.
+/// Options of `cargo xtask build`.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// With the order of locks and other assertions checked, which costs time: leaves
+    /// target/xenoserver/hypervisor.checked.elf
+    #[arg(long)]
+    checked: bool,
+}
+
+/// Builds what the options name and says where it is.
 ///
 /// # Errors
 /// As [`hypervisor`] and [`guests`].
-pub fn command(tree: &Tree) -> Result<()> {
+pub fn command(tree: &Tree, options: &Options) -> Result<()> {
     let bare = BareMetal::find(tree)?;
-    hypervisor(tree, &bare)?;
-    let file = tree.hypervisor();
+    let file = if options.checked {
+        checked_hypervisor(tree, &bare)?;
+        tree.checked_hypervisor()
+    } else {
+        hypervisor(tree, &bare)?;
+        tree.hypervisor()
+    };
     let size = std::fs::metadata(&file)?.len();
     if size == 0 {
         bail!("{} is empty", file.display());

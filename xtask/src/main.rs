@@ -63,7 +63,7 @@ Afterwards the console of each tested machine is in target/xenoserver/logs/.";
 #[derive(Subcommand)]
 enum Verb {
     /// Build ring 0: leaves target/xenoserver/hypervisor.elf
-    Build,
+    Build(build::Options),
     /// Build the test guests: leaves target/xenoserver/guests/NAME
     Guests,
     /// Build the programs for the initial file system: leaves target/xenoserver/programs/NAME
@@ -93,9 +93,9 @@ fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Result<ExitCode> {
     let tree = Tree::find()?;
     match verb {
-        Verb::Build => {
+        Verb::Build(options) => {
             provision::ensure(&[Need::BareMetal])?;
-            build::command(&tree)?;
+            build::command(&tree, &options)?;
         }
         Verb::Guests => {
             provision::ensure(&[Need::BareMetal])?;

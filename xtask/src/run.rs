@@ -354,6 +354,15 @@ pub fn direct(tree: &Tree, contents: &iso::Contents, other_hypervisor: Option<&P
     }
 }
 
+/// As [`direct`], with the hypervisor that checks itself.
+pub fn direct_checked(tree: &Tree, contents: &iso::Contents) -> Modules {
+    let checked = tree.checked_hypervisor();
+    let mut modules = direct(tree, contents, Some(&checked));
+    let symbols = Module::new(tree.checked_symbols(), SYMBOLS_NAME);
+    modules.modules.push(symbols);
+    modules
+}
+
 /// Starts the emulator and waits for its end, at most so long.
 fn watch(command: &mut Command, limit: Option<Duration>) -> Result<ExitCode> {
     let mut child = command

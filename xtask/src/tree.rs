@@ -75,6 +75,16 @@ impl Tree {
         self.out().join("hypervisor.sym")
     }
 
+    /// Ring 0 with its order of locks and its assertions checked, and the symbols of that.
+    pub fn checked_hypervisor(&self) -> PathBuf {
+        self.out().join("hypervisor.checked.elf")
+    }
+
+    /// The symbol table that belongs to [`Tree::checked_hypervisor`].
+    pub fn checked_symbols(&self) -> PathBuf {
+        self.out().join("hypervisor.checked.sym")
+    }
+
     /// The test guests, one ELF file each.
     pub fn guests(&self) -> PathBuf {
         self.out().join("guests")

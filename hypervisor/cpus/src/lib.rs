@@ -1,9 +1,11 @@
-//! Many CPUs: which are started and how, which are left out and why, and how they make one another forget translations.
+//! Many CPUs: which are started and how, which are left out and why, how they make one another forget translations, and
+//! in which order they take locks.
 //!
 //! Pure logic: no hardware, no `unsafe`. Ring 0 binds it to APICs, tables and stacks.
 //!
 //! - [`set`] - sets of CPUs, plain and shared.
 //! - [`flush`] - the flush clock, and the handshake by which one CPU has others flush.
+//! - [`order`] - the order in which a CPU takes locks.
 //! - [`start`] - from the firmware's list to the CPUs to start; where their first code may lie.
 //! - [`features`] - whether a CPU can do all that the first one can.
 //! - [`skew`] - how far two CPUs' time-stamp counters are apart.
@@ -25,6 +27,7 @@ extern crate std;
 
 pub mod features;
 pub mod flush;
+pub mod order;
 pub mod set;
 pub mod skew;
 pub mod start;

@@ -3,6 +3,7 @@
 //! Each function is one instruction the rest of ring 0 may use; what makes a use right (X1 and the like) is
 //! argued where it is called. Functions that could break memory safety are `unsafe`.
 
+use crate::sync;
 use core::arch::asm;
 pub use core::arch::x86_64::CpuidResult;
 use x86_64::VirtAddr;
@@ -234,7 +235,9 @@ pub fn outl(port: u16, value: u32) {
 
 /// Waits for an interrupt with interrupts on, then turns them off: the idle loop's only moment of openness (X1).
 #[inline]
+#[track_caller]
 pub fn wait_for_interrupt() {
+    sync::assert_none("interrupts are waited for");
     // SAFETY: handlers run on this private stack and return; `sti` takes effect after `hlt` begins, so that no
     // interrupt is lost between the two.
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };

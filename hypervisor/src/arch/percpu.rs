@@ -12,6 +12,7 @@ use crate::account::{Account, Slip};
 use crate::debug::sections::Kind;
 use crate::domain::Vcpu;
 use crate::layout::CPU_AREAS;
+use crate::sync::OnThisCpu;
 use ::cpus::MAX_CPUS;
 use ::sched::Ledger;
 use core::arch::asm;
@@ -81,6 +82,8 @@ pub struct Cpu {
     pub ledger: RefCell<Option<Ledger<'static>>>,
     /// What is not in it yet.
     pub slip: Slip,
+    /// Which locks it holds (`sync`).
+    pub locks: OnThisCpu,
     /// Room for accounts, until the books are opened.
     pub accounts: Cell<Option<&'static mut [Account]>>,
 }
@@ -108,6 +111,7 @@ impl Cpu {
             watched: Cell::new(0),
             ledger: RefCell::new(None),
             slip: Slip::default(),
+            locks: OnThisCpu::default(),
             accounts: Cell::new(accounts),
         }
     }
@@ -140,4 +144,12 @@ pub fn number() -> Option<u32> {
     u32::try_from(number)
         .ok()
         .filter(|number| (*number as usize) < MAX_CPUS)
+}
+
+/// Whether this runs on the stack of NMIs or of machine checks, which come whatever the CPU is at.
+pub fn is_on_deaf_stack() -> bool {
+    let sp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    (FAULT_TOP..MC_TOP).contains(&(sp % AREA))
 }

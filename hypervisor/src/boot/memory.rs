@@ -11,12 +11,12 @@ use crate::layout::{
 use crate::memory::boot_alloc::{BootAlloc, TooLittle};
 use crate::memory::usage::{self, Use};
 use crate::memory::{alloc, frame_table, heap, m2p, phys};
+use crate::sync::{Lock, rank};
 use ::cpus::start;
 use boot_info::{BootInfo, RegionKind};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use frames::{Class, DomId, Mfn};
-use spin::mutex::SpinMutex;
 
 /// Bytes of ring 0's heap: a domain's 64 vCPUs take up to 600 KiB of it.
 const HEAP: u64 = 2 << 20;
@@ -52,7 +52,7 @@ pub struct Plan {
     limit: u64,
 }
 
-static BOOT_ALLOC: SpinMutex<BootAlloc> = SpinMutex::new(BootAlloc::new());
+static BOOT_ALLOC: Lock<BootAlloc, rank::BootMemory> = Lock::new(BootAlloc::new());
 
 impl From<NoFrame> for TooLittle {
     fn from(_: NoFrame) -> TooLittle {
@@ -344,7 +344,7 @@ fn keep(start: u64, end: u64) {
     }
 }
 
-static NEXT_DEVICE: SpinMutex<u64> = SpinMutex::new(DEVICES);
+static NEXT_DEVICE: Lock<u64, rank::DeviceMap> = Lock::new(DEVICES);
 
 /// Frames that tables for devices' registers took, which stay for ever.
 static DEVICE_TABLES: AtomicU64 = AtomicU64::new(0);

@@ -19,16 +19,17 @@ use crate::domain::{self, Domain, life, run, teardown, unfinished};
 use crate::hypercall::descriptor;
 use crate::memory::{alloc, heap};
 use crate::mmu::{audit, work};
+use crate::sync::{Lock, rank};
 use crate::{error, info, schedule};
 use ::clock::{AtMost, NS_PER_SECOND};
 use boot_info::params::LogLevel;
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::mutex::SpinMutex;
 
 /// How often within a minute.
 const RESTARTS: usize = 3;
 
-static LIMIT: SpinMutex<AtMost<RESTARTS>> = SpinMutex::new(AtMost::within(60 * NS_PER_SECOND));
+static LIMIT: Lock<AtMost<RESTARTS>, rank::Restarts> =
+    Lock::new(AtMost::within(60 * NS_PER_SECOND));
 /// Frames that were free before the control domain was built, or were made tables of devices that it made known, of
 /// domains' numbers or of vCPUs, which stay; and bytes of the heap in use.
 static BEFORE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];

@@ -10,11 +10,11 @@
 
 use crate::arch::cpu;
 use crate::debug::crash;
+use crate::sync::{Lock, rank};
 use boot_info::Params;
 use boot_info::params::{self, Console as Chosen, Serial};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU16, Ordering};
-use spin::mutex::SpinMutex;
 use uart_16550::backend::Backend;
 use uart_16550::spec::NUM_REGISTERS;
 use uart_16550::spec::registers::{FifoTriggerLevel, IER, LSR, Parity, WordLength, offsets};
@@ -74,7 +74,7 @@ struct Input {
 /// A pasted page; what comes while it is full is lost, as on any terminal.
 const INPUT_BYTES: usize = 4096;
 
-static CONSOLE: SpinMutex<Console> = SpinMutex::new(Console {
+static CONSOLE: Lock<Console, rank::Console> = Lock::new(Console {
     uart: None,
     irq: None,
     input: Input {

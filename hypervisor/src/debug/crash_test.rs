@@ -4,9 +4,10 @@
 //! Each function does one thing that ring 0 must never do; its name is what a test looks for in the backtrace.
 
 use crate::arch::smp::call::{self, Call};
-use crate::arch::{percpu, smp};
+use crate::arch::{cpu, percpu, smp};
 use crate::device::timer;
 use crate::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, PAGE};
+use crate::sync::{Lock, rank};
 use boot_info::params::CrashTest;
 use core::arch::asm;
 use core::fmt;
@@ -27,6 +28,8 @@ pub fn crash(how: CrashTest) {
             overflow_stack(0);
         }
         CrashTest::Nested => panic_in_panic(),
+        CrashTest::Locks => lock_outwards(),
+        CrashTest::Wait => wait_with_lock(),
         CrashTest::Other => return crash_another(),
         CrashTest::Deaf => {
             smp::online()
@@ -76,6 +79,30 @@ fn overflow_stack(depth: u64) -> u64 {
     let mut kept = [depth; 64];
     core::hint::black_box(&mut kept);
     overflow_stack(depth + 1) + kept[0]
+}
+
+/// Two locks to take wrongly.
+static OUTER: Lock<u32, rank::Events> = Lock::new(0);
+static INNER: Lock<u32, rank::Free> = Lock::new(0);
+
+/// Breaks the order of locks, which a checked build must find out.
+#[inline(never)]
+fn lock_outwards() {
+    let inner = INNER.lock();
+    let outer = OUTER.lock();
+    panic!(
+        "crash_test=locks: this build lets it happen ({inner} {outer})",
+        inner = *inner,
+        outer = *outer
+    );
+}
+
+/// Waits for an interrupt with something locked, which a checked build must find out.
+#[inline(never)]
+fn wait_with_lock() {
+    let outer = OUTER.lock();
+    cpu::wait_for_interrupt();
+    panic!("crash_test=wait: this build lets it happen ({})", *outer);
 }
 
 #[inline(never)]

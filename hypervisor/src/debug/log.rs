@@ -7,11 +7,11 @@
 //! - L3: nothing here allocates.
 
 use crate::debug::{console, crash};
+use crate::sync::{Lock, rank};
 use boot_info::Params;
 use boot_info::params::LogLevel;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use spin::mutex::SpinMutex;
 
 /// Bytes the ring keeps. A power of two.
 pub const RING_BYTES: u64 = 16 << 10;
@@ -26,7 +26,7 @@ static HIDDEN: AtomicU64 = AtomicU64::new(0);
 /// Messages up to this level are shown, as a number of [`LogLevel`]'s order.
 static SHOWN: AtomicU8 = AtomicU8::new(LogLevel::Info as u8);
 /// Held while a message is written (L2). Taken before the console's lock.
-static LINE: SpinMutex<()> = SpinMutex::new(());
+static LINE: Lock<(), rank::Log> = Lock::new(());
 
 /// Says how much is shown from now on.
 pub fn init(params: &Params) {

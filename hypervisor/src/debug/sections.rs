@@ -13,12 +13,12 @@
 use crate::arch::regs::VEC_SYSCALL;
 use crate::arch::{cpu, percpu};
 use crate::domain::Guest;
+use crate::sync::{Lock, rank};
 use crate::{boot, info};
 use arrayvec::ArrayVec;
 use boot_info::params::Measure;
 use core::fmt;
 use guest_abi::Hypercall;
-use spin::mutex::SpinMutex;
 
 /// What a section was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ struct Seen {
 /// Kinds that are told apart: more than a machine has in use. Those that find no room count as the last.
 const KINDS: usize = 160;
 
-static SEEN: SpinMutex<ArrayVec<Seen, KINDS>> = SpinMutex::new(ArrayVec::new_const());
+static SEEN: Lock<ArrayVec<Seen, KINDS>, rank::Sections> = Lock::new(ArrayVec::new_const());
 
 /// Begins to measure on this CPU, if that was asked for.
 pub fn start() {

@@ -9,10 +9,10 @@ use crate::arch::apic;
 use crate::device::{Registers, acpi};
 use crate::layout::PAGE;
 use crate::memory::frame_table;
+use crate::sync::{Lock, rank};
 use crate::{debug, info, warn};
 use firmware::{MAX_IO_APICS, Platform, Signal};
 use frames::{Class, Mfn};
-use spin::mutex::SpinMutex;
 
 /// Index and data registers.
 const SELECT: u64 = 0x00;
@@ -45,7 +45,7 @@ struct IoApics {
     missing: u32,
 }
 
-static IO_APICS: SpinMutex<IoApics> = SpinMutex::new(IoApics {
+static IO_APICS: Lock<IoApics, rank::IoApic> = Lock::new(IoApics {
     list: [None; MAX_IO_APICS],
     missing: 0,
 });

@@ -9,13 +9,13 @@
 use crate::device::{Registers, facts, pci};
 use crate::layout::PAGE;
 use crate::memory::frame_table;
+use crate::sync::{Lock, rank};
 use crate::warn;
 use arrayvec::ArrayVec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use frames::{Class, Mfn};
 use interrupts::{Function, Message, Msi, Msix, NoMessages};
-use spin::mutex::SpinMutex;
 
 /// Pages of tables that ring 0 has mapped at most. A table mostly has one.
 const MAX_PAGES: usize = 256;
@@ -193,7 +193,7 @@ struct Tables {
     shown: ArrayVec<Table, MAX_PAGES>,
 }
 
-static TABLES: SpinMutex<Tables> = SpinMutex::new(Tables {
+static TABLES: Lock<Tables, rank::MsiTables> = Lock::new(Tables {
     mapped: ArrayVec::new_const(),
     shown: ArrayVec::new_const(),
 });

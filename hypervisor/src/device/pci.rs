@@ -8,8 +8,8 @@
 use crate::arch::cpu;
 use crate::device::pirq;
 use crate::policy::ports::Width;
+use crate::sync::{Lock, rank};
 use interrupts::{Config, Function};
-use spin::mutex::SpinMutex;
 
 const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;
@@ -17,7 +17,7 @@ const DATA: u16 = 0xcfc;
 /// The pair of ports. Reached through [`with`] only.
 struct Ports;
 
-static PORTS: SpinMutex<Ports> = SpinMutex::new(Ports);
+static PORTS: Lock<Ports, rank::Ports> = Lock::new(Ports);
 
 impl Config for Ports {
     fn read32(&mut self, function: Function, offset: u8) -> u32 {

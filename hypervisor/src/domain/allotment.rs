@@ -8,10 +8,10 @@
 use crate::domain::Domain;
 use crate::memory::alloc::{Claim, Unclaimed};
 use crate::memory::pieces::{self, Charge};
+use crate::sync::{Guard, Lock, rank};
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest_abi::memory::E820Entry;
 use guest_abi::{Errno, Wire};
-use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Entries a map may have.
 pub const MAP_ENTRIES: usize = 128;
@@ -23,10 +23,10 @@ const _: () = assert!(MAP_BYTES <= pieces::LARGEST);
 /// What bounds and describes a domain's memory, beside the counts of its frames.
 pub struct Allotment {
     /// Held while the count of frames grows (G1). Before the allocator's lock.
-    growth: SpinMutex<()>,
+    growth: Lock<(), rank::Growth>,
     /// Frames set aside for it.
     pub claim: Claim,
-    map: SpinMutex<Option<Map>>,
+    map: Lock<Option<Map>, rank::Settings>,
     /// Frames of the domain's that an audit under way has seen.
     pub seen: AtomicU64,
 }
@@ -38,9 +38,9 @@ impl Allotment {
     /// Nothing set aside, no map.
     pub const fn new() -> Allotment {
         Allotment {
-            growth: SpinMutex::new(()),
+            growth: Lock::new(()),
             claim: Claim::new(),
-            map: SpinMutex::new(None),
+            map: Lock::new(None),
             seen: AtomicU64::new(0),
         }
     }
@@ -66,7 +66,7 @@ impl Domain {
     }
 
     /// Keeps the domain from growing while frames of it go and as many come in their place.
-    pub fn hold_growth(&self) -> SpinMutexGuard<'_, ()> {
+    pub fn hold_growth(&self) -> Guard<'_, (), rank::Growth> {
         self.allotment.growth.lock()
     }
 

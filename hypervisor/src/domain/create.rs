@@ -21,6 +21,7 @@ use crate::memory::owned::{List, OwnedFrames};
 use crate::memory::pieces::{Charge, Pieces};
 use crate::memory::record;
 use crate::memory::{alloc, frame_table, m2p, phys};
+use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::sched::{Runstate, State, VcpuHandle};
 use boot_info::params::Choice;
@@ -28,7 +29,6 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::table::UndoList;
 use frames::{DomId, Mfn};
-use spin::mutex::SpinMutex;
 
 /// vCPUs whose vcpu_info has a place in shared_info; the guest has to give the others one before they can run.
 const INFOS_SHARED: u32 = 32;
@@ -150,13 +150,13 @@ fn new_record(
         overhead: AtomicU64::new(0),
         max_overhead: AtomicU64::new(wanted.max_overhead),
         pieces: Pieces::new(),
-        frames: SpinMutex::new(OwnedFrames::new()),
+        frames: Lock::new(OwnedFrames::new()),
         shared_info,
         spare_infos,
         exposed_l3,
         isolated: is_isolated(),
-        events: SpinMutex::new(ports),
-        grants: SpinMutex::new(DomainGrants::new(wanted.grant_frames, wanted.handle_frames)),
+        events: Lock::new(ports),
+        grants: Lock::new(DomainGrants::new(wanted.grant_frames, wanted.handle_frames)),
         ends: DomainEnds::new(),
         assists: AtomicU64::new(0),
         undo: UndoList::new(),
@@ -164,14 +164,14 @@ fn new_record(
         stopped: AtomicBool::new(false),
         life: Life::new(wanted.pauses),
         watchdogs: Watchdogs::new(),
-        handle: SpinMutex::new(wanted.handle),
+        handle: Lock::new(wanted.handle),
         serves_store: wanted.serves_store,
         weight: AtomicU32::new(USUAL_WEIGHT),
         tsc_mode: AtomicU32::new(0),
-        permissions: SpinMutex::new(None),
+        permissions: Lock::new(None),
         time_offset: AtomicI64::new(0),
         vcpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS],
-        bring_up: SpinMutex::new(()),
+        bring_up: Lock::new(()),
         max_vcpus: wanted.max_vcpus,
     }
 }
@@ -323,17 +323,17 @@ fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, loca
         info: AtomicU64::new(0),
         info_words: AtomicPtr::new(core::ptr::null_mut()),
         walks: WalkCache::new(),
-        kept: SpinMutex::default(),
+        kept: Lock::default(),
         info_moved: AtomicBool::new(false),
         initialised: AtomicBool::new(false),
-        affinity: SpinMutex::new(Affinity {
+        affinity: Lock::new(Affinity {
             hard: ::cpus::set::CpuSet::ALL,
             soft: ::cpus::set::CpuSet::ALL,
         }),
         up: AtomicBool::new(false),
         period_ns: AtomicU64::new(0),
         nmi_pending: AtomicBool::new(false),
-        runstate: SpinMutex::new(Runstate::new(State::Offline, device::timer::now_ns())),
+        runstate: Lock::new(Runstate::new(State::Offline, device::timer::now_ns())),
         runstate_area: AtomicU64::new(0),
         time_area: AtomicU64::new(0),
         polling: AtomicU32::new(0),

@@ -35,6 +35,7 @@ use crate::memory::owned::OwnedFrames;
 use crate::memory::pieces::Pieces;
 use crate::memory::{alloc, phys};
 use crate::mmu::work::Kept;
+use crate::sync::{Lock, rank};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::table::UndoList;
@@ -42,7 +43,6 @@ use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
 use sched::{Runstate, VcpuHandle};
-use spin::mutex::SpinMutex;
 pub use table::{all, control, get, living};
 
 /// vCPUs a domain may have.
@@ -69,7 +69,7 @@ pub struct Domain {
     /// Frames of those that hold what needs less than one.
     pub pieces: Pieces,
     /// Its frames, for whoever takes it apart.
-    pub frames: SpinMutex<OwnedFrames>,
+    pub frames: Lock<OwnedFrames, rank::Owned>,
     /// The page it shares with us.
     pub shared_info: Mfn,
     /// A page of ring 0's own for the infos of vCPUs that have no place in it, if there are such.
@@ -79,9 +79,9 @@ pub struct Domain {
     /// Whether ring 0 is unmapped while this domain runs.
     pub isolated: bool,
     /// Event channels.
-    pub events: SpinMutex<DomainEvents>,
+    pub events: Lock<DomainEvents, rank::Events>,
     /// What it lends and what it has borrowed.
-    pub grants: SpinMutex<DomainGrants>,
+    pub grants: Lock<DomainGrants, rank::Grants>,
     /// Its links to ends in ring 0.
     pub ends: DomainEnds,
     /// Assists it switched on, one bit each.
@@ -98,7 +98,7 @@ pub struct Domain {
     /// When it is declared stopped unless it says otherwise before.
     pub watchdogs: watchdog::Watchdogs,
     /// What the tool stack knows it by.
-    pub handle: SpinMutex<[u8; 16]>,
+    pub handle: Lock<[u8; 16], rank::Settings>,
     /// Whether it serves the store.
     pub serves_store: bool,
     /// Its share of the CPU, for who asks: turns do not look at it yet.
@@ -106,13 +106,13 @@ pub struct Domain {
     /// Which kind of time-stamp counter was asked for: kept and told, always the CPU's own.
     pub tsc_mode: AtomicU32,
     /// What it may reach of devices, if anything.
-    pub permissions: SpinMutex<Option<&'static mut permissions::Permissions>>,
+    pub permissions: Lock<Option<&'static mut permissions::Permissions>, rank::Settings>,
     /// Seconds by which its time of day differs from the machine's.
     pub time_offset: AtomicI64,
     vcpus: [AtomicPtr<Vcpu>; MAX_VCPUS],
     /// Held while a vCPU is initialised, brought up or taken down: who may do so depends on the others. Before
     /// every other lock.
-    pub bring_up: SpinMutex<()>,
+    pub bring_up: Lock<(), rank::BringUp>,
     /// vCPU ids from this on do not exist.
     pub max_vcpus: u32,
 }
@@ -221,7 +221,7 @@ pub struct Vcpu {
     /// Whether it has been given a state to start from: from then on [`Local`] is its own CPU's (D1).
     pub initialised: AtomicBool,
     /// The CPUs it may and should run on, as it was asked for.
-    pub affinity: SpinMutex<Affinity>,
+    pub affinity: Lock<Affinity, rank::Settings>,
     /// Whether it takes part. Changed under [`Domain::bring_up`].
     pub up: AtomicBool,
     /// Nanoseconds from one tick of its periodic timer to the next, 0 for none.
@@ -229,7 +229,7 @@ pub struct Vcpu {
     /// An NMI waits for it.
     pub nmi_pending: AtomicBool,
     /// Where its time went. Follows the run queue (`schedule`), whose lock is taken first.
-    pub runstate: SpinMutex<Runstate>,
+    pub runstate: Lock<Runstate, rank::RunState>,
     /// Guest address where the run state is published, 0 for nowhere.
     pub runstate_area: AtomicU64,
     /// Guest address where time is published besides vcpu_info, 0 for nowhere.
@@ -244,7 +244,7 @@ pub struct Vcpu {
     /// Work another CPU or an interrupt left for it: look at events on the way out.
     pub kicked: AtomicBool,
     /// What its call in hand keeps until it is made again.
-    pub kept: SpinMutex<Kept>,
+    pub kept: Lock<Kept, rank::Kept>,
     local: UnsafeCell<Local>,
 }
 

@@ -12,6 +12,7 @@ use crate::layout::{PAGE, is_canonical};
 use crate::memory::usage;
 use crate::mmu::work;
 use crate::schedule;
+use crate::sync;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 use guest_abi::segment::{FLAT_RING3_CS64, FLAT_RING3_SS64};
@@ -69,6 +70,7 @@ pub fn leave_call(g: &mut Guest<'_>) -> bool {
 
 #[inline(always)]
 fn prepare(g: &mut Guest<'_>) {
+    sync::assert_none("a guest goes on");
     let this = percpu::current();
     // What ring 0 touched for this vCPU is reported to it, not to whoever runs next.
     let watched = this.watched.get();

@@ -12,10 +12,10 @@
 use crate::domain::Domain;
 use crate::layout::PAGE;
 use crate::memory::{alloc, phys};
+use crate::sync::{Lock, rank};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use frames::{DomId, Mfn};
 use guest_abi::domid::DOMID_FIRST_END;
-use spin::mutex::SpinMutex;
 
 /// Numbers one leaf has.
 const LEAF: usize = PAGE as usize / size_of::<u64>();
@@ -27,7 +27,7 @@ static LEAF_FRAMES: [AtomicU64; LEAVES] = [const { AtomicU64::new(0) }; LEAVES];
 /// A bit for each number in use (N1).
 static USED: [AtomicU64; LEAVES * LEAF / 64] = [const { AtomicU64::new(0) }; LEAVES * LEAF / 64];
 /// The number given out last. Held while numbers are given out and taken back.
-static CHANGE: SpinMutex<u16> = SpinMutex::new(0);
+static CHANGE: Lock<u16, rank::DomainTable> = Lock::new(0);
 
 /// Where a number's domain is named, if its leaf is there.
 fn slot(id: DomId) -> Option<&'static AtomicPtr<Domain>> {

@@ -4,11 +4,11 @@ use super::{Behind, Pages, Record};
 use crate::domain::Domain;
 use crate::layout::{DIRECT_MAP, PAGE};
 use crate::memory::phys;
+use crate::sync::{Lock, rank};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use events::{DomId, Port};
 use frames::Mfn;
 use frames::audit::Hold;
-use spin::mutex::SpinMutex;
 
 /// Frames of records a domain may have.
 const FRAMES: usize = 4;
@@ -29,7 +29,7 @@ pub(super) struct Attached {
 
 /// A record and its lock.
 pub(super) struct Link {
-    pub(super) record: SpinMutex<Record>,
+    pub(super) record: Lock<Record, rank::EndLink>,
 }
 
 type LinkFrame = [Link; PER_FRAME];
@@ -101,7 +101,7 @@ fn add_frame(dom: &Domain, at: usize) -> Option<()> {
     let place = phys::at(frame.0 * PAGE, PAGE).cast::<LinkFrame>();
     let fresh = [const {
         Link {
-            record: SpinMutex::new(None),
+            record: Lock::new(None),
         }
     }; PER_FRAME];
     // SAFETY: a frame of ring 0's own that nobody else refers to, large enough and aligned.

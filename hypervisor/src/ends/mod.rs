@@ -22,6 +22,7 @@ pub use links::DomainEnds;
 use crate::domain::Domain;
 use crate::event as bus;
 use crate::hypercall::grant::Lent;
+use crate::sync;
 use arrayvec::ArrayVec;
 use events::{DomId, EventError, Peer, Port, Released};
 use grants::{Access, Status};
@@ -252,7 +253,7 @@ impl Attached {
 /// A link, if it is in use.
 type Record = Option<Attached>;
 /// What guards it.
-type Guard<'a> = spin::mutex::SpinMutexGuard<'a, Record>;
+type Guard<'a> = sync::Guard<'a, Record, sync::rank::EndLink>;
 
 impl Link {
     fn lock(&self) -> Guard<'_> {

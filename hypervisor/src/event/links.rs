@@ -10,6 +10,7 @@ use crate::device;
 use crate::domain::{self, Domain};
 use crate::ends;
 use crate::event::DomainEvents;
+use crate::sync::lock_pair;
 use events::{EventError, Needs, Peer, Port, Released};
 use frames::DomId;
 
@@ -27,11 +28,9 @@ pub fn with_tables<T>(
     }
     let (mut own, mut other);
     if dom.id < peer.id {
-        own = dom.events.lock();
-        other = peer.events.lock();
+        (own, other) = lock_pair(&dom.events, &peer.events);
     } else {
-        other = peer.events.lock();
-        own = dom.events.lock();
+        (other, own) = lock_pair(&peer.events, &dom.events);
     }
     act(&mut own, Peer::Other(&mut other))
 }

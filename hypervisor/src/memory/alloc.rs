@@ -22,10 +22,10 @@ use crate::arch::percpu;
 use crate::domain;
 use crate::memory::owned::List;
 use crate::memory::{frame_table, m2p, phys};
+use crate::sync::{Lock, rank};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use frames::{DomId, Frame, Mfn};
-use spin::mutex::SpinMutex;
 
 /// Largest block: 2^18 frames, 1 GiB.
 pub const MAX_ORDER: u32 = 18;
@@ -44,7 +44,7 @@ struct Free {
     claimed: u64,
 }
 
-static FREE: SpinMutex<Free> = SpinMutex::new(Free {
+static FREE: Lock<Free, rank::Free> = Lock::new(Free {
     heads: [[NIL; ORDERS]; ZONES],
     some: [0; ZONES],
     in_zone: [0; ZONES],

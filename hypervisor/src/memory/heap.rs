@@ -1,15 +1,15 @@
 //! Ring 0's heap: for boot and bounded set-up only. Nothing a guest can cause allocates here.
 
+use crate::sync::{Lock, rank};
 use linked_list_allocator::Heap;
-use spin::mutex::SpinMutex;
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
-struct BootHeap(SpinMutex<Heap>);
+struct BootHeap(Lock<Heap, rank::Heap>);
 
 #[global_allocator]
-static HEAP: BootHeap = BootHeap(SpinMutex::new(Heap::empty()));
+static HEAP: BootHeap = BootHeap(Lock::new(Heap::empty()));
 
 // SAFETY: `linked_list_allocator` upholds the allocator's contract; the lock makes it exclusive, and interrupts
 // are off in ring 0 (X1), so that no handler can meet the lock held on its own CPU.

@@ -12,9 +12,9 @@
 use crate::domain::Domain;
 use crate::layout::{DIRECT_MAP, PAGE};
 use crate::memory::{alloc, phys};
+use crate::sync::{Guard, Lock, rank};
 use core::sync::atomic::Ordering::Relaxed;
 use frames::Mfn;
-use spin::mutex::SpinMutex;
 
 /// Bytes of a grain: every piece begins at a multiple of them.
 pub const GRAIN: usize = 128;
@@ -40,14 +40,14 @@ pub enum Charge {
 
 /// A domain's frames of pieces: the first one's number, 0 for none.
 pub struct Pieces {
-    first: SpinMutex<u64>,
+    first: Lock<u64, rank::Pieces>,
 }
 
 impl Pieces {
     /// No frames.
     pub const fn new() -> Pieces {
         Pieces {
-            first: SpinMutex::new(0),
+            first: Lock::new(0),
         }
     }
 }
@@ -195,7 +195,7 @@ impl Domain {
 }
 
 /// Takes a frame off the list whose beginning that is.
-fn unlink(mut first: spin::mutex::SpinMutexGuard<'_, u64>, frame: Mfn) {
+fn unlink(mut first: Guard<'_, u64, rank::Pieces>, frame: Mfn) {
     let next = phys::word(frame, NEXT).load(Relaxed);
     if *first == frame.0 {
         *first = next;

@@ -19,9 +19,9 @@ use crate::domain::{Vcpu, unfinished};
 use crate::event;
 use crate::memory::record;
 use crate::mmu::work;
+use crate::sync::{Lock, rank};
 use ::sched::{Next, Reservation, RunQueue, State, TimerQueue, TimerRows, TimerSlot, VcpuHandle};
 use core::sync::atomic::Ordering;
-use spin::mutex::SpinMutex;
 
 /// A turn, while turns go round.
 const QUANTUM_NS: u64 = 10_000_000;
@@ -60,8 +60,8 @@ impl Kind {
     }
 }
 
-static QUEUE: SpinMutex<Option<RunQueue<'static>>> = SpinMutex::new(None);
-static TIMERS: SpinMutex<Option<TimerQueue<'static>>> = SpinMutex::new(None);
+static QUEUE: Lock<Option<RunQueue<'static>>, rank::Queue> = Lock::new(None);
+static TIMERS: Lock<Option<TimerQueue<'static>>, rank::Timers> = Lock::new(None);
 
 /// Makes queue and timers. Boot only.
 pub fn init() {

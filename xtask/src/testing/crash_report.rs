@@ -20,6 +20,8 @@ struct Crash {
     arguments: &'static str,
     /// Processors of the machine.
     smp: u32,
+    /// On the hypervisor that checks itself.
+    checked: bool,
     /// Lines of the report, in this order.
     wanted: &'static [&'static str],
 }
@@ -33,6 +35,7 @@ const CASES: &[Crash] = &[
         name: "a panic",
         arguments: "crash_test=panic",
         smp: 1,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: crash_test=panic \(.*crash_test\.rs:\d+:\d+\)$",
             r"^cr2 [0-9a-f]{16}  cr3 [0-9a-f]{16}  cr4 [0-9a-f]{8}  rsp ffff[0-9a-f]{12}",
@@ -47,6 +50,7 @@ const CASES: &[Crash] = &[
         name: "an access to nothing",
         arguments: "crash_test=fault",
         smp: 1,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: page fault \(vector 0xe\), error code 0x0$",
             r"^at 0xffff[0-9a-f]{12}  .*touch_unmapped\+0x",
@@ -64,6 +68,7 @@ const CASES: &[Crash] = &[
         name: "a stack that runs over",
         arguments: "crash_test=stack",
         smp: 1,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: double fault \(vector 0x8\), error code 0x0$",
             r"^at 0xffff[0-9a-f]{12}  .*overflow_stack\+0x",
@@ -78,6 +83,7 @@ const CASES: &[Crash] = &[
         name: "the boot stack runs over",
         arguments: "crash_test=early",
         smp: 1,
+        checked: false,
         wanted: &[
             // The fault is told of on another stack; what cannot be pushed is a page fault or, pushed by the CPU, a
             // double fault. Symbols come with a module that is not read yet.
@@ -94,6 +100,7 @@ const CASES: &[Crash] = &[
         name: "a panic in a panic",
         arguments: "crash_test=nested",
         smp: 1,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: crash_test=nested ",
             r"another fault while the first was reported; the report ends here$",
@@ -103,6 +110,7 @@ const CASES: &[Crash] = &[
         name: "a panic of a quiet hypervisor",
         arguments: "crash_test=panic loglvl=error",
         smp: 1,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: crash_test=panic ",
             SERVING,
@@ -116,6 +124,7 @@ const CASES: &[Crash] = &[
         name: "a panic among four processors",
         arguments: "crash_test=panic",
         smp: 4,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: crash_test=panic ",
             r"^on CPU 0$",
@@ -130,6 +139,7 @@ const CASES: &[Crash] = &[
         name: "a panic on another processor",
         arguments: "crash_test=other",
         smp: 4,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: crash_test=other \(",
             r"^called from:$",
@@ -146,12 +156,37 @@ const CASES: &[Crash] = &[
         name: "a panic while a processor hears nobody",
         arguments: "crash_test=deaf",
         smp: 3,
+        checked: false,
         wanted: &[
             r"ring 0 crashed: crash_test=panic ",
             r"^on CPU 0$",
             SERVING,
             r"^CPU 1: idle, at 0xffff[0-9a-f]{12}  .*idle\+0x",
             r"^CPU 2 does not answer$",
+            END,
+        ],
+    },
+    Crash {
+        name: "locks in the wrong order",
+        arguments: "crash_test=locks",
+        smp: 1,
+        checked: true,
+        wanted: &[
+            r"ring 0 crashed: locks: Events is taken at .*crash_test\.rs:\d+:\d+ while Free is held, taken at .*crash_test\.rs:\d+:\d+ \(",
+            r"^  0xffff[0-9a-f]{12}  .*crash_test::lock_outwards\+0x",
+            SERVING,
+            END,
+        ],
+    },
+    Crash {
+        name: "a wait with a lock held",
+        arguments: "crash_test=wait",
+        smp: 1,
+        checked: true,
+        wanted: &[
+            r"ring 0 crashed: locks: interrupts are waited for at .*crash_test\.rs:\d+:\d+ while Events is held, taken at .*crash_test\.rs:\d+:\d+ \(",
+            r"^  0xffff[0-9a-f]{12}  .*crash_test::wait_with_lock\+0x",
+            SERVING,
             END,
         ],
     },
@@ -167,9 +202,17 @@ const FORMS: &[&str] = &["yes", "no"];
 pub fn cases() -> Vec<Case> {
     let one = |crash: &'static Crash, isolate: &'static str| Case {
         name: format!("crash report: {} (isolate={isolate})", crash.name),
-        tier: Tier::Quick,
+        tier: if crash.checked {
+            Tier::Normal
+        } else {
+            Tier::Quick
+        },
         stage: Stage::Machine,
-        needs: Needs::Guests,
+        needs: if crash.checked {
+            Needs::Checked
+        } else {
+            Needs::Guests
+        },
         run: Box::new(move |context: &Context| crash.run(context, isolate)),
     };
     CASES
@@ -188,10 +231,15 @@ impl Crash {
             kernel: Module::new(tree.guests().join("hello"), "stay"),
             initrd: None,
         };
+        let modules = if self.checked {
+            run::direct_checked(tree, &contents)
+        } else {
+            run::direct(tree, &contents, None)
+        };
         let machine = Machine {
             memory: "256M".to_owned(),
             smp: self.smp,
-            ..Machine::new(Boot::Direct(run::direct(tree, &contents, None)))
+            ..Machine::new(Boot::Direct(modules))
         };
         let log = format!("crash report {} isolate={isolate}", self.name);
         serial::judged(tree, &machine, &log, LIMIT, |console, status| {
@@ -233,6 +281,7 @@ mod tests {
         name: "x",
         arguments: "",
         smp: 1,
+        checked: false,
         wanted: &[r"crashed: x$", END],
     };
 

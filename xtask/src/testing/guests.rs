@@ -23,8 +23,40 @@ use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED, check_last_w
 use crate::tree::Tree;
 use crate::{iso, run};
 
-/// Both forms of the address space a domain may run in, and the smallest tier that tries each.
-const FORMS: &[(&str, Tier)] = &[("yes", Tier::Quick), ("no", Tier::Quick)];
+/// A form in which a guest is tried.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    /// In the case's name.
+    name: &'static str,
+    /// Whether ring 0 is unmapped while the guest runs.
+    isolate: &'static str,
+    /// On the hypervisor that checks itself, its order of locks above all.
+    checked: bool,
+    /// The smallest tier that tries it.
+    tier: Tier,
+}
+
+/// Both forms of the address space a domain may run in; and the checked hypervisor, which is slow.
+const FORMS: &[Form] = &[
+    Form {
+        name: "isolate=yes",
+        isolate: "yes",
+        checked: false,
+        tier: Tier::Quick,
+    },
+    Form {
+        name: "isolate=no",
+        isolate: "no",
+        checked: false,
+        tier: Tier::Quick,
+    },
+    Form {
+        name: "checked",
+        isolate: "yes",
+        checked: true,
+        tier: Tier::Normal,
+    },
+];
 
 /// What a guest asks of its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,14 +101,18 @@ pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
         let wants = wants(tree, &name)?;
         // Long ones in one form: what they try is the same in both, and two at a time may be more than the host has.
         let forms = if wants.tier.is_some() { 1 } else { FORMS.len() };
-        for &(isolate, tier) in FORMS.iter().take(forms) {
+        for &form in FORMS.iter().take(forms) {
             let (guest, wants) = (name.clone(), wants.clone());
             cases.push(Case {
-                name: format!("guest {name} (isolate={isolate})"),
-                tier: wants.tier.unwrap_or(tier),
+                name: format!("guest {name} ({})", form.name),
+                tier: wants.tier.unwrap_or(form.tier),
                 stage: Stage::Machine,
-                needs: Needs::Guests,
-                run: Box::new(move |context| one(context, &guest, isolate, &wants)),
+                needs: if form.checked {
+                    Needs::Checked
+                } else {
+                    Needs::Guests
+                },
+                run: Box::new(move |context| one(context, &guest, form, &wants)),
             });
         }
     }
@@ -139,21 +175,25 @@ fn parse_wants(text: &str) -> Result<Wants> {
     Ok(wants)
 }
 
-fn one(context: &Context, name: &str, isolate: &str, wants: &Wants) -> Outcome {
+fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
     let tree = &context.tree;
     if let Some(why) = too_large(&wants.memory) {
         return Outcome::skipped(why);
     }
     let defaults = format!(
-        "{} isolate={isolate}",
-        run::hypervisor_arguments(&wants.dom0_memory)
+        "{} isolate={}",
+        run::hypervisor_arguments(&wants.dom0_memory),
+        form.isolate
     );
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(&defaults, &wants.hypervisor),
         kernel: Module::new(tree.guests().join(name), wants.append.clone()),
         initrd: None,
     };
-    let modules = run::direct(tree, &contents, context.other_hypervisor.as_deref());
+    let modules = match &context.other_hypervisor {
+        None if form.checked => run::direct_checked(tree, &contents),
+        other => run::direct(tree, &contents, other.as_deref()),
+    };
     let machine = Machine {
         memory: wants.memory.clone(),
         smp: wants.smp,
@@ -165,7 +205,7 @@ fn one(context: &Context, name: &str, isolate: &str, wants: &Wants) -> Outcome {
             .collect(),
         ..Machine::new(Boot::Direct(modules))
     };
-    let log = format!("guest {name} isolate={isolate}");
+    let log = format!("guest {name} {}", form.name);
     let mut session = match Session::start(tree, &machine, &log) {
         Ok(session) => session,
         Err(error) => return Outcome::failed("not started", format!("{error:#}")),

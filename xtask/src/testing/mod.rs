@@ -160,6 +160,7 @@ pub struct System {
 #[derive(Default)]
 struct Missing {
     hypervisor: Option<String>,
+    checked: Option<String>,
     guests: Option<String>,
     system: Option<String>,
 }
@@ -169,6 +170,7 @@ impl Context {
     pub fn missing(&self, needs: Needs) -> Option<String> {
         let Missing {
             hypervisor,
+            checked,
             guests,
             system,
         } = &self.missing;
@@ -176,6 +178,7 @@ impl Context {
             Needs::Tree => &[],
             Needs::Hypervisor => &[hypervisor],
             Needs::Guests => &[hypervisor, guests],
+            Needs::Checked => &[checked, guests],
             Needs::System | Needs::Guested | Needs::Kernels | Needs::Image | Needs::Uefi => {
                 &[hypervisor, system]
             }
@@ -310,6 +313,7 @@ fn tools(cases: &[Case]) -> Vec<Need> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preparation {
     Hypervisor,
+    Checked,
     Guests,
     System,
 }
@@ -317,10 +321,14 @@ enum Preparation {
 fn preparations(cases: &[Case]) -> Vec<Preparation> {
     let wants = |needs: &[Needs]| cases.iter().any(|case| needs.contains(&case.needs));
     let mut all = Vec::new();
-    if cases.iter().any(|case| case.needs != Needs::Tree) {
+    let without = [Needs::Tree, Needs::Checked];
+    if cases.iter().any(|case| !without.contains(&case.needs)) {
         all.push(Preparation::Hypervisor);
     }
-    if wants(&[Needs::Guests]) {
+    if wants(&[Needs::Checked]) {
+        all.push(Preparation::Checked);
+    }
+    if wants(&[Needs::Guests, Needs::Checked]) {
         all.push(Preparation::Guests);
     }
     if wants(SYSTEM) {
@@ -333,6 +341,7 @@ fn prepare(context: &mut Context, preparation: Preparation, reporter: &Reporter)
     let started = Instant::now();
     let (name, result) = match preparation {
         Preparation::Hypervisor => ("build the hypervisor", build_hypervisor(&context.tree)),
+        Preparation::Checked => ("build the checked hypervisor", build_checked(&context.tree)),
         Preparation::Guests => ("build the test guests", build_guests(&context.tree)),
         Preparation::System => ("fetch the stock kernel", fetch_system(context)),
     };
@@ -345,6 +354,10 @@ fn prepare(context: &mut Context, preparation: Preparation, reporter: &Reporter)
             Preparation::Hypervisor => (
                 &mut context.missing.hypervisor,
                 "the hypervisor was not built",
+            ),
+            Preparation::Checked => (
+                &mut context.missing.checked,
+                "the checked hypervisor was not built",
             ),
             Preparation::Guests => (
                 &mut context.missing.guests,
@@ -361,6 +374,11 @@ fn build_hypervisor(tree: &Tree) -> Result<String> {
     build::hypervisor(tree, &BareMetal::find(tree)?)?;
     let size = std::fs::metadata(tree.hypervisor())?.len();
     Ok(format!("{} KiB", size.div_ceil(1024)))
+}
+
+fn build_checked(tree: &Tree) -> Result<String> {
+    build::checked_hypervisor(tree, &BareMetal::find(tree)?)?;
+    Ok(String::new())
 }
 
 fn build_guests(tree: &Tree) -> Result<String> {

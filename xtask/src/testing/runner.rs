@@ -39,6 +39,8 @@ pub enum Needs {
     Hypervisor,
     /// The hypervisor and the test guests.
     Guests,
+    /// The test guests and the hypervisor that checks itself.
+    Checked,
     /// The hypervisor, the stock kernel and the initial file system.
     System,
     /// All that, and what guests and their disks are made with.

@@ -67,6 +67,8 @@ pub(super) fn crash_test(text: &str) -> Option<CrashTest> {
         "early" => Some(CrashTest::Early),
         "other" => Some(CrashTest::Other),
         "deaf" => Some(CrashTest::Deaf),
+        "locks" => Some(CrashTest::Locks),
+        "wait" => Some(CrashTest::Wait),
         _ => None,
     }
 }

@@ -130,6 +130,10 @@ pub enum CrashTest {
     Other,
     /// A panic while another CPU answers nobody.
     Deaf,
+    /// Two locks are taken in the wrong order.
+    Locks,
+    /// Interrupts are waited for while a lock is held.
+    Wait,
 }
 
 /// Something to try with several CPUs.

@@ -1,5 +1,7 @@
 //! Claims about everything but the flush handshake (which has its own, beside it).
 
+mod order;
+
 use crate::MAX_CPUS;
 use crate::features::{Features, Lack};
 use crate::set::{AtomicCpuSet, CpuSet};

@@ -7,10 +7,10 @@ use crate::account;
 use crate::arch::{apic, cpu, percpu, smp};
 use crate::debug::crash_test;
 use crate::device::timer;
+use crate::sync::{Guard, Lock, rank};
 use crate::warn;
 use ::cpus::set::CpuSet;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// What a CPU can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ const KIND_MASK: u32 = (1 << KIND_BITS) - 1;
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// Held while a call is out. Waiters serve.
-static OUT: SpinMutex<()> = SpinMutex::new(());
+static OUT: Lock<(), rank::Call> = Lock::new(());
 
 /// How a CPU's time was used, as it showed it last.
 pub struct Books {
@@ -79,7 +79,7 @@ impl Books {
 /// A call that is out.
 pub struct Out {
     cpus: CpuSet,
-    _lock: SpinMutexGuard<'static, ()>,
+    _lock: Guard<'static, (), rank::Call>,
 }
 
 /// Asks CPUs to do something, and waits for them for `patience_ms` at most. Answers who has not done it by then. No lock

@@ -21,6 +21,7 @@ use crate::boot::{self, memory};
 use crate::device::timer;
 use crate::domain::exposed_area;
 use crate::memory::alloc;
+use crate::sync::{Lock, rank};
 use crate::{info, warn};
 use ::cpus::features::{Features, Lack};
 use ::cpus::skew::Skew;
@@ -29,7 +30,6 @@ use boot_info::params::SmpTest;
 use core::sync::atomic::Ordering;
 use firmware::Platform;
 use spin::Once;
-use spin::mutex::SpinMutex;
 
 /// How far a CPU has come, in [`smp::Remote::stage`].
 mod stage {
@@ -54,7 +54,7 @@ struct Model {
 static MODEL: Once<Model> = Once::new();
 
 /// What the CPU that is being started lacks.
-static LACK: SpinMutex<Option<Lack>> = SpinMutex::new(None);
+static LACK: Lock<Option<Lack>, rank::Lacks> = Lock::new(None);
 
 /// Why a CPU does not run.
 enum Failed {

@@ -26,11 +26,11 @@ use crate::device::msi::Source;
 use crate::device::{ioapic, timer};
 use crate::domain;
 use crate::event;
+use crate::sync::{Lock, rank};
 use crate::{schedule, warn};
 use bitflags::bitflags;
 use core::sync::atomic::{AtomicU32, Ordering};
 use interrupts::{Meter, NoMessages, Vectors, Verdict};
-use spin::mutex::SpinMutex;
 
 /// Numbers for lines.
 pub const LINES: u32 = 256;
@@ -88,7 +88,7 @@ struct Pirqs {
     owners: [Option<u16>; 256],
 }
 
-static ALL: SpinMutex<Pirqs> = SpinMutex::new(Pirqs {
+static ALL: Lock<Pirqs, rank::Pirq> = Lock::new(Pirqs {
     list: [const { Pirq::NEW }; MAX as usize],
     vectors: Vectors::new(apic::DEVICE_VECTORS, &NOT_FOR_DEVICES),
     owners: [None; 256],
