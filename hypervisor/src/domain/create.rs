@@ -24,6 +24,7 @@ use crate::memory::{alloc, frame_table, m2p, phys};
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::sched::{Runstate, State, VcpuHandle};
+use arrayvec::ArrayVec;
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -71,22 +72,32 @@ pub struct Wanted {
 }
 
 /// Frames of ring 0's own that go back unless they are put to use.
+#[derive(Default)]
 struct Fresh {
-    frames: [Option<Mfn>; 2],
+    frames: ArrayVec<Mfn, { 1 + exposed_area::VCPU_TABLES }>,
 }
 
 impl Fresh {
-    fn keep(mut self) -> [Option<Mfn>; 2] {
-        core::mem::take(&mut self.frames)
+    /// Takes one more.
+    fn take(&mut self) -> Result<Mfn, NoFrame> {
+        let frame = alloc::take_ring0().ok_or(NoFrame)?;
+        self.add(frame);
+        Ok(frame)
+    }
+
+    fn add(&mut self, frame: Mfn) {
+        self.frames.push(frame);
+    }
+
+    /// All are put to use: how many there were.
+    fn keep(mut self) -> u64 {
+        core::mem::take(&mut self.frames).len() as u64
     }
 }
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        self.frames
-            .iter()
-            .flatten()
-            .for_each(|f| alloc::give_ring0(*f));
+        self.frames.iter().for_each(|f| alloc::give_ring0(*f));
     }
 }
 
@@ -101,14 +112,14 @@ fn is_isolated() -> bool {
 
 /// Makes a domain without vCPUs and without memory, and makes it known. Without enough memory nothing is left of it.
 pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
-    let mut fresh = Fresh { frames: [None; 2] };
+    let mut fresh = Fresh::default();
     let exposed_l3 = exposed_area::new_l3()?;
-    fresh.frames[0] = Some(exposed_l3);
+    fresh.add(exposed_l3);
     let spare_infos = match wanted.max_vcpus > INFOS_SHARED {
         true => Some(new_infos()?),
         false => None,
     };
-    fresh.frames[1] = spare_infos;
+    spare_infos.into_iter().for_each(|page| fresh.add(page));
     let shared_info = new_shared_page(wanted.id).ok_or(NoFrame)?;
     let made = record::place(new_record(wanted, shared_info, spare_infos, exposed_l3));
     let Some(domain) = made else {
@@ -121,8 +132,7 @@ pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
         unsafe { record::end(domain) };
         return Err(NoFrame);
     }
-    let frames = fresh.keep().iter().flatten().count() as u64;
-    domain.count_fixed(frames + record::frames_of::<Domain>());
+    domain.count_fixed(fresh.keep() + record::frames_of::<Domain>());
     domain.frames.lock().insert(shared_info, List::Live);
     // A grant table has a frame before its owner asks for more.
     if event::prepare(domain) && grant::grow(domain) {
@@ -220,59 +230,45 @@ fn first_info(domain: &Domain, id: u32) -> u64 {
 }
 
 /// Makes one vCPU, down and not initialised, of a number that the domain may have and has not yet. Without enough memory
-/// nothing is left of it but tables of the exposed area, which are the domain's.
+/// nothing is left of it.
 pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> {
-    let alone = domain.bring_up.lock();
+    // Whatever takes memory comes before the lock: what is fresh may have to be flushed (`sync` J2).
     if domain.vcpu(id).is_some() {
         return Err(NoFrame);
     }
-    let area = exposed_area::vcpu_area(id);
-    let mut fresh = Fresh { frames: [None; 2] };
-    let own = alloc::take_ring0().ok_or(NoFrame)?;
-    fresh.frames[0] = Some(own);
-    let info = first_info(domain, id);
-    let mut tables = || {
-        let frame = alloc::take_ring0();
-        domain.count_fixed(u64::from(frame.is_some()));
-        frame
-    };
-    let mut map = |offset: u64, frame: Mfn, leaf: u64| {
-        exposed_area::map_new(domain.exposed_l3, area + offset, frame, leaf, &mut tables)
-    };
-    for page in 0..OWN_DESCRIPTORS / PAGE {
-        map(page * PAGE, descriptor::empty_page(), bits::RO)?;
+    let mut fresh = Fresh::default();
+    let own = fresh.take()?;
+    for _ in 0..exposed_area::missing_tables(domain.exposed_l3, id) {
+        fresh.take()?;
     }
-    map(VCPU_INFO, Mfn(info / PAGE), bits::RW)?;
     exposed::fill_own_page(own, exposed::block(0));
-    drop(alone);
     breathe();
     let local = new_local(domain)?;
     breathe();
-    let _alone = domain.bring_up.lock();
-    // Another may have made it meanwhile. What is mapped above is what that one mapped.
-    let handle = match domain.vcpu(id) {
-        None => schedule::handles::take(),
-        Some(_) => None,
-    };
-    let Some(handle) = handle else {
+    let Some(handle) = schedule::handles::take() else {
         end_local(domain, local);
         return Err(NoFrame);
     };
     let made = domain.place(new_vcpu(domain, id, handle, own, local), Charge::Fixed);
-    let vcpu: &'static Vcpu = match made {
+    let vcpu = match made {
         Ok(vcpu) => vcpu,
         Err(vcpu) => {
-            schedule::handles::give(handle);
-            end_local(domain, vcpu.local.into_inner());
+            unmake(domain, vcpu);
             return Err(NoFrame);
         }
     };
-    // From here on nothing can fail: the tables for these addresses are there.
-    map(OWN_DESCRIPTORS, own, bits::RW)?;
-    let pages = fresh.keep().iter().flatten().count() as u64;
-    domain.count_fixed(pages);
+    breathe();
+    let alone = domain.bring_up.lock();
+    // Another may have made it meanwhile, or begun to take the domain apart.
+    if domain.is_dying() || domain.vcpu(id).is_some() || show(domain, vcpu, &mut fresh).is_err() {
+        drop(alone);
+        unmake(domain, domain.take_back(vcpu));
+        return Err(NoFrame);
+    }
+    let vcpu: &'static Vcpu = vcpu;
+    let info = first_info(domain, id);
     vcpu.set_info(info);
-    vcpu.transit.set_vcpu_info(area, info % PAGE);
+    vcpu.transit.set_vcpu_info(vcpu.area, info % PAGE);
     vcpu.transit.set_stack_ok(false);
     schedule::add(vcpu);
     life::join(vcpu);
@@ -281,6 +277,38 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
         slot.store(record.cast_mut(), Ordering::Release);
     }
     Ok(vcpu)
+}
+
+/// Maps what the exposed area has of a vCPU. The frames for that were taken: the vCPU's own page, and tables. Under
+/// [`Domain::bring_up`]; refused before anything is changed, if at all.
+fn show(domain: &Domain, vcpu: &Vcpu, fresh: &mut Fresh) -> Result<(), NoFrame> {
+    let l3 = domain.exposed_l3;
+    // None is missing that was not a while ago: they stay as long as the domain.
+    if exposed_area::missing_tables(l3, vcpu.id) >= fresh.frames.len() {
+        return Err(NoFrame);
+    }
+    let own = fresh.frames.swap_remove(0);
+    domain.count_fixed(1);
+    let mut tables = || {
+        let frame = fresh.frames.pop();
+        domain.count_fixed(u64::from(frame.is_some()));
+        frame
+    };
+    let mut map = |offset: u64, frame: Mfn, leaf: u64| {
+        exposed_area::map_new(l3, vcpu.area + offset, frame, leaf, &mut tables)
+    };
+    for page in 0..OWN_DESCRIPTORS / PAGE {
+        map(page * PAGE, descriptor::empty_page(), bits::RO)?;
+    }
+    let info = first_info(domain, vcpu.id);
+    map(VCPU_INFO, Mfn(info / PAGE), bits::RW)?;
+    map(OWN_DESCRIPTORS, own, bits::RW)
+}
+
+/// Gives back what a vCPU consists of that nobody was told of, but for its own page.
+fn unmake(domain: &Domain, vcpu: Vcpu) {
+    schedule::handles::give(vcpu.handle);
+    end_local(domain, vcpu.local.into_inner());
 }
 
 /// A part of making a vCPU for a call is done. Nothing of the domain is locked: an interrupt may stop this very domain

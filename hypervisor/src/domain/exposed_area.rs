@@ -73,6 +73,18 @@ pub fn map_new(
     paging::map_below(l3, 3, address, (frame.0 * PAGE) | leaf, bits::TABLE, source)
 }
 
+/// Tables below the L3 table that a vCPU's part takes at most.
+pub const VCPU_TABLES: usize = 2;
+
+/// How many of those are missing. What is there stays as long as the domain.
+pub fn missing_tables(l3: Mfn, id: u32) -> usize {
+    let l1 = (vcpu_area(id) - EXPOSED_VCPUS) / (2 << 20);
+    match below(l3, VCPUS_L2) {
+        None => VCPU_TABLES,
+        Some(l2) => usize::from(below(l2, l1 as usize).is_none()),
+    }
+}
+
 /// Gives back a domain's L3 table and the tables below, which are only reached through it; what they still map is
 /// somebody else's: each vCPU's own page went with the vCPU. No CPU may be on a root that has it. Says how many frames
 /// there were.
