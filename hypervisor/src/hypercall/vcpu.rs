@@ -167,18 +167,23 @@ pub fn set_timer_op(g: &mut Guest<'_>, args: Args) -> Outcome {
 /// Moves a vCPU's vcpu_info to a place of the guest's choice, once.
 fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
     let r: RegisterVcpuInfo = g.memory().value(arg)?;
-    let _alone = g.dom.bring_up.lock();
     let offset = u64::from(r.offset);
-    let old = vcpu.info.load(Ordering::Acquire);
     // One that may be running on another CPU would miss events in between.
-    let stands_still = core::ptr::eq(g.vcpu, vcpu) || !vcpu.up.load(Ordering::Acquire);
-    let moved = vcpu.info_moved.load(Ordering::Acquire);
-    if moved || !stands_still || offset > PAGE - INFO_BYTES || offset % 8 != 0 {
+    let may_move = || {
+        let stands_still = core::ptr::eq(g.vcpu, vcpu) || !vcpu.up.load(Ordering::Acquire);
+        stands_still && !vcpu.info_moved.load(Ordering::Acquire)
+    };
+    if !may_move() || offset > PAGE - INFO_BYTES || offset % 8 != 0 {
         return Err(Errno::Inval.into());
     }
     let mfn = Mfn(r.mfn);
-    // Held for as long as the domain lives: the page can never become a table.
+    // Held for as long as the domain lives: the page can never become a table. Before the lock: it may have to be flushed.
     let page = hold_writable(g.dom.id, mfn).map_err(|_| Errno::Inval)?;
+    let _alone = g.dom.bring_up.lock();
+    if !may_move() {
+        return Err(Errno::Inval.into());
+    }
+    let old = vcpu.info.load(Ordering::Acquire);
     let new = mfn.0 * PAGE + offset;
     phys::copy_phys(new, old, INFO_BYTES);
     page.keep();
