@@ -72,7 +72,6 @@ pub fn give_state(
     context: &VcpuGuestContext,
     by: By,
 ) -> Result<(), Errno> {
-    let _alone = dom.bring_up.lock();
     let has_state = vcpu.initialised.load(Ordering::Acquire);
     if has_state && by == By::Guest {
         return Err(Errno::Exist);
@@ -80,7 +79,22 @@ pub fn give_state(
     if !is_acceptable(context) {
         return Err(Errno::Inval);
     }
-    if has_state {
+    // Before the lock: tables are validated here, and others' flushes are waited for.
+    let referred = match has_state {
+        true => None,
+        false => Some(Referred::hold(dom, context)?),
+    };
+    let _alone = dom.bring_up.lock();
+    if vcpu.initialised.load(Ordering::Acquire) != has_state {
+        // Another was faster: to be judged anew.
+        return Err(Errno::Again);
+    }
+    if let Some(referred) = referred {
+        // SAFETY: D1: never initialised, and `bring_up` is held.
+        let local = unsafe { vcpu.local() };
+        referred.install(vcpu, local);
+        set_state(vcpu, local, context);
+    } else {
         // SAFETY: D1: its domain is paused, and `bring_up` is held.
         let local = unsafe { vcpu.local() };
         if !refers_to_the_same(local, context) {
@@ -89,12 +103,6 @@ pub fn give_state(
         // Whatever call it was in is over.
         local.repeat = false;
         work::give_up(vcpu);
-        set_state(vcpu, local, context);
-    } else {
-        let referred = Referred::hold(dom, context)?;
-        // SAFETY: D1: never initialised, and `bring_up` is held.
-        let local = unsafe { vcpu.local() };
-        referred.install(vcpu, local);
         set_state(vcpu, local, context);
     }
     if by == By::Control && vcpu.id == 0 {
