@@ -52,10 +52,17 @@ pub fn table() -> Page {
 /// Lends a frame to a domain.
 pub fn lend(gref: u32, domain: u16, mfn: u64, read_only: bool) {
     let flags = GTF_PERMIT_ACCESS | if read_only { GTF_READONLY } else { 0 };
-    table().write(
-        gref as usize,
-        u64::from(flags) | u64::from(domain) << 16 | mfn << 32,
-    );
+    set(gref, flags, domain, mfn);
+}
+
+/// Fills an entry in, as it stands.
+pub fn set(gref: u32, flags: u16, domain: u16, mfn: u64) {
+    table().write(gref as usize, entry(flags, domain, mfn));
+}
+
+/// What an entry of version 1 is as one word.
+pub fn entry(flags: u16, domain: u16, mfn: u64) -> u64 {
+    u64::from(flags) | u64::from(domain) << 16 | mfn << 32
 }
 
 /// Lends nothing by this entry any more; its flags just before, in which use shows.

@@ -5,7 +5,7 @@ use guest_runtime::abi::{DOMID_SELF, nr};
 use guest_runtime::frames::Page;
 use guest_runtime::{hypercall, page_table};
 use guests::accepted;
-use guests::lending::op;
+use guests::lending::{self, op};
 
 /// Ourselves, as most calls name the domain.
 pub const SELF: u16 = DOMID_SELF as u16;
@@ -32,8 +32,7 @@ pub struct Bench {
 impl Bench {
     /// Fills an entry in.
     pub fn set(&self, gref: usize, flags: u16, domain: u16, frame: u64) {
-        let entry = u64::from(flags) | u64::from(domain) << 16 | frame << 32;
-        self.table.write(gref, entry);
+        self.table.write(gref, lending::entry(flags, domain, frame));
     }
 
     /// An entry's flags.
