@@ -10,7 +10,7 @@
 //! subtract, after another CPU's younger mapping came and went. So the stamp only ever moves forward, and whoever
 //! finds the count at zero finds every drop noted. Two drops may leave it to a later one:
 //! - a general reference while the owner's claim stands: the claim goes later, by a clock read after
-//!   [`Frame::disown`];
+//!   [`Frame::disown`] or [`Frame::take_sole`];
 //! - a table or descriptor reference: the last one is dropped in two steps, and `now` of the second
 //!   ([`Frame::end_devalidation`]) is read when nobody else can hold one.
 
@@ -235,6 +235,24 @@ impl Frame {
     #[inline]
     pub fn disown(&self) -> bool {
         self.word.fetch_and(!ALLOCATED, AcqRel) & ALLOCATED != 0
+    }
+
+    /// Takes the frame away from its owner `who` if its claim is the only reference there is. From then on nobody can
+    /// take one (W2), until the caller says [`Self::put_back`] or [`Self::give_up`].
+    pub fn take_sole(&self, who: DomId) -> Result<(), Denied> {
+        self.change(|old| word::without_sole_claim(old, who))
+            .map(|_| ())
+    }
+
+    /// Undoes [`Self::take_sole`]: the owner has its claim again.
+    pub fn put_back(&self) {
+        let old = self.word.fetch_add(ALLOCATED | GENERAL_ONE, AcqRel);
+        debug_assert!(old & (COUNTS | ALLOCATED) == 0);
+    }
+
+    /// The frame is the allocator's. `now` is the flush clock, read after [`Self::take_sole`].
+    pub fn give_up(&self, now: u32) {
+        self.note(now);
     }
 
     /// Takes a reference of type `Writable`. On `Fresh` that is not the `same` the caller must flush before the

@@ -135,14 +135,6 @@ impl<'m, M: Machine> Tables<'m, M> {
 }
 
 impl<M: Machine> Held<'_, M, General> {
-    /// Whether nothing but its owner's claim and this value refer to the frame.
-    pub fn is_sole_use(&self) -> bool {
-        self.tables.ram(self.mfn).is_ok_and(|frame| {
-            let now = frame.snapshot();
-            now.type_count() == 0 && now.general_count() == 2 && now.is_allocated()
-        })
-    }
-
     /// Takes the frame from its owner's allotment: with the last reference it goes back to the allocator. Says
     /// whether the claim was still there.
     pub fn disown(&self) -> bool {
@@ -151,5 +143,45 @@ impl<M: Machine> Held<'_, M, General> {
             General.give(&self.tables, self.mfn);
         }
         gone
+    }
+}
+
+/// A frame that is on its way from its owner to the allocator: nobody refers to it, and nobody can (W2 in `word`).
+/// Dropped, it is its owner's as it was.
+#[must_use = "dropping it gives the frame back to its owner"]
+pub struct Sole<'m, M: Machine> {
+    tables: Tables<'m, M>,
+    mfn: Mfn,
+}
+
+impl<M: Machine> Sole<'_, M> {
+    /// Takes the frame from its owner for good. The caller gives it to the allocator.
+    pub fn give_up(self) -> Mfn {
+        if let Ok(frame) = self.tables.ram(self.mfn) {
+            frame.give_up(self.tables.machine.flush_clock());
+        }
+        let mfn = self.mfn;
+        core::mem::forget(self);
+        mfn
+    }
+}
+
+impl<M: Machine> Drop for Sole<'_, M> {
+    fn drop(&mut self) {
+        if let Ok(frame) = self.tables.ram(self.mfn) {
+            frame.put_back();
+        }
+    }
+}
+
+impl<'m, M: Machine> Tables<'m, M> {
+    /// Takes a frame away from the domain, which is its owner, if nothing refers to it but the domain's claim.
+    ///
+    /// # Errors
+    /// For a frame that is another's, or that anybody refers to; nothing has changed then.
+    pub fn take_sole(&self, mfn: Mfn) -> Result<Sole<'m, M>, Refused> {
+        self.ram(mfn)?.take_sole(self.dom)?;
+        let tables = *self;
+        Ok(Sole { tables, mfn })
     }
 }

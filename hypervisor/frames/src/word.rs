@@ -14,7 +14,8 @@
 //!
 //! # Invariants
 //! - W1: *type* and *valid* change from one use to another only where *types* is zero (F1).
-//! - W2: a word without references gains one only from [`crate::Frame::assign`] (F3).
+//! - W2: a word without references gains one only from [`crate::Frame::assign`] (F3), or the owner's claim back from who
+//!   took it, with [`crate::Frame::take_sole`].
 //! - W3: general + types <= [`GENERAL_MASK`] - [`DEMOTION_RESERVE`], and one more for each demotion in flight.
 //!   Taking either kind needs `general < GENERAL_LIMIT`, and *types* never exceeds its field; so a demotion, which
 //!   must not fail, has room whatever happened before it.
@@ -166,6 +167,16 @@ pub(crate) fn with_type(word: u64, who: Option<DomId>, want: FrameType) -> Resul
         return Err(Denied::TooMany);
     }
     Ok(word.wrapping_add(TYPES_ONE))
+}
+
+/// The word without its last reference, the claim of `who`, its owner: any other reference refuses.
+#[inline]
+pub(crate) fn without_sole_claim(word: u64, who: DomId) -> Result<u64, Denied> {
+    check_owner(word, Some(who))?;
+    if word & (COUNTS | ALLOCATED) != ALLOCATED | GENERAL_ONE {
+        return Err(Denied::InUse);
+    }
+    Ok(word.wrapping_sub(ALLOCATED | GENERAL_ONE))
 }
 
 /// Whether `who` may join others who use the frame as writable: then there is nothing more to it than to count one

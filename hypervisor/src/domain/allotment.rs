@@ -3,12 +3,13 @@
 //!
 //! # Invariants
 //! - G1: a domain never has more frames than it may have at that moment. Whatever adds frames does so under
-//!   [`Domain::grow`]'s lock, which counts them before they exist; frames that go are counted when they are gone.
+//!   [`Domain::grow`]'s lock, which counts them before they exist; frames that go are counted when they are gone. Where
+//!   frames go and as many come in their place, the count stays.
 
 use crate::domain::Domain;
 use crate::memory::alloc::{Claim, Unclaimed};
 use crate::memory::pieces::{self, Charge};
-use crate::sync::{Guard, Lock, rank};
+use crate::sync::{Lock, rank};
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest_abi::memory::E820Entry;
 use guest_abi::{Errno, Wire};
@@ -63,11 +64,6 @@ impl Domain {
     /// Takes back what [`Self::grow`] counted for frames that there are none of.
     pub fn shrink(&self, frames: u64) {
         self.pages.fetch_sub(frames, Ordering::AcqRel);
-    }
-
-    /// Keeps the domain from growing while frames of it go and as many come in their place.
-    pub fn hold_growth(&self) -> Guard<'_, (), rank::Growth> {
-        self.allotment.growth.lock()
     }
 
     /// Sets memory aside: as much as the domain lacks of `frames` in all; 0 gives the claim up.

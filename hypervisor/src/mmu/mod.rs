@@ -11,7 +11,7 @@ use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::phys::STEP;
 use crate::memory::{alloc, frame_table, m2p, phys};
 use core::sync::atomic::{AtomicBool, Ordering};
-use frames::held::{General, Held, Table, Writable};
+use frames::held::{General, Held, Sole, Table, Writable};
 use frames::table::{Refused, Tables, UndoList, Validation};
 use frames::{Class, DomId, Entry, L4_RESERVED, Level, Machine, Mfn};
 use guest_abi::Errno;
@@ -205,6 +205,8 @@ pub fn show_m2p(root: Mfn, show: bool) {
 pub type HeldWritable = Held<'static, Ring0, Writable>;
 /// A frame of a domain's held for whatever it is.
 pub type HeldFrame = Held<'static, Ring0, General>;
+/// A frame on its way from a domain to the allocator.
+pub type SoleFrame = Sole<'static, Ring0>;
 /// A root of a domain's.
 pub type HeldRoot = Held<'static, Ring0, Table>;
 

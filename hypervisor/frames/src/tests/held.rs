@@ -2,7 +2,7 @@
 
 use super::{A, B, pinned_tree, two_domains};
 use crate::held::{Descriptors, General, Held, Table, Use, Writable};
-use crate::{Level, Mfn, Refused};
+use crate::{Level, Machine, Mfn, Refused};
 
 /// An operation that takes four references and then is refused.
 fn takes_and_fails(toy: &super::machine::Toy) -> Result<(), Refused> {
@@ -59,14 +59,56 @@ fn what_is_kept_stays_until_it_is_taken_over() {
 fn a_frame_given_up_while_held_goes_with_the_value() {
     let toy = two_domains();
     let held = toy.tables(A).hold(Mfn(4), General).ok().unwrap();
-    assert!(held.is_sole_use());
-    let second = toy.tables(A).hold(Mfn(4), General).ok().unwrap();
-    assert!(!held.is_sole_use());
-    drop(second);
     assert!(held.disown());
     assert!(!held.disown(), "a claim is given up once");
     assert!(toy.released.lock().unwrap().is_empty());
     assert_eq!(held.mfn(), Mfn(4));
     drop(held);
     assert_eq!(*toy.released.lock().unwrap(), [Mfn(4)]);
+}
+
+#[test]
+fn a_frame_that_anybody_refers_to_is_not_taken_from_its_owner() {
+    let toy = pinned_tree();
+    let refused = |dom, mfn: u64, why| {
+        let before = toy.counts(mfn);
+        assert_eq!(toy.tables(dom).take_sole(Mfn(mfn)).err(), Some(why));
+        assert_eq!(toy.counts(mfn), before);
+    };
+    refused(A, 0, Refused::Invalid);
+    refused(A, 4, Refused::Invalid);
+    refused(A, 16, Refused::NotYours);
+    refused(B, 8, Refused::NotYours);
+    let _held = toy.tables(A).hold(Mfn(8), General).ok().unwrap();
+    refused(A, 8, Refused::Invalid);
+    let second = toy.tables(A).hold(Mfn(9), General).ok().unwrap();
+    assert!(second.disown());
+    refused(A, 9, Refused::Invalid);
+}
+
+#[test]
+fn a_frame_taken_from_its_owner_is_nobodys_to_use_until_it_is_back() {
+    let toy = pinned_tree();
+    let sole = toy.tables(A).take_sole(Mfn(8)).ok().unwrap();
+    assert_eq!(toy.counts(8), (0, 0));
+    assert!(toy.tables(A).hold(Mfn(8), General).is_err());
+    assert!(toy.tables(A).hold(Mfn(8), Writable).is_err());
+    assert!(toy.tables(A).hold(Mfn(8), Table(Level::L1)).is_err());
+    assert!(toy.tables(A).take_sole(Mfn(8)).is_err(), "it is taken once");
+    drop(sole);
+    assert_eq!(toy.counts(8), (0, 1));
+    assert!(toy.tables(A).hold(Mfn(8), Writable).is_ok());
+}
+
+#[test]
+fn a_frame_taken_for_good_is_the_allocators() {
+    let toy = pinned_tree();
+    toy.tick();
+    let sole = toy.tables(A).take_sole(Mfn(8)).ok().unwrap();
+    toy.tick();
+    assert_eq!(sole.give_up(), Mfn(8));
+    assert!(toy.released.lock().unwrap().is_empty(), "whoever took it");
+    assert_eq!(toy.frame(8).stamp(), toy.flush_clock());
+    toy.frame(8).retire();
+    assert!(toy.assign(Mfn(8), B));
 }

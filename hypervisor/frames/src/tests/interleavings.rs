@@ -15,6 +15,7 @@ struct One {
     clock: AtomicU32,
     nothing_left: AtomicU32,
     newest: AtomicU32,
+    mappings: AtomicU32,
 }
 
 impl One {
@@ -27,6 +28,7 @@ impl One {
             clock: AtomicU32::new(1),
             nothing_left: zero(),
             newest: zero(),
+            mappings: zero(),
         }
     }
 
@@ -47,6 +49,10 @@ impl One {
         let now = self.now();
         self.newest.fetch_max(now, SeqCst);
         now
+    }
+
+    fn mapped(&self, mapped: bool) {
+        self.mappings.fetch_add(u32::from(mapped), SeqCst);
     }
 
     fn left(&self, left: Left) {
@@ -175,6 +181,56 @@ fn exactly_one_of_the_last_drops_gives_the_frame_back() {
     });
 }
 
+/// The attack: a sibling maps a frame between the look that finds it unmapped and the moment it is taken. The domain then
+/// keeps it, and has another in exchange: more than it may have.
+#[test]
+fn a_frame_is_exchanged_or_mapped_never_both() {
+    let exchange = |one: &One| {
+        if one.frame.take_sole(A).is_ok() {
+            one.left(Left::Nothing);
+            one.frame.give_up(one.used_until_now());
+        }
+    };
+    let map_ro = |one: &One| one.mapped(one.frame.get(Some(A)).is_ok());
+    let map_rw = |one: &One| one.mapped(one.frame.get_writable(Some(A)).is_ok());
+    let pin = |one: &One| one.mapped(one.frame.get_checked(Some(A), FrameType::L1).is_ok());
+    let maps: [super::schedule::Act<'_, One>; 3] = [&map_ro, &map_rw, &pin];
+    for map in maps {
+        let seen = std::cell::Cell::new([false; 2]);
+        every_order(One::new, &[&exchange, map, &exchange], |one| {
+            let exchanged = one.nothing_left.load(SeqCst);
+            let mapped = one.mappings.load(SeqCst) == 1;
+            assert_eq!(exchanged, u32::from(!mapped));
+            assert_eq!(one.frame.snapshot().is_alive(), mapped);
+            assert_eq!(one.frame.snapshot().is_allocated(), mapped);
+            let mut both = seen.get();
+            both[usize::from(mapped)] = true;
+            seen.set(both);
+        });
+        assert_eq!(seen.get(), [true; 2], "exchanged, and mapped");
+    }
+}
+
+#[test]
+fn a_frame_that_comes_back_to_its_owner_is_whole() {
+    let try_in_vain = |one: &One| {
+        if one.frame.take_sole(A).is_ok() {
+            one.frame.put_back();
+        }
+    };
+    let map_and_unmap = |one: &One| {
+        if one.frame.get_writable(Some(A)).is_ok() {
+            one.left(one.frame.put_writable(one.now()));
+        }
+    };
+    let acts: [super::schedule::Act<'_, One>; 3] = [&try_in_vain, &map_and_unmap, &try_in_vain];
+    every_order(One::new, &acts, |one| {
+        assert_eq!(counts(&one.frame), (0, 1));
+        assert!(one.frame.snapshot().is_allocated());
+        assert_eq!(one.nothing_left.load(SeqCst), 0);
+    });
+}
+
 /// The attack: a CPU reads the clock, is held up, and is the last to drop; meanwhile another's mapping came and
 /// went at a later time.
 #[test]
@@ -220,6 +276,34 @@ fn the_stamp_of_a_given_back_frame_is_no_older_than_any_use() {
         assert_eq!(one.nothing_left.load(SeqCst), 1);
         assert_eq!(one.frame.stamp(), one.newest.load(SeqCst));
     });
+}
+
+#[test]
+fn the_stamp_of_an_exchanged_frame_is_no_older_than_any_use() {
+    let fresh = || {
+        let one = One::new();
+        one.frame.get(None).unwrap();
+        one
+    };
+    let unmap = |one: &One| {
+        one.clock.fetch_add(1, SeqCst);
+        one.left(one.frame.put(one.used_until_now()));
+    };
+    let exchange = |one: &One| {
+        if one.frame.take_sole(A).is_ok() {
+            one.clock.fetch_add(1, SeqCst);
+            one.frame.give_up(one.used_until_now());
+            one.left(Left::Nothing);
+        }
+    };
+    let taken = std::cell::Cell::new(0);
+    every_order(fresh, &[&unmap, &exchange], |one| {
+        if one.nothing_left.load(SeqCst) != 0 {
+            taken.set(taken.get() + 1);
+            assert_eq!(one.frame.stamp(), one.newest.load(SeqCst));
+        }
+    });
+    assert!(taken.get() > 0);
 }
 
 #[test]

@@ -4,16 +4,21 @@
 //! the caller's structure, from where the call goes on when it is made again. A piece is all or nothing: what is held and
 //! taken for one cannot wait for another call. So within a large one interrupts are let in where a section ends, and
 //! another vCPU runs only between one call's clearing of some of the new frames and the next's.
+//!
+//! # Invariants
+//! - X1: frames that go are taken from their owner before new ones are looked for, each in one step, so that no other vCPU
+//!   maps one that counts as gone. They come back where it is to no avail.
+//! - X2: the domain's count of frames stays as it is: as many come as go, and nothing of that is to be seen meanwhile (G1
+//!   of `domain::allotment`).
 
 use super::reservation::{CLEAR_UNITS, LARGE, clearable};
 use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome, Stop, subject};
 use crate::memory::alloc::{self, Reserved, Shortage};
 use crate::memory::m2p;
-use crate::mmu::{HeldFrame, hold};
+use crate::mmu::{SoleFrame, tables};
 use arrayvec::ArrayVec;
-use core::sync::atomic::Ordering;
-use frames::{DomId, Mfn};
+use frames::Mfn;
 use guest_abi::memory::{XenMemoryExchange, XenMemoryReservation};
 use guest_abi::{Errno, Wire};
 
@@ -89,8 +94,8 @@ pub(super) fn exchange(g: &mut Guest<'_>, args: Args) -> Outcome {
 
 /// Frames that came from the free ones, not yet the domain's.
 type Fresh = ArrayVec<Reserved<'static>, { MAX_EXCHANGE as usize }>;
-/// Frames that are to go.
-type Given = ArrayVec<HeldFrame, { MAX_EXCHANGE as usize }>;
+/// Frames that are to go (X1).
+type Given = ArrayVec<SoleFrame, { MAX_EXCHANGE as usize }>;
 
 /// Sections in which frames are cleared before another vCPU may run.
 const CLEARING: u32 = 4;
@@ -155,9 +160,9 @@ fn swap_frames(
     let memory = g.memory();
     let dom = g.dom.id;
     let word = |list: u64, i: u64| memory.value::<u64>(list.wrapping_add(i * 8));
-    // Check: every frame given is the caller's and nowhere mapped (only its claim and our reference are left). The
-    // list is read once: it may lie where our own accesses change it (accessed bits of an entry), and what is given
-    // up must be what was checked.
+    // Check: every frame given is the caller's and nowhere mapped: nothing but its claim is left. The list is read once:
+    // it may lie where our own accesses change it (accessed bits of an entry), and what is given up must be what was
+    // checked.
     let total = give.nr_extents << give.extent_order;
     let given = |n: u64| -> Result<Mfn, Errno> {
         let base = word(give.extent_start, n >> give.extent_order)?;
@@ -166,20 +171,16 @@ fn swap_frames(
     for n in 0..total {
         g.spend_here();
         // As many fit as were asked for at most.
-        let frame = hold_unmapped(dom, given(n)?)?;
+        let frame = tables(dom).take_sole(given(n)?).map_err(|_| Errno::Inval)?;
         held.try_push(frame).map_err(|_| Errno::Inval)?;
     }
     fresh_frames(g, get, bits, fresh)?;
-    // Commit: the old frames go, the new ones take the numbers the caller gave. Nothing else may grow into the gap.
-    let domain = g.dom;
-    let _growth = domain.hold_growth();
+    // Commit: the old frames go, the new ones take the numbers the caller gave (X2).
     for frame in held.drain(..) {
         g.spend_here();
         g.charge(FRAME_UNITS);
-        frame.disown();
+        alloc::give(frame.give_up());
     }
-    let added = (fresh.len() as u64) << get.extent_order;
-    g.dom.pages.fetch_add(added, Ordering::AcqRel);
     for (i, extent) in fresh.drain(..).enumerate() {
         g.spend_here();
         g.charge(FRAME_UNITS);
@@ -193,10 +194,4 @@ fn swap_frames(
         let _ = memory.put(at, &first.0);
     }
     Ok(())
-}
-
-/// Takes a reference on a frame that must have no use but its owner's claim.
-fn hold_unmapped(dom: DomId, mfn: Mfn) -> Result<HeldFrame, Errno> {
-    let frame = hold(dom, mfn)?;
-    frame.is_sole_use().then_some(frame).ok_or(Errno::Inval)
 }
