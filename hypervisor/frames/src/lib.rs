@@ -7,6 +7,7 @@
 //! - [`entry`] - page-table entries: what a guest may ask for and what is stored.
 //! - [`table`] - references on tables, pins, updates of entries.
 //! - [`work`] - validating and undoing tables, in parts.
+//! - [`lent`] - work that its owner keeps and that helpers take away for a while.
 //! - [`held`] - a reference as a value that gives itself back.
 //! - [`audit`] - recounts everything from the tables themselves; [`totals`] is the sum of what it saw.
 //!
@@ -35,6 +36,7 @@ pub mod audit;
 pub mod entry;
 pub mod frame;
 pub mod held;
+pub mod lent;
 mod machine;
 mod name;
 pub mod table;

@@ -4,8 +4,9 @@
 //! # Invariants
 //! - K1: a list belongs to the domain whose vCPU let the tables go, whosever they are: it pays for the work, and goes on
 //!   only when that is done (`domain::unfinished`). What is let go where no vCPU is in hand is undone at once.
-//! - K2: what a vCPU keeps is touched under its lock, for a part of the work at most; so another may help, or give it up
-//!   when the domain goes.
+//! - K2: what a vCPU keeps is touched under its lock, and worked on without it, since work waits for other CPUs. Another may
+//!   help: it takes the validation away for a part of the work (`frames::lent`). Its owner finds the tables busy meanwhile,
+//!   and whoever gives it up, when the domain goes, leaves that to the helper.
 
 use crate::arch::percpu;
 use crate::domain::{self, Domain, Vcpu};
@@ -15,6 +16,7 @@ use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use frames::audit::Hold;
 use frames::held::{Descriptors, Held, Table};
+use frames::lent::Lent;
 use frames::table::{UndoList, Validation};
 use frames::{DomId, FrameType, Level, Mfn};
 
@@ -49,7 +51,7 @@ impl Parked {
 /// What a vCPU's call keeps until it is made again.
 #[derive(Default)]
 pub struct Kept {
-    validation: Option<Validation>,
+    validation: Lent<Validation>,
     parked: ArrayVec<Parked, MAX_PARKED>,
 }
 
@@ -134,7 +136,7 @@ pub(super) fn keep(validation: Validation) -> Option<Validation> {
         return Some(validation);
     };
     this.unfinished.set(true);
-    vcpu.kept.lock().validation.replace(validation)
+    vcpu.kept.lock().validation.keep(validation)
 }
 
 pub(super) fn resume(dom: DomId, table: Mfn, level: Level) -> Option<Validation> {
@@ -176,13 +178,13 @@ pub fn park_descriptors(page: Held<'static, Ring0, Descriptors>) {
 /// Whether a vCPU keeps anything for a call to be made again.
 pub fn keeps_any(vcpu: &Vcpu) -> bool {
     let kept = vcpu.kept.lock();
-    kept.validation.is_some() || !kept.parked.is_empty()
+    kept.validation.is_any() || !kept.parked.is_empty()
 }
 
 /// Names the references that a vCPU keeps for a call to be made again.
 pub fn held(vcpu: &Vcpu, hold: &mut dyn FnMut(Mfn, Hold)) {
     let kept = vcpu.kept.lock();
-    if let Some(validation) = &kept.validation {
+    if let Some(validation) = kept.validation.here() {
         let (asked, level) = validation.asked();
         match validation.is_finished() {
             true => hold(asked, Hold::Type(level.frame_type())),
@@ -203,7 +205,7 @@ pub fn give_up(vcpu: &Vcpu) {
 }
 
 fn give_up_if(vcpu: &Vcpu, whose: impl Fn(DomId) -> bool) {
-    let validation = vcpu.kept.lock().validation.take_if(|v| whose(v.dom()));
+    let validation = vcpu.kept.lock().validation.give_up(Validation::dom, &whose);
     if let Some(validation) = validation {
         tables(validation.dom()).abandon(validation);
     }
@@ -246,22 +248,33 @@ pub fn help(whose: DomId) {
         {
             continue;
         }
-        // K2: whoever has it locked is at work on it.
-        if let Some(mut kept) = vcpu.kept.try_lock()
-            && let Some(v) = kept
-                .validation
-                .take_if(|v| v.dom() == whose && !v.is_finished())
-        {
-            kept.validation = tables(whose).advance(v);
+        // K2.
+        let wants = |v: &Validation| v.dom() == whose && !v.is_finished();
+        let lent = vcpu.kept.lock().validation.lend(whose, wants);
+        let Some(validation) = lent else { continue };
+        let left = tables(whose).advance(validation);
+        let unwanted = vcpu.kept.lock().validation.bring_back(left);
+        if let Some(validation) = unwanted {
+            tables(whose).abandon(validation);
         }
     }
+}
+
+/// Whether somebody helps a vCPU with work on a domain's tables at this moment.
+fn is_helped(vcpu: &Vcpu, dom: &Domain) -> bool {
+    vcpu.kept.lock().validation.is_away(dom.id)
 }
 
 /// Ends what is in progress on the tables of a domain that does not run any more, for as long as the budget lasts. True
 /// if nothing is left; false: call again, after others were let in.
 pub fn settle(dom: &Domain) -> bool {
+    let mut helped = false;
     for vcpu in who_may_hold(dom) {
         give_up_if(vcpu, |whose| whose == dom.id);
+        helped |= is_helped(vcpu, dom);
+    }
+    if helped {
+        return false;
     }
     if percpu::current().current.get().is_some() {
         return undo_some(dom);

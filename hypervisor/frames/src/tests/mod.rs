@@ -5,6 +5,7 @@ mod entries;
 mod foreign;
 mod held;
 mod interleavings;
+mod lent;
 mod machine;
 mod naive;
 mod parts;
