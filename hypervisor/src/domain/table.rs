@@ -112,7 +112,6 @@ pub fn given(id: DomId) {
 
 /// Makes the leaf of the first numbers, which stays. Before the first domain is built.
 pub fn prepare() -> bool {
-    let _alone = CHANGE.lock();
     make_leaf(DomId(0))
 }
 
@@ -124,7 +123,7 @@ pub fn leaves() -> u64 {
     made.count() as u64
 }
 
-/// Makes the leaf of a number if there is none. Under [`CHANGE`].
+/// Makes the leaf of a number if there is none. Not under [`CHANGE`]: what is fresh may have to be flushed.
 fn make_leaf(id: DomId) -> bool {
     let Some(leaf) = LEAF_FRAMES.get(usize::from(id.0) / LEAF) else {
         return false;
@@ -133,19 +132,24 @@ fn make_leaf(id: DomId) -> bool {
         return true;
     }
     // Zeroed: null pointers.
-    let frame = alloc::take_ring0();
-    frame
-        .inspect(|frame| leaf.store(frame.0, Ordering::Release))
-        .is_some()
+    let Some(frame) = alloc::take_ring0() else {
+        return false;
+    };
+    let made = leaf.compare_exchange(0, frame.0, Ordering::AcqRel, Ordering::Acquire);
+    if made.is_err() {
+        // Another was faster.
+        alloc::give_ring0(frame);
+    }
+    true
 }
 
 /// Makes a domain known under its number; false if there is no memory to name it in.
 pub fn register(domain: &'static Domain) -> bool {
-    let _alone = CHANGE.lock();
     let id = domain.id;
     if !make_leaf(id) {
         return false;
     }
+    let _alone = CHANGE.lock();
     let Some(slot) = slot(id) else {
         return false;
     };
