@@ -67,15 +67,15 @@ fn change(
     range: &RangeInclusive<u64>,
     allow: bool,
 ) -> Outcome {
-    let mut permissions = dom.permissions.lock();
-    if permissions.is_none() {
+    let has_any = dom.permissions.lock().is_some();
+    if !has_any {
         if !allow {
             return Ok(0);
         }
-        let made = record::place_mut(Permissions::default()).ok_or(Errno::NoMem)?;
-        dom.count_fixed(record::frames_of::<Permissions>());
-        *permissions = Some(made);
+        make_room(dom)?;
     }
+    let mut permissions = dom.permissions.lock();
+    // They stay as long as the domain.
     let Some(permissions) = permissions.as_mut() else {
         return Err(Errno::NoMem.into());
     };
@@ -91,4 +91,20 @@ fn change(
             .fetch_add(1, core::sync::atomic::Ordering::AcqRel);
     }
     Ok(0)
+}
+
+/// Makes the lists of a domain that has none yet. The frame is had before the lock: it may have to be flushed.
+fn make_room(dom: &Domain) -> Result<(), Errno> {
+    let made = record::place_mut(Permissions::default()).ok_or(Errno::NoMem)?;
+    let mut permissions = dom.permissions.lock();
+    if permissions.is_none() {
+        dom.count_fixed(record::frames_of::<Permissions>());
+        *permissions = Some(made);
+        return Ok(());
+    }
+    // Another was faster.
+    drop(permissions);
+    // SAFETY: made above, and known to nobody.
+    unsafe { record::end(made) };
+    Ok(())
 }
