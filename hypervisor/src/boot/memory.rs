@@ -344,6 +344,7 @@ fn keep(start: u64, end: u64) {
     }
 }
 
+/// Where the next device's registers are mapped. Held while tables change, too.
 static NEXT_DEVICE: Lock<u64, rank::DeviceMap> = Lock::new(DEVICES);
 
 /// Frames that tables for devices' registers took, which stay for ever.
@@ -364,25 +365,46 @@ pub fn map_device(phys: u64, len: u64) -> Option<u64> {
     if matches!(frame_table::class(last), Class::Absent) {
         return None;
     }
-    let mut next = NEXT_DEVICE.lock();
-    let va = *next;
-    if bytes > CPU_AREAS - va {
-        return None;
+    let va = {
+        let mut next = NEXT_DEVICE.lock();
+        let va = *next;
+        if bytes > CPU_AREAS - va {
+            return None;
+        }
+        // An unmapped page between two devices.
+        *next = va + bytes + PAGE;
+        va
+    };
+    let mut done = 0;
+    while done < bytes {
+        let len = (PIECE - (va + done) % PIECE).min(bytes - done);
+        map_device_piece(va + done, phys - offset + done, len)?;
+        done += len;
     }
-    paging::map_range(
-        paging::root(),
-        va,
-        phys - offset,
-        bytes,
-        bits::DEVICE,
-        &mut || {
-            let table = alloc::take_ring0()?;
+    Some(va + offset)
+}
+
+/// Maps a part of a device's registers that has one table of each level. The tables are had before the lock: what is
+/// fresh may have to be flushed. `None` if no memory is left for them.
+fn map_device_piece(va: u64, phys: u64, len: u64) -> Option<()> {
+    /// Below the level that is there (A1).
+    const LEVELS: usize = 2;
+    let mut fresh = [const { None }; LEVELS];
+    for frame in &mut fresh {
+        *frame = alloc::take_ring0();
+    }
+    let mapped = {
+        let _alone = NEXT_DEVICE.lock();
+        let mut source = || {
+            let table = fresh.iter_mut().find_map(Option::take)?;
             DEVICE_TABLES.fetch_add(1, Ordering::Relaxed);
             Some(table)
-        },
-    )
-    .ok()?;
-    // An unmapped page between two devices.
-    *next = va + bytes + PAGE;
-    Some(va + offset)
+        };
+        paging::map_range(paging::root(), va, phys, len, bits::DEVICE, &mut source)
+    };
+    fresh
+        .into_iter()
+        .flatten()
+        .for_each(|frame| alloc::give_ring0(frame));
+    mapped.ok()
 }

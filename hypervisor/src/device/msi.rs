@@ -4,7 +4,8 @@
 //! back, is written here alone. Tables in memory are therefore shown to it read-only from the moment it tells of the
 //! function on (`mmu` asks [`is_table`]).
 //!
-//! Lock: `TABLES`, then the heap's and the frame allocator's (pages of registers are mapped under it).
+//! Pages of registers are mapped before anything is locked ([`prepare`]): a message is told what to send, and masked,
+//! with the lock of all numbers held, from interrupts too.
 
 use crate::device::{Registers, facts, pci};
 use crate::layout::PAGE;
@@ -143,7 +144,7 @@ pub fn entry(function: Function, index: u16, told: u64) -> Result<Source, NoMess
         Ok((msix, msix.is_reachable(config)))
     })?;
     msix.entry(index)?;
-    if !reachable || !protect(&msix) {
+    if !reachable || !protect(&msix) || !prepare_entry(&msix, index) {
         return Err(NoMessages::NoTable);
     }
     Ok(Source::Entry { msix, index })
@@ -247,16 +248,16 @@ pub fn is_table(mfn: Mfn) -> bool {
 /// A guest's write to a page with a table in it: dropped where the table is, carried out elsewhere. `offset` is a
 /// multiple of `bytes`, which is 1, 2, 4 or 8.
 pub fn guest_write(mfn: Mfn, offset: u64, bytes: u8, value: u64) {
-    let mut tables = TABLES.lock();
+    let Some(page) = prepare(mfn.0) else {
+        return;
+    };
+    let tables = TABLES.lock();
     let at = mfn.0 * PAGE + offset;
     let end = at + u64::from(bytes);
     let in_table = |t: &Table| t.range.start < end && at < t.range.end;
     if tables.shown.iter().any(in_table) {
         return;
     }
-    let Some(page) = tables.page(mfn.0) else {
-        return;
-    };
     match bytes {
         1 => page.write8(offset, value as u8),
         2 => page.write16(offset, value as u16),
@@ -266,21 +267,47 @@ pub fn guest_write(mfn: Mfn, offset: u64, bytes: u8, value: u64) {
 }
 
 impl Tables {
-    /// The registers in a page, mapped on first use. `None` if there is no room or no memory for that.
-    fn page(&mut self, frame: u64) -> Option<Registers> {
-        if let Some(known) = self.mapped.iter().find(|m| m.0 == frame) {
-            return Some(known.1);
-        }
-        if self.mapped.is_full() {
-            return None;
-        }
-        let page = Registers::map(frame * PAGE, PAGE)?;
-        self.mapped.push((frame, page));
-        Some(page)
+    /// The registers in a page that is mapped.
+    fn page(&self, frame: u64) -> Option<Registers> {
+        let known = self.mapped.iter().find(|m| m.0 == frame);
+        known.map(|m| m.1)
     }
 }
 
-/// Writes a word of an entry. False if its page cannot be mapped.
+/// The registers in a page, mapped on first use. `None` if there is no room or no memory for that. With nothing locked.
+fn prepare(frame: u64) -> Option<Registers> {
+    let known = {
+        let tables = TABLES.lock();
+        let known = tables.page(frame);
+        if known.is_none() && tables.mapped.is_full() {
+            return None;
+        }
+        known
+    };
+    if known.is_some() {
+        return known;
+    }
+    let page = Registers::map(frame * PAGE, PAGE)?;
+    let mut tables = TABLES.lock();
+    // Another may have been faster: either serves.
+    if tables.page(frame).is_none() {
+        tables.mapped.try_push((frame, page)).ok()?;
+    }
+    Some(page)
+}
+
+/// Maps the page that an entry lies in, or both. False if that is impossible.
+fn prepare_entry(msix: &Msix, index: u16) -> bool {
+    let Ok(entry) = msix.entry(index) else {
+        return false;
+    };
+    let words = [Msix::ADDRESS, Msix::CONTROL];
+    words
+        .iter()
+        .all(|word| prepare((entry + word) / PAGE).is_some())
+}
+
+/// Writes a word of an entry. False if its page is not mapped.
 fn write(msix: &Msix, index: u16, word: u64, value: u32) -> bool {
     let Ok(entry) = msix.entry(index) else {
         return false;
