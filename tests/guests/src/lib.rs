@@ -9,12 +9,14 @@
 #![no_std]
 
 pub mod balance;
+pub mod blkfront;
 pub mod channels;
 pub mod clock_chip;
 pub mod code;
 pub mod expect;
 pub mod lending;
 pub mod start;
+pub mod store;
 
 /// Counts one check: a call was refused, with any error number.
 pub fn refused(what: &str, result: i64) -> bool {

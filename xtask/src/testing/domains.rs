@@ -16,7 +16,8 @@ use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::{
-    Context, check_last_words, domains_disks, domains_killed, domains_store, domains_vcpus,
+    Context, check_last_words, domains_disks, domains_hostile, domains_killed, domains_store,
+    domains_vcpus,
 };
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
@@ -34,8 +35,12 @@ const LATER: Duration = Duration::from_secs(240);
 /// What the stories do again and again, in the control domain: a busy machine loses characters of long typed lines.
 const SCRIPT: &str = include_str!("story.sh");
 
-/// A kernel that crashes as soon as it runs, as `/boot/crash`.
-const CRASHES: &str = "asked_crashes";
+/// Kernels of our own that the stories start: where they are in the control domain, and their names. The first crashes as
+/// soon as it runs.
+const KERNELS: [(&str, &str); 2] = [
+    ("boot/crash", "asked_crashes"),
+    ("boot/hostile_disk", "hostile_disk"),
+];
 
 /// What is done at the control domain's shell.
 #[derive(Clone, Copy)]
@@ -96,7 +101,10 @@ const STORIES: &[Story] = &[
         isolate: "no",
         guests: 1,
         disk: true,
-        act: domains_disks::fail,
+        act: |guided| {
+            domains_hostile::front_end(guided)?;
+            domains_disks::fail(guided)
+        },
     },
     Story {
         name: "the daemon is killed 12 times",
@@ -210,8 +218,11 @@ fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBu
         permissions: 0o755,
         contents: SCRIPT.into(),
     };
-    let crash = build::guest(&context.tree, &BareMetal::find(&context.tree)?, CRASHES)?;
-    let crash = extras::read("boot/crash", 0o644, &crash)?;
+    let mut more = vec![script];
+    for (path, name) in KERNELS {
+        let kernel = build::guest(&context.tree, &BareMetal::find(&context.tree)?, name)?;
+        more.push(extras::read(path, 0o644, &kernel)?);
+    }
     let (extras, kind): (&[Extra], _) = if drivers {
         (
             &[Extra::Fsck, Extra::StoreTools, Extra::Drivers],
@@ -220,13 +231,7 @@ fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBu
     } else {
         (&[Extra::Fsck, Extra::StoreTools], "")
     };
-    let made = extras::control_initrd(
-        &context.tree,
-        extras,
-        guests.kernel,
-        guests,
-        vec![script, crash],
-    )?;
+    let made = extras::control_initrd(&context.tree, extras, guests.kernel, guests, more)?;
     // The next story's may have another number of guests in it.
     let own = made.with_file_name(format!("initrd-guested{kind}-{}.img", guests.count));
     std::fs::copy(&made, &own).with_context(|| format!("{} cannot be made", own.display()))?;

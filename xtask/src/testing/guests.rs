@@ -6,7 +6,8 @@
 //!
 //! A guest says what it needs in comments of its source file, one word a line:
 //! `//! xtask: memory=1G`, `tier=full`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`, `clock=host`,
-//! `device=WORDS` (as the emulator's `-device` takes it; may come again).
+//! `device=WORDS` (as the emulator's `-device` takes it; may come again), `domain=ordinary` (it is not tried here, but by
+//! the story of a control domain that creates it).
 //!
 //! Unless a guest asks for the host's clock or for several CPUs, its machine's clock counts instructions: a run then
 //! repeats exactly, and a busy host cannot make a timer late.
@@ -73,6 +74,8 @@ pub struct Wants {
     pub hypervisor: String,
     counted_clock: bool,
     devices: Vec<String>,
+    /// It is a guest of a control domain, and no initial domain.
+    ordinary: bool,
 }
 
 impl Default for Wants {
@@ -87,6 +90,7 @@ impl Default for Wants {
             hypervisor: String::new(),
             counted_clock: true,
             devices: Vec::new(),
+            ordinary: false,
         }
     }
 }
@@ -99,6 +103,9 @@ pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for name in crate::build::guest_names(tree)? {
         let wants = wants(tree, &name)?;
+        if wants.ordinary {
+            continue;
+        }
         // Long ones in one form: what they try is the same in both, and two at a time may be more than the host has.
         let forms = if wants.tier.is_some() { 1 } else { FORMS.len() };
         for &form in FORMS.iter().take(forms) {
@@ -165,6 +172,10 @@ fn parse_wants(text: &str) -> Result<Wants> {
             "append" => wants.append = text(),
             "hv" => wants.hypervisor = text(),
             "device" => wants.devices.push(text()),
+            "domain" => match value {
+                "ordinary" => wants.ordinary = true,
+                _ => bail!("`domain` is `ordinary` or not given"),
+            },
             "clock" => match value {
                 "host" => wants.counted_clock = false,
                 _ => bail!("`clock` is `host` or not given"),

@@ -14,6 +14,7 @@ mod crash_report;
 mod devices;
 mod domains;
 mod domains_disks;
+mod domains_hostile;
 mod domains_killed;
 mod domains_store;
 mod domains_vcpus;

@@ -3,6 +3,7 @@
 //! Everything is guest-abi's; the short names only save conversions in the guests.
 
 pub use guest_abi::Wire;
+pub use guest_abi::blkif;
 pub use guest_abi::callback::CallbackRegister;
 pub use guest_abi::console::XenconsInterface;
 pub use guest_abi::context::{
@@ -33,6 +34,7 @@ pub use guest_abi::start_info::{SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo};
 pub use guest_abi::sysctl::{self, Physinfo, Sysctl, SysctlCommand};
 pub use guest_abi::vcpu::{RegisterVcpuInfo, VcpuRunstateInfo};
 pub use guest_abi::xeno;
+pub use guest_abi::xenstore;
 
 /// The operations as lists, for tests that go through all of them.
 pub mod operations {
