@@ -98,6 +98,8 @@ pub struct Disk {
     pub bus: Bus,
     /// The file, byte for byte.
     pub file: PathBuf,
+    /// A file in which the emulator notes every write and every flush in their order.
+    pub log: Option<PathBuf>,
 }
 
 /// How a disk is connected.
@@ -127,6 +129,7 @@ impl std::str::FromStr for Disk {
         Ok(Self {
             bus,
             file: file.into(),
+            log: None,
         })
     }
 }
@@ -263,10 +266,24 @@ impl Machine {
         let mut on_ahci = 0;
         for (n, disk) in self.disks.iter().enumerate() {
             let file = name_for_qemu(tree, &disk.file)?.replace(',', ",,");
-            option(
-                "-drive",
-                format!("if=none,id=disk{n},format=raw,file={file}"),
-            );
+            match &disk.log {
+                None => option(
+                    "-drive",
+                    format!("if=none,id=disk{n},format=raw,file={file}"),
+                ),
+                // The host is not what is lost: it need not flush anything itself.
+                Some(log) => {
+                    let log = name_for_qemu(tree, log)?.replace(',', ",,");
+                    option(
+                        "-blockdev",
+                        format!(
+                            "driver=blklogwrites,node-name=disk{n},\
+                             file.driver=file,file.filename={file},file.cache.no-flush=on,\
+                             log.driver=file,log.filename={log},log.cache.no-flush=on"
+                        ),
+                    );
+                }
+            }
             option(
                 "-device",
                 match disk.bus {

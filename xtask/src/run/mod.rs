@@ -45,7 +45,10 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         .iter()
         .map(|disk| {
             let file = absolute(&disk.file)?;
-            Ok(Disk { file, ..*disk })
+            Ok(Disk {
+                file,
+                ..disk.clone()
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     let mut payload = options.payload.clone();

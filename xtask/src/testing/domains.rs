@@ -161,13 +161,31 @@ fn play(context: &Context, story: &Story) -> Outcome {
 }
 
 fn machine(context: &Context, story: &Story) -> Result<Machine> {
+    let disks = if story.disk {
+        vec![empty_disk(&context.tree)?]
+    } else {
+        Vec::new()
+    };
+    machine_with(context, story.isolate, story.guests, disks)
+}
+
+/// A control domain with so many guests; it drives the machine's disks.
+///
+/// # Errors
+/// When something of it cannot be made.
+pub fn machine_with(
+    context: &Context,
+    isolate: &str,
+    guests: u32,
+    disks: Vec<Disk>,
+) -> Result<Machine> {
     let system = context
         .system
         .as_ref()
         .context("the stock kernel is not there")?;
     // Guests have the unpacked kernel: unpacking is measured elsewhere, and takes most of the time.
     let guests = Guests {
-        count: story.guests,
+        count: guests,
         kernel: &system.vmlinux,
     };
     let other = context.other_hypervisor.as_deref();
@@ -175,19 +193,14 @@ fn machine(context: &Context, story: &Story) -> Result<Machine> {
     let isolate = if other.is_some() {
         String::new()
     } else {
-        format!("isolate={}", story.isolate)
+        format!("isolate={isolate}")
     };
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(&run::hypervisor_arguments("512M"), &isolate),
         kernel: Module::new(&system.vmlinux, run::KERNEL_ARGUMENTS),
-        initrd: Some(initrd(context, guests, story.disk)?),
+        initrd: Some(initrd(context, guests, !disks.is_empty())?),
     };
     let boot = Boot::Direct(run::direct(&context.tree, &contents, other));
-    let disks = if story.disk {
-        vec![empty_disk(&context.tree)?]
-    } else {
-        Vec::new()
-    };
     Ok(Machine {
         disks,
         ..Machine::new(boot)
@@ -204,7 +217,11 @@ fn empty_disk(tree: &Tree) -> Result<Disk> {
     };
     made().with_context(|| format!("{} cannot be made", file.display()))?;
     let bus = Bus::Virtio;
-    Ok(Disk { bus, file })
+    Ok(Disk {
+        bus,
+        file,
+        log: None,
+    })
 }
 
 /// Built by whoever comes first, as its name is the same for any number of guests.
@@ -239,10 +256,8 @@ fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBu
 }
 
 fn act(session: &mut Session, story: &Story, disk: Option<PathBuf>) -> Result<String> {
-    let mut guided = Guided {
-        disk,
-        shell: Shell::at_prompt(session, BOOT_LIMIT)?,
-    };
+    let mut guided = Guided::at_prompt(session)?;
+    guided.disk = disk;
     let seconds = guided.shell.seconds_to_prompt();
     let note = (story.act)(&mut guided)?;
     guided.shell.kernel_has_no_complaint()?;
@@ -264,7 +279,16 @@ pub struct Guided<'a> {
     disk: Option<PathBuf>,
 }
 
-impl Guided<'_> {
+impl<'a> Guided<'a> {
+    /// Waits for the control domain's first prompt.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn at_prompt(session: &'a mut Session) -> Result<Self> {
+        let shell = Shell::at_prompt(session, BOOT_LIMIT)?;
+        Ok(Self { shell, disk: None })
+    }
+
     /// The file behind the machine's disk.
     pub fn disk(&self) -> Option<&Path> {
         self.disk.as_deref()

@@ -291,6 +291,7 @@ impl Row {
             disks.push(Disk {
                 bus: Bus::Virtio,
                 file,
+                log: None,
             });
         }
         let mut machine = Machine::new(self.boot(context, &contents, &dir)?);

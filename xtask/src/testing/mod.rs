@@ -22,6 +22,7 @@ mod domains_wrong;
 mod firmware;
 pub mod guests;
 mod kernels;
+mod lost;
 mod restart;
 mod runner;
 mod serial;
@@ -271,6 +272,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(kernels::cases());
     cases.extend(devices::cases());
     cases.extend(domains::cases());
+    cases.extend(lost::cases());
     cases.extend(firmware::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
     Ok(cases)

@@ -173,6 +173,21 @@ impl Session {
         }
     }
 
+    /// Ends the emulator as a machine ends that loses its power.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn lose_power(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the emulator has ended before ({status})");
+        }
+        // SIGKILL: nothing of the emulator runs after this.
+        self.child.kill()?;
+        self.child.wait()?;
+        self.drain();
+        Ok(())
+    }
+
     /// Waits until the reader has everything the ended emulator wrote.
     fn drain(&self) {
         let Ok(text) = self.console.text.lock() else {

@@ -51,6 +51,7 @@ impl Disks {
         .map(|(bus, file)| Disk {
             bus,
             file: file.clone(),
+            log: None,
         })
         .to_vec()
     }
