@@ -51,8 +51,8 @@ const ROWS: &[Row] = &[
         tier: Tier::Full,
         isolate: "no",
         rounds: 3,
-        syncs: 60,
-        moments: 60,
+        syncs: 40,
+        moments: 24,
     },
 ];
 
@@ -104,7 +104,9 @@ impl Row {
             drop(slot.take());
             let session = slot.insert(Session::start(&context.tree, &machine, &name)?);
             synced.push(self.until_lost(session, &synced)?);
-            notes.push(self.look(&disks, &synced)?);
+            let seconds = session.seconds();
+            let looked = self.look(&disks, &synced)?;
+            notes.push(format!("lost after {seconds:.0} s, {looked}"));
         }
         disks.remove();
         Ok(notes.join("; "))
@@ -119,11 +121,7 @@ impl Row {
             "story guest keeper --disk /dev/vda --disk /disk/{IMAGE}"
         ))?;
         guided.guest_is_up("keeper")?;
-        guided.at_guest(
-            "keeper",
-            "mkdir /within; mount -t ext4 /dev/xvdb /within && echo moun''ted",
-            "mounted",
-        )?;
+        guided.typed("keeper", "mkdir /within; mount -t ext4 /dev/xvdb /within")?;
         for (round, count) in earlier.iter().enumerate() {
             guided.at_guest(
                 "keeper",
@@ -135,22 +133,14 @@ impl Row {
             )?;
         }
         let round = earlier.len();
-        // What nobody waits for, so that there is always something under way.
-        guided.typed(
-            "keeper",
-            "while true; do for d in /mnt /within; do dd if=/dev/urandom of=$d/new bs=7k count=9; mv $d/new $d/busy; \
-             mkdir $d/dir; rmdir $d/dir; done; done > /dev/null 2>&1 &",
-        )?;
-        guided.typed(
-            "keeper",
-            &format!(
-                "keep() {{ seq $1 $(($1+{LINES})) | dd of=$2/kept{round}-$1 bs=4k conv=fsync 2> /dev/null; }}"
-            ),
-        )?;
-        guided.typed(
-            "keeper",
-            "i=0; while true; do i=$((i+1)); keep $i /mnt && keep $i /within && echo sync''ed $i; done",
-        )?;
+        // What nobody waits for, so that there is always something under way; and what is waited for.
+        let noise = "while true; do for d in /mnt /within; do dd if=/dev/urandom of=$d/new bs=7k count=9; \
+                     mv $d/new $d/busy; mkdir $d/dir; rmdir $d/dir; done; done > /dev/null 2>&1 &";
+        let keep = format!(
+            "keep() {{ seq $1 $(($1+{LINES})) | dd of=$2/kept{round}-$1 bs=4k conv=fsync 2> /dev/null; }}"
+        );
+        let count = "i=0; while true; do i=$((i+1)); keep $i /mnt && keep $i /within && echo sync''ed $i; done";
+        guided.typed("keeper", &format!("{noise} {keep}; {count}"))?;
         drop(guided);
         session.send("xeno console keeper\n")?;
         while self.syncs > told_synced(&session.text()) {
