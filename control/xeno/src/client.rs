@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xeno_api::{Answer, Error, Event, Kind, Lines, Message, Op, Reply, Request, VERSION};
@@ -21,6 +21,7 @@ pub struct Client {
     socket: UnixStream,
     lines: Lines,
     next_id: u64,
+    path: PathBuf,
 }
 
 /// News of a stream.
@@ -38,7 +39,23 @@ impl Client {
     /// # Errors
     /// When nobody listens or it speaks another version.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
-        let socket = patiently(path).map_err(|error| Failure::NoDaemon {
+        Self::greet(path, |kind| kind == ErrorKind::ConnectionRefused)
+    }
+
+    /// Connects again, to a daemon that went away and may be back in a moment. What was under way is forgotten.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn reconnect(&mut self) -> Result<(), Failure> {
+        *self = Self::greet(&self.path, |kind| {
+            matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::NotFound)
+        })?;
+        Ok(())
+    }
+
+    /// Connects and says hello; waits for what `passes` while a daemon starts.
+    fn greet(path: &Path, passes: fn(ErrorKind) -> bool) -> Result<Self, Failure> {
+        let socket = patiently(path, passes).map_err(|error| Failure::NoDaemon {
             socket: path.to_owned(),
             error,
         })?;
@@ -46,6 +63,7 @@ impl Client {
             socket,
             lines: Lines::default(),
             next_id: 0,
+            path: path.to_owned(),
         };
         client.set_limit(Some(HELLO))?;
         let name = concat!("xeno ", env!("CARGO_PKG_VERSION")).to_owned();
@@ -201,13 +219,11 @@ pub fn unexpected(answer: &Answer) -> Failure {
 }
 
 /// A daemon that was killed leaves its socket behind, where nobody listens until its successor does.
-fn patiently(path: &Path) -> io::Result<UnixStream> {
+fn patiently(path: &Path, passes: fn(ErrorKind) -> bool) -> io::Result<UnixStream> {
     let deadline = Instant::now() + RESTART;
     loop {
         match UnixStream::connect(path) {
-            Err(error)
-                if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < deadline =>
-            {
+            Err(error) if passes(error.kind()) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(50));
             }
             other => return other,

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
+use ratatui::crossterm::cursor::{self, MoveTo};
+use ratatui::crossterm::execute;
 use rustix::termios::{
     OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
@@ -35,22 +37,78 @@ impl Drop for Raw {
     }
 }
 
-/// Lines and columns of a terminal that does not say how large it is, as a machine's console does not.
+/// Lines and columns of a terminal that neither has a size nor says one.
 const USUAL: (u16, u16) = (24, 80);
 
-/// Gives standard output's terminal the usual size if it has none; else nothing could be drawn on it.
-///
-/// # Errors
-/// When it is no terminal.
-pub fn sized() -> io::Result<()> {
-    let found = tcgetwinsize(io::stdout())?;
-    let or = |size: u16, usual| if size == 0 { usual } else { size };
+/// Farther to the right and down than any terminal goes: a cursor sent there stops in the last corner.
+const FAR: u16 = 998;
+
+/// How large standard output's terminal is. The line of a machine's console has no size, so the terminal at its other end
+/// is asked again and again, and the line has no size again when this is dropped (X3).
+pub struct Size {
+    /// What the line had, if that was no size.
+    before: Option<Winsize>,
+    answers: bool,
+}
+
+impl Size {
+    /// Sees to it that the terminal has a size, the usual one if it has none.
+    ///
+    /// # Errors
+    /// When it is no terminal.
+    pub fn see() -> io::Result<Self> {
+        let found = tcgetwinsize(io::stdout())?;
+        let before = (found.ws_row == 0 || found.ws_col == 0).then_some(found);
+        if before.is_some() {
+            set(found, USUAL)?;
+        }
+        Ok(Self {
+            before,
+            answers: true,
+        })
+    }
+
+    /// Whether this is a console, on which others print too.
+    pub fn is_console(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Asks a terminal whose line has no size; it has to be raw. One that does not answer is not asked again.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn ask(&mut self) -> io::Result<()> {
+        let Some(before) = self.before.filter(|_| self.answers) else {
+            return Ok(());
+        };
+        execute!(io::stdout(), MoveTo(FAR, FAR))?;
+        match cursor::position() {
+            Ok((column, row)) => set(before, (row + 1, column + 1)),
+            Err(_) => {
+                self.answers = false;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Size {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            // Nothing can be done about a terminal that is gone.
+            let _ = tcsetwinsize(io::stdout(), before);
+        }
+    }
+}
+
+/// Sets lines and columns; nothing happens where they are what they were.
+fn set(before: Winsize, (lines, columns): (u16, u16)) -> io::Result<()> {
     let size = Winsize {
-        ws_row: or(found.ws_row, USUAL.0),
-        ws_col: or(found.ws_col, USUAL.1),
-        ..found
+        ws_row: lines,
+        ws_col: columns,
+        ..before
     };
-    if (size.ws_row, size.ws_col) != (found.ws_row, found.ws_col) {
+    if tcgetwinsize(io::stdout())? != size {
         tcsetwinsize(io::stdout(), size)?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod rates;
 mod screen;
+mod view;
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,16 @@ pub fn run(client: &mut Client, options: &cli::Top, json: bool) -> Result<(), Fa
     }
 }
 
+/// Looks once. Guests do not mind when the daemon is started again, and neither does who watches them.
 fn usage(client: &mut Client) -> Result<Usage, Failure> {
-    match client.call(Op::Usage {})? {
+    let answer = match client.call(Op::Usage {}) {
+        Err(Failure::Gone(_)) => {
+            client.reconnect()?;
+            client.call(Op::Usage {})?
+        }
+        other => other?,
+    };
+    match answer {
         Answer::Usage(usage) => Ok(usage),
         other => Err(unexpected(&other)),
     }

@@ -1,31 +1,24 @@
-//! `xeno top` on a terminal.
+//! `xeno top` on a terminal: what is there is drawn at each look, each key, and each change of the terminal's size.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use ratatui::Frame;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use ratatui::layout::{Constraint, Layout};
-use ratatui::style::{Modifier, Style};
-use ratatui::text::Line;
-use ratatui::widgets::{Cell, Row as TableRow, Table};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::rates::{HEAD, Sample};
+use super::rates::Sample;
 use super::usage;
-use crate::cli::{Sort, Top};
+use super::view::View;
+use crate::cli::Top;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::signals::Signals;
+use crate::signals::{Resized, Signals};
+use crate::terminal::Size;
 
-const KEYS: &str = "q quit   sort: i id  n name  c cpu  m memory  o i/o";
-
-/// What is shown.
-struct Screen {
-    sample: Sample,
-    sort: Sort,
-}
+/// Nothing that is shown has it.
+const NEVER_DRAWN: &str = "\u{b7}";
 
 /// Fills the screen until the person has seen enough.
 ///
@@ -38,225 +31,134 @@ pub fn run(client: &mut Client, options: &Top) -> Result<(), Failure> {
         ));
     }
     let signals = Signals::catch().map_err(Failure::io("signals cannot be caught"))?;
+    let resized = Resized::catch().map_err(Failure::io("signals cannot be caught"))?;
     let before = usage(client)?;
-    let screen = Screen {
-        sample: Sample::between(&before, &before),
-        sort: options.sort,
+    let view = View::new(Sample::between(&before, &before), options.sort);
+    // Given back after the screen: both are a part of the terminal as it was.
+    let size = Size::see().map_err(Failure::io("the screen has no size"))?;
+    let terminal = ratatui::try_init().map_err(Failure::io("the screen cannot be used"))?;
+    let mut screen = Screen {
+        terminal,
+        size,
+        resized,
+        view,
     };
-    crate::terminal::sized().map_err(Failure::io("the screen has no size"))?;
-    let mut terminal = ratatui::try_init().map_err(Failure::io("the screen cannot be used"))?;
-    let ended = draw_and_wait(&mut terminal, client, options, &signals, screen, before);
+    let ended = screen.show(client, options, &signals, before);
     ratatui::restore();
     ended
 }
 
-fn draw_and_wait(
-    terminal: &mut ratatui::DefaultTerminal,
-    client: &mut Client,
-    options: &Top,
-    signals: &Signals,
-    mut screen: Screen,
-    mut before: xeno_api::Usage,
-) -> Result<(), Failure> {
-    let delay = Duration::from_secs_f64(options.delay);
-    let mut next = Instant::now() + delay;
-    let mut looks = 0;
-    loop {
-        screen.sample.sort(screen.sort);
-        terminal
-            .draw(|frame| screen.draw(frame))
-            .map_err(Failure::io("the screen cannot be drawn"))?;
-        match wait(signals, next)? {
-            Woken::Signal => return Ok(()),
-            Woken::Key => {
-                if screen.keys()? {
-                    return Ok(());
-                }
-            }
-            Woken::Time => {}
-        }
-        if Instant::now() < next {
-            continue;
-        }
-        next = Instant::now() + delay;
-        let now = usage(client)?;
-        screen.sample = Sample::between(&before, &now);
-        before = now;
-        looks += 1;
-        if options.count.is_some_and(|count| looks >= count) {
-            return Ok(());
-        }
-    }
-}
-
-enum Woken {
-    Signal,
-    Key,
-    Time,
-}
-
-fn wait(signals: &Signals, until: Instant) -> Result<Woken, Failure> {
-    let stdin = io::stdin();
-    let mut fds = [
-        PollFd::from_borrowed_fd(signals.asked.as_fd(), PollFlags::IN),
-        PollFd::new(&stdin, PollFlags::IN),
-    ];
-    let left = until.saturating_duration_since(Instant::now());
-    match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
-        Ok(_) => {}
-        // The window changed its size, or a signal that shows up at the next look.
-        Err(rustix::io::Errno::INTR) => return Ok(Woken::Time),
-        Err(error) => return Err(Failure::io("waiting failed")(error.into())),
-    }
-    let ready = |place: usize| !fds[place].revents().is_empty();
-    Ok(match (ready(0), ready(1)) {
-        (true, _) => Woken::Signal,
-        (false, true) => Woken::Key,
-        (false, false) => Woken::Time,
-    })
+/// The terminal and what is shown on it.
+struct Screen {
+    terminal: DefaultTerminal,
+    size: Size,
+    resized: Resized,
+    view: View,
 }
 
 impl Screen {
-    /// Takes the keys that are there; true if one of them ends it.
+    fn show(
+        &mut self,
+        client: &mut Client,
+        options: &Top,
+        signals: &Signals,
+        mut before: xeno_api::Usage,
+    ) -> Result<(), Failure> {
+        let delay = Duration::from_secs_f64(options.delay);
+        let mut next = Instant::now() + delay;
+        let mut looks = 0;
+        self.look()?;
+        loop {
+            self.draw()?;
+            if self.wait(signals, next)? == Woken::Signal || self.keys()? {
+                return Ok(());
+            }
+            if Instant::now() < next {
+                continue;
+            }
+            next = Instant::now() + delay;
+            let now = usage(client)?;
+            self.view.show(Sample::between(&before, &now));
+            before = now;
+            looks += 1;
+            if options.count.is_some_and(|count| looks >= count) {
+                return Ok(());
+            }
+            self.look()?;
+        }
+    }
+
+    /// Before each look: how large the screen is, and on a console, that others may have printed over it.
+    fn look(&mut self) -> Result<(), Failure> {
+        self.size
+            .ask()
+            .map_err(Failure::io("the screen cannot be asked its size"))?;
+        if self.size.is_console() {
+            self.distrust();
+        }
+        Ok(())
+    }
+
+    /// Has the next drawing write every place, whatever was thought to be there. Nothing is cleared: it does not flicker.
+    fn distrust(&mut self) {
+        for cell in &mut self.terminal.current_buffer_mut().content {
+            cell.set_symbol(NEVER_DRAWN);
+        }
+        self.terminal.swap_buffers();
+    }
+
+    fn draw(&mut self) -> Result<(), Failure> {
+        let Self { terminal, view, .. } = self;
+        let drawn = terminal.draw(|frame| view.draw(frame));
+        drawn
+            .map(|_| ())
+            .map_err(Failure::io("the screen cannot be drawn"))
+    }
+
+    /// Takes the keys that are there; true if one of them ends it. Some may have come with the answer to a question, and
+    /// are waited for in vain.
     fn keys(&mut self) -> Result<bool, Failure> {
         let failed = || Failure::io("the keys cannot be read");
         while event::poll(Duration::ZERO).map_err(failed())? {
             let Event::Key(key) = event::read().map_err(failed())? else {
                 continue;
             };
-            if key.kind != KeyEventKind::Release && self.key(key) {
+            if key.kind == KeyEventKind::Release {
+                continue;
+            }
+            if View::repaints(key) {
+                self.distrust();
+            } else if self.view.key(key) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// One key; true if it ends it.
-    fn key(&mut self, key: KeyEvent) -> bool {
-        match key.code {
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return true,
-            KeyCode::Char('q') | KeyCode::Esc => return true,
-            KeyCode::Char('i') => self.sort = Sort::Id,
-            KeyCode::Char('n') => self.sort = Sort::Name,
-            KeyCode::Char('c') => self.sort = Sort::Cpu,
-            KeyCode::Char('m') => self.sort = Sort::Memory,
-            KeyCode::Char('o') => self.sort = Sort::Io,
-            _ => {}
+    /// Waits for a key, a signal, another size, or the next look.
+    fn wait(&mut self, signals: &Signals, until: Instant) -> Result<Woken, Failure> {
+        let stdin = io::stdin();
+        let mut fds = [
+            PollFd::from_borrowed_fd(signals.asked.as_fd(), PollFlags::IN),
+            PollFd::new(&stdin, PollFlags::IN),
+            PollFd::new(&self.resized, PollFlags::IN),
+        ];
+        let left = until.saturating_duration_since(Instant::now());
+        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+            // Signals show up in their descriptors at the next look.
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Failure::io("waiting failed")(error.into())),
         }
-        false
-    }
-
-    fn draw(&self, frame: &mut Frame<'_>) {
-        let [head, body, foot] = Layout::vertical([
-            Constraint::Length(1),
-            Constraint::Min(1),
-            Constraint::Length(1),
-        ])
-        .areas(frame.area());
-        frame.render_widget(Line::from(self.sample.head()), head);
-        let cells: Vec<Vec<String>> = self
-            .sample
-            .domains
-            .iter()
-            .map(super::rates::Row::cells)
-            .collect();
-        let widths = (0..HEAD.len()).map(|column| {
-            let widest = cells
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0);
-            Constraint::Length(u16::try_from(widest.max(HEAD[column].len())).unwrap_or(u16::MAX))
-        });
-        let right = |column: usize, text: &str| {
-            let line = Line::from(text.to_owned());
-            Cell::from(if column >= 3 {
-                line.right_aligned()
-            } else {
-                line
-            })
-        };
-        let row = |texts: &[String]| {
-            TableRow::new(texts.iter().enumerate().map(|(i, text)| right(i, text)))
-        };
-        let header = TableRow::new(HEAD.iter().enumerate().map(|(i, text)| right(i, text)))
-            .style(Style::new().add_modifier(Modifier::REVERSED));
-        let table = Table::new(cells.iter().map(|texts| row(texts)), widths)
-            .header(header)
-            .column_spacing(2);
-        frame.render_widget(table, body);
-        frame.render_widget(Line::from(KEYS), foot);
+        if !fds[0].revents().is_empty() {
+            return Ok(Woken::Signal);
+        }
+        self.resized.taken();
+        Ok(Woken::Other)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-    use xeno_api::{DomainUsage, Io, Life, Summary, Usage};
-
-    use super::*;
-
-    #[test]
-    fn the_screen_has_the_machine_the_domains_and_the_keys() {
-        let summary = Summary {
-            id: 7,
-            name: Some("web".to_owned()),
-            life: Life::Running,
-            reason: None,
-            memory_bytes: 96 << 20,
-            vcpus: 2,
-            cpu_ns: 500_000_000,
-            age_s: None,
-        };
-        let domains = vec![DomainUsage {
-            summary,
-            max_memory_bytes: 0,
-            disk: Io::default(),
-            net: Io::default(),
-        }];
-        let usage = |time_ns, domains| Usage {
-            time_ns,
-            cpus: 2,
-            memory_bytes: 4 << 30,
-            free_bytes: 1 << 30,
-            domains,
-        };
-        let sample = Sample::between(&usage(0, Vec::new()), &usage(1_000_000_000, domains));
-        let screen = Screen {
-            sample,
-            sort: Sort::Id,
-        };
-        let mut terminal = Terminal::new(TestBackend::new(90, 6)).unwrap();
-        terminal.draw(|frame| screen.draw(frame)).unwrap();
-        let text = terminal.backend().to_string();
-        for expected in [
-            "1 domain, 50% of 2 processors, memory 3G of 4G",
-            "web   7   running  50.0",
-            "96M",
-            "q quit",
-        ] {
-            assert!(text.contains(expected), "{expected} is not in\n{text}");
-        }
-    }
-
-    #[test]
-    fn keys_sort_and_quit() {
-        let usage = Usage {
-            time_ns: 0,
-            cpus: 1,
-            memory_bytes: 0,
-            free_bytes: 0,
-            domains: Vec::new(),
-        };
-        let mut screen = Screen {
-            sample: Sample::between(&usage, &usage),
-            sort: Sort::Id,
-        };
-        let plain = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE);
-        assert!(!screen.key(plain('c')) && screen.sort == Sort::Cpu);
-        assert!(!screen.key(plain('x')) && screen.sort == Sort::Cpu);
-        assert!(screen.key(plain('q')));
-        assert!(screen.key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)));
-    }
+#[derive(PartialEq, Eq)]
+enum Woken {
+    Signal,
+    Other,
 }

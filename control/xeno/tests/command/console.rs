@@ -1,15 +1,12 @@
 //! The console: what is shown, what is typed, and how it is left.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::process::Stdio;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
 use xeno_api::{Answer, Data, End, EndReason, Event, Op, Reply};
 
 use crate::daemon::{Daemon, Run};
+use crate::terminal::Terminal;
 
 fn output(bytes: &[u8]) -> Reply {
     Reply::Event(Event::Output {
@@ -43,76 +40,6 @@ fn echoing() -> Daemon {
             _ => panic!("{op:?}"),
         })
     })
-}
-
-/// A terminal with the command on it.
-struct Terminal {
-    master: File,
-    slave: File,
-    child: Child,
-    seen: String,
-}
-
-impl Terminal {
-    fn start(daemon: &Daemon, arguments: &[&str]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let slave = File::options()
-            .read(true)
-            .write(true)
-            .open(name.to_str().unwrap())
-            .unwrap();
-        let end = || Stdio::from(slave.try_clone().unwrap());
-        let mut command = daemon.xeno(arguments);
-        let child = command
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .spawn()
-            .unwrap();
-        Self {
-            master: File::from(master),
-            slave,
-            child,
-            seen: String::new(),
-        }
-    }
-
-    fn wait_for(&mut self, text: &str) {
-        let mut bytes = [0; 4096];
-        while !self.seen.contains(text) {
-            let n = self.master.read(&mut bytes).unwrap();
-            assert!(n > 0, "{text:?} did not come: {:?}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
-        }
-    }
-
-    fn type_in(&mut self, keys: &[u8]) {
-        self.master.write_all(keys).unwrap();
-    }
-
-    /// The exit code; the terminal has to be as it was before.
-    fn ended(mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it did not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        assert!(!self.is_raw(), "the terminal is still raw");
-        status.code()
-    }
-
-    fn is_raw(&self) -> bool {
-        !tcgetattr(&self.slave)
-            .unwrap()
-            .local_modes
-            .contains(LocalModes::ICANON)
-    }
 }
 
 #[test]
@@ -157,8 +84,7 @@ fn a_signal_gives_the_terminal_back() {
     let daemon = echoing();
     let mut terminal = Terminal::start(&daemon, &["console", "web"]);
     terminal.wait_for("past");
-    let pid = rustix::process::Pid::from_child(&terminal.child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    terminal.signal(rustix::process::Signal::TERM);
     assert_eq!(terminal.ended(), Some(0));
 }
 

@@ -5,3 +5,5 @@ mod daemon;
 mod failures;
 mod shown;
 mod snapshot;
+mod terminal;
+mod top;
