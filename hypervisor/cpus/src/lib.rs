@@ -6,6 +6,8 @@
 //! - [`set`] - sets of CPUs, plain and shared.
 //! - [`flush`] - the flush clock, and the handshake by which one CPU has others flush.
 //! - [`order`] - the order in which a CPU takes locks.
+//! - [`grace`] - when no CPU is at work any more with what it found before it was made unknown.
+//! - [`loaded`] - which CPU a vCPU is loaded on, and when it stands still.
 //! - [`start`] - from the firmware's list to the CPUs to start; where their first code may lie.
 //! - [`features`] - whether a CPU can do all that the first one can.
 //! - [`skew`] - how far two CPUs' time-stamp counters are apart.
@@ -17,6 +19,10 @@
 //! - H3: a CPU that is asked flushes after it took the request off, so that a request is never taken for one that was
 //!   served before.
 //! - H4: no holder's last flush lies so far back that the clock's wrap hides it.
+//! - G1: a grace is over only when every CPU was between two pieces of work since it began; then none is at work with what
+//!   was made unknown before.
+//! - G2: graces that CPUs wait for at the same time all end: who waits passes.
+//! - S1: a vCPU that may not be chosen any more and is on no CPU is touched by none.
 //! - N1: no CPU is started twice, nor the one that starts the others, nor more than were asked for.
 //! - N2: the first code of CPUs lies in a page that is memory, free, below 640 KiB, and not the first.
 #![no_std]
@@ -27,6 +33,8 @@ extern crate std;
 
 pub mod features;
 pub mod flush;
+pub mod grace;
+pub mod loaded;
 pub mod order;
 pub mod set;
 pub mod skew;
