@@ -240,6 +240,7 @@ pub struct Vcpu {
     pub polling: AtomicU32,
     /// The CPU it is loaded on, or [`NO_CPU`] (D1). Set by that CPU: before it touches the state, and again when nothing of
     /// the vCPU or of its domain is left on it.
+    #[expect(dead_code, reason = "read where other CPUs run domains too")]
     pub loaded_on: AtomicU32,
     /// Work another CPU or an interrupt left for it: look at events on the way out.
     pub kicked: AtomicBool,
