@@ -14,6 +14,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod blkif;
 pub mod callback;
 pub mod console;
 pub mod context;

@@ -14,6 +14,7 @@ pub struct Constant {
 
 /// Constants no header has: ours, or facts the headers tell in prose.
 pub const OURS: &[&str] = &[
+    "blkif::BLKIF_SECTOR_BYTES",
     "console::XENCONS_IN_BYTES",
     "console::XENCONS_OUT_BYTES",
     "context::TI_DPL_MASK",
@@ -62,6 +63,9 @@ macro_rules! table {
 /// Every constant that has a counterpart.
 pub fn constants() -> Vec<Constant> {
     let mut all = table! {
+        blkif: BLKIF_MAX_SEGMENTS_PER_REQUEST, BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST,
+            BLKIF_RING_SLOTS = "__CONST_RING_SIZE(blkif, 4096)", VDISK_READONLY, BLKIF_RSP_OKAY,
+            BLKIF_RSP_ERROR, BLKIF_RSP_EOPNOTSUPP;
         callback: CALLBACKF_MASK_EVENTS = "CALLBACKF_mask_events";
         context: VGCF_I387_VALID, VGCF_IN_KERNEL,
             VGCF_FAILSAFE_DISABLES_EVENTS = "VGCF_failsafe_disables_events",

@@ -41,7 +41,7 @@ pub const OURS: &[&str] = &[
 ];
 
 /// Structures of which we read only the start, so that their size is not that of their counterpart.
-pub const PREFIXES: &[&str] = &["platform::SetProcessorPminfo"];
+pub const PREFIXES: &[&str] = &["blkif::BlkifSring", "platform::SetProcessorPminfo"];
 
 fn round_trip<T: Wire>() {
     let bytes: Vec<u8> = (0..T::SIZE).map(|i| (i * 7 + i / 256 + 1) as u8).collect();
@@ -117,6 +117,12 @@ pub fn layouts() -> Vec<Layout> {
         "struct xen_platform_parameters" => version::PlatformParameters,
         "struct xen_feature_info" => version::FeatureInfo,
         "struct xenstore_domain_interface" => xenstore::XenstoreDomainInterface,
+        "struct blkif_sring" => blkif::BlkifSring,
+        "struct blkif_request_segment" => blkif::BlkifRequestSegment,
+        "struct blkif_request" => blkif::BlkifRequest,
+        "struct blkif_request_discard" => blkif::BlkifRequestDiscard,
+        "struct blkif_request_indirect" => blkif::BlkifRequestIndirect,
+        "struct blkif_response" => blkif::BlkifResponse,
         "struct xsd_sockmsg" => xenstore::XsdSockmsg { kind: "type" },
     };
     all.extend(events_and_grants());

@@ -43,6 +43,7 @@ const PRELUDE: &str = "\
 #include <xen/version.h>
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/xen-mca.h>
+#include <xen/io/blkif.h>
 #include <xen/io/console.h>
 #include <xen/io/xenbus.h>
 #include <xen/io/xs_wire.h>

@@ -34,6 +34,7 @@ pub fn operations() -> Vec<Operation> {
     let mut all = table! {
         "__HYPERVISOR_" => hypercall::Hypercall,
         "XEN_E" => errno::Errno,
+        "BLKIF_OP_" => blkif::BlkifOp,
         "CALLBACKOP_" => callback::CallbackOp,
         "CALLBACKTYPE_" => callback::CallbackType,
         "CONSOLEIO_" => console::ConsoleIoOp,
