@@ -39,6 +39,7 @@ mod decide;
 mod events;
 mod heap;
 mod look;
+mod moves;
 mod placement;
 mod queue;
 mod rules;
@@ -50,7 +51,8 @@ mod yields;
 
 pub use accounts::{Account, Books};
 pub use decide::{Decision, Kind, Next};
+pub use moves::{Arrival, Carried, Full};
 pub use placement::{Change, CpuBooks, Placement, Refusal, Release};
-pub use queue::{Arrival, Carried, Full, Gone, Queue, Seat, State};
+pub use queue::{Gone, Queue, Seat, State};
 pub use rules::{Charge, Extra, Rules, RulesError, Terms, TermsError};
 pub use server::Slot;
