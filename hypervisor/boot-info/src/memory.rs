@@ -157,6 +157,21 @@ impl MemoryMap {
         map
     }
 
+    /// Makes a map of the two sizes that loaders tell where there is no map: KiB from address 0 and from 1 MiB on.
+    pub(crate) fn from_sizes(lower_kib: u32, upper_kib: u32) -> Self {
+        // The number for memory below 1 MiB cannot say more than 640 KiB and still be true.
+        let runs = [(0, lower_kib.min(640)), (1 << 20, upper_kib)];
+        Self::from_firmware(|visit| {
+            for (start, kib) in runs {
+                visit(FirmwareRegion {
+                    start,
+                    len: u64::from(kib) * 1024,
+                    kind: RegionKind::Usable,
+                });
+            }
+        })
+    }
+
     /// The regions, lowest first.
     pub fn regions(&self) -> &[MemoryRegion] {
         &self.regions

@@ -133,22 +133,9 @@ fn memory(
         }));
     }
     if flags & flag::MEMORY_SIZES != 0 {
-        let lower = u64::from(block.u32(base + field::MEMORY_LOWER)?) * 1024;
-        let upper = u64::from(block.u32(base + field::MEMORY_UPPER)?) * 1024;
-        // The field for memory below 1 MiB cannot say more than 640 KiB and still be true.
-        let lower = lower.min(640 * 1024);
-        return Ok(MemoryMap::from_firmware(|visit| {
-            visit(FirmwareRegion {
-                start: 0,
-                len: lower,
-                kind: RegionKind::Usable,
-            });
-            visit(FirmwareRegion {
-                start: 1 << 20,
-                len: upper,
-                kind: RegionKind::Usable,
-            });
-        }));
+        let lower = block.u32(base + field::MEMORY_LOWER)?;
+        let upper = block.u32(base + field::MEMORY_UPPER)?;
+        return Ok(MemoryMap::from_sizes(lower, upper));
     }
     Err(BootError::NoMemoryMap)
 }

@@ -218,20 +218,8 @@ fn memory_map(block: &Cursor<'_>, tags: &MemoryTags) -> Result<MemoryMap, BootEr
         }));
     }
     if let Some(tag) = tags.basic {
-        let lower = u64::from(block.u32(tag.at)?) * 1024;
-        let upper = u64::from(block.u32(tag.at + 4)?) * 1024;
-        return Ok(MemoryMap::from_firmware(|visit| {
-            visit(FirmwareRegion {
-                start: 0,
-                len: lower.min(640 * 1024),
-                kind: RegionKind::Usable,
-            });
-            visit(FirmwareRegion {
-                start: 1 << 20,
-                len: upper,
-                kind: RegionKind::Usable,
-            });
-        }));
+        let (lower, upper) = (block.u32(tag.at)?, block.u32(tag.at + 4)?);
+        return Ok(MemoryMap::from_sizes(lower, upper));
     }
     Err(BootError::NoMemoryMap)
 }

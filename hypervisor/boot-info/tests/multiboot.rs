@@ -5,6 +5,7 @@ use boot_info::{
     MULTIBOOT2_MAGIC, Protocol, RsdpSource, parse, strip_file_name,
 };
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 /// Where the crafted memory begins; reading anywhere else is refused.
 const BASE: u32 = 0x9000;
@@ -34,6 +35,18 @@ impl Memory {
 
     fn align(&mut self) {
         self.0.resize(self.0.len().next_multiple_of(8), 0);
+    }
+
+    /// Changes some bytes, and cuts the rest off.
+    fn mutate(&mut self, changes: Vec<(Index, u8)>, cut: Option<Index>) {
+        for (index, byte) in changes {
+            let place = index.index(self.0.len());
+            self.0[place] = byte;
+        }
+        if let Some(cut) = cut {
+            let len = cut.index(self.0.len());
+            self.0.truncate(len);
+        }
     }
 
     fn set(&mut self, offset: usize, word: u32) {
@@ -358,18 +371,11 @@ proptest! {
 
     #[test]
     fn a_mutated_multiboot1_block_is_read_sanely_or_refused(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
-        cut in prop::option::of(any::<prop::sample::Index>()),
+        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..12),
+        cut in prop::option::of(any::<Index>()),
     ) {
         let mut memory = multiboot1();
-        for (index, byte) in changes {
-            let place = index.index(memory.0.len());
-            memory.0[place] = byte;
-        }
-        if let Some(cut) = cut {
-            let len = cut.index(memory.0.len());
-            memory.0.truncate(len);
-        }
+        memory.mutate(changes, cut);
         if let Ok(info) = memory.parse(MULTIBOOT1_MAGIC) {
             assert_sane(&info);
         }
@@ -377,8 +383,8 @@ proptest! {
 
     #[test]
     fn a_mutated_multiboot2_block_is_read_sanely_or_refused(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
-        cut in prop::option::of(any::<prop::sample::Index>()),
+        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..12),
+        cut in prop::option::of(any::<Index>()),
     ) {
         let mut memory = multiboot2(&[
             (1, b"console=com1\0".to_vec()),
@@ -388,14 +394,7 @@ proptest! {
             (17, bytes(&[48, 1, 7, 0, 0x10_0000, 0, 0, 0, 0x100, 0, 0, 0, 0, 0])),
             (15, vec![7; 36]),
         ]);
-        for (index, byte) in changes {
-            let place = index.index(memory.0.len());
-            memory.0[place] = byte;
-        }
-        if let Some(cut) = cut {
-            let len = cut.index(memory.0.len());
-            memory.0.truncate(len);
-        }
+        memory.mutate(changes, cut);
         if let Ok(info) = memory.parse(MULTIBOOT2_MAGIC) {
             assert_sane(&info);
         }
