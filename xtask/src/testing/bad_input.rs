@@ -15,7 +15,7 @@ use crate::run;
 use crate::shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial;
-use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED, System};
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
 
 /// The first boot module.
 #[derive(Clone, Copy, Debug)]
@@ -271,29 +271,22 @@ impl Kernel {
     fn file(self, context: &Context, aside: &Path) -> Result<Option<PathBuf>> {
         let contents = match self {
             Self::None | Self::OnlySymbols => return Ok(None),
-            Self::Stock => return Ok(Some(stock(context)?.vmlinuz.clone())),
+            Self::Stock => return Ok(Some(context.stock()?.vmlinuz.clone())),
             Self::Text => b"This is a letter, not a kernel.\n".repeat(2048),
             Self::BareElf(machine) => bare_elf(machine),
             Self::Half(form) => {
-                let system = stock(context)?;
+                let system = context.stock()?;
                 let whole = match form {
                     Form::Packed => std::fs::read(&system.vmlinuz)?,
                     Form::Unpacked => std::fs::read(&system.vmlinux)?,
                 };
                 whole.get(..whole.len() / 2).unwrap_or_default().to_vec()
             }
-            Self::DamagedPayload => damaged(&std::fs::read(&stock(context)?.vmlinuz)?)?,
+            Self::DamagedPayload => damaged(&std::fs::read(&context.stock()?.vmlinuz)?)?,
         };
         shell::write_if_changed(aside, &contents)?;
         Ok(Some(aside.to_path_buf()))
     }
-}
-
-fn stock(context: &Context) -> Result<&System> {
-    context
-        .system
-        .as_ref()
-        .context("the stock kernel is not there")
 }
 
 /// The kernel with some bits of its payload turned over, three quarters into it.

@@ -71,10 +71,7 @@ fn stock_xen(context: &Context) -> Result<xen::Xen> {
 
 /// Both logs: Xen's and ours.
 fn logs(context: &Context, model: &str, xen: &xen::Xen) -> Result<(String, String)> {
-    let system = context
-        .system
-        .as_ref()
-        .context("the stock kernel is not there")?;
+    let system = context.stock()?;
     let ours = boot(context, &ours(context, system), model, "ours").context("on our ring 0")?;
     let other = Boot::Direct(run::direct(
         &context.tree,
@@ -95,12 +92,7 @@ fn contents(system: &System, hypervisor_arguments: String) -> iso::Contents {
 
 fn ours(context: &Context, system: &System) -> Boot {
     let arguments = merge_words(&run::hypervisor_arguments("512M"), "isolate=yes");
-    let other = context.other_hypervisor.as_deref();
-    Boot::Direct(run::direct(
-        &context.tree,
-        &contents(system, arguments),
-        other,
-    ))
+    context.direct(&contents(system, arguments))
 }
 
 /// Boots to the shell and asks for the log.

@@ -16,7 +16,7 @@ use crate::run::{self, Firmware};
 use crate::testing::Context;
 use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial::{self, Session};
 use crate::{iso, provision};
 
 /// From power-on to a prompt.
@@ -202,14 +202,10 @@ fn outcome(
     act: impl FnOnce(&mut Session) -> Result<()>,
 ) -> Outcome {
     let started = machine.and_then(|machine| Session::start(&context.tree, &machine, name));
-    let mut session = match started {
-        Ok(session) => session,
-        Err(error) => return Outcome::failed("not started", format!("{error:#}")),
-    };
-    match act(&mut session) {
-        Ok(()) => Outcome::passed(""),
-        Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
-    }
+    serial::played(started, &context.tree, |session| {
+        act(session)?;
+        Ok(String::new())
+    })
 }
 
 fn power_off(session: &mut Session, wanted: i32) -> Result<()> {
@@ -224,10 +220,7 @@ fn power_off(session: &mut Session, wanted: i32) -> Result<()> {
 }
 
 fn contents(context: &Context, isolate: &str, append: &str) -> Result<iso::Contents> {
-    let system = context
-        .system
-        .as_ref()
-        .context("the stock kernel is not there")?;
+    let system = context.stock()?;
     Ok(iso::Contents {
         hypervisor_arguments: merge_words(
             &run::hypervisor_arguments("512M"),

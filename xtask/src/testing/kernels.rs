@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::kernel::{self, Packing, Release};
-use crate::qemu::{Boot, Machine, Module, merge_words};
+use crate::qemu::{Machine, Module, merge_words};
 use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial::{self, Session};
 use crate::testing::stories::{BOOT_LIMIT, GLANCE, power_off};
 use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
 use crate::{iso, run, shell};
@@ -127,14 +127,7 @@ impl Row {
         let started = file
             .and_then(|file| machine(context, file, self.isolate))
             .and_then(|machine| Session::start(&context.tree, &machine, &self.name()));
-        let mut session = match started {
-            Ok(session) => session,
-            Err(error) => return Outcome::failed("not started", format!("{error:#}")),
-        };
-        match self.act(&mut session) {
-            Ok(note) => Outcome::passed(note),
-            Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
-        }
+        serial::played(started, &context.tree, |session| self.act(session))
     }
 
     fn act(self, session: &mut Session) -> Result<String> {
@@ -157,10 +150,7 @@ impl Row {
 }
 
 fn machine(context: &Context, file: PathBuf, isolate: &str) -> Result<Machine> {
-    let system = context
-        .system
-        .as_ref()
-        .context("the stock kernel is not there")?;
+    let system = context.stock()?;
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(
             &run::hypervisor_arguments("512M"),
@@ -169,23 +159,15 @@ fn machine(context: &Context, file: PathBuf, isolate: &str) -> Result<Machine> {
         kernel: Module::new(file, run::KERNEL_ARGUMENTS),
         initrd: Some(system.initrd.clone()),
     };
-    let modules = run::direct(
-        &context.tree,
-        &contents,
-        context.other_hypervisor.as_deref(),
-    );
     Ok(Machine {
         no_reboot: true,
-        ..Machine::new(Boot::Direct(modules))
+        ..Machine::new(context.direct(&contents))
     })
 }
 
 /// Boots the stock kernel with a payload that begins like `name`'s, and asks for the sentence.
 fn refused(context: &Context, magic: &[u8], name: &str) -> Result<Outcome> {
-    let system = context
-        .system
-        .as_ref()
-        .context("the stock kernel is not there")?;
+    let system = context.stock()?;
     let mut payload = magic.to_vec();
     payload.resize(4096, 0x55);
     payload.extend(0x10_0000_u32.to_le_bytes());

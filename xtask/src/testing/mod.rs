@@ -35,14 +35,15 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::provision::{self, Need};
+use crate::qemu::Boot;
 use crate::testing::runner::{Case, Needs, Outcome, Reporter, Tier};
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
-use crate::{build, initrd, iso, kernel};
+use crate::{build, initrd, iso, kernel, run};
 
 /// The emulator's exit device never gives less than this for a failure: status 1 is the emulator's own.
 const EXIT_BY_PORT_AT_LEAST: i32 = 3;
@@ -186,6 +187,22 @@ impl Context {
             }
         };
         reasons.iter().find_map(|reason| reason.as_ref()).cloned()
+    }
+
+    /// The stock system, for a case that needs it.
+    ///
+    /// # Errors
+    /// Where it could not be had, which the case's needs say before.
+    pub fn stock(&self) -> Result<&System> {
+        self.system
+            .as_ref()
+            .context("the stock kernel is not there")
+    }
+
+    /// A machine's start by the emulator's own loader, with the hypervisor that is tested.
+    pub fn direct(&self, contents: &iso::Contents) -> Boot {
+        let other = self.other_hypervisor.as_deref();
+        Boot::Direct(run::direct(&self.tree, contents, other))
     }
 
     /// Makes a CD image unless this run already made it.

@@ -10,7 +10,7 @@ use crate::extras::{self, Extra};
 use crate::qemu::{Boot, Machine, Module, merge_words};
 use crate::testing::console_shell::{Shell, a_try};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial::{self, Session};
 use crate::testing::stories::{BOOT_LIMIT, power_off};
 use crate::testing::{BUILT_ANEW as ANEW, Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED};
 use crate::{iso, run, shell};
@@ -111,14 +111,7 @@ impl Ending {
         let session = self
             .machine(context)
             .and_then(|m| Session::start(&context.tree, &m, self.name));
-        let mut session = match session {
-            Ok(session) => session,
-            Err(error) => return Outcome::failed("not started", format!("{error:#}")),
-        };
-        match (self.act)(&mut session) {
-            Ok(note) => Outcome::passed(note),
-            Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
-        }
+        serial::played(session, &context.tree, self.act)
     }
 
     fn machine(&self, context: &Context) -> Result<Machine> {
@@ -128,10 +121,7 @@ impl Ending {
                 (kernel, None, "256M", "128M")
             }
             None => {
-                let system = context
-                    .system
-                    .as_ref()
-                    .context("the stock kernel is not there")?;
+                let system = context.stock()?;
                 let kernel = Module::new(&system.vmlinux, run::KERNEL_ARGUMENTS);
                 let initrd =
                     extras::initrd(&context.tree, &[Extra::Drivers], Some(&system.vmlinuz))?;

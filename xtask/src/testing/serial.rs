@@ -51,14 +51,23 @@ pub fn judged(
     limit: Duration,
     judge: impl FnOnce(&str, i32) -> Result<String>,
 ) -> Outcome {
-    let mut session = match Session::start(tree, machine, log) {
+    played(Session::start(tree, machine, log), tree, |session| {
+        let status = session.wait(limit)?;
+        judge(&session.text(), status)
+    })
+}
+
+/// What is done with a machine that was started decides; `act` answers the note for a pass.
+pub fn played(
+    started: Result<Session>,
+    tree: &Tree,
+    act: impl FnOnce(&mut Session) -> Result<String>,
+) -> Outcome {
+    let mut session = match started {
         Ok(session) => session,
         Err(error) => return Outcome::failed("not started", format!("{error:#}")),
     };
-    let verdict = session
-        .wait(limit)
-        .and_then(|status| judge(&session.text(), status));
-    match verdict {
+    match act(&mut session) {
         Ok(note) => Outcome::passed(note),
         Err(error) => Outcome::failed(format!("{error:#}"), session.report(tree)),
     }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::qemu::{Boot, CPU, Machine, Module, merge_words};
 use crate::testing::console_shell::{Shell, Try, a_try};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial::{self, Session};
 use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, check_cpus_started, check_last_words};
 use crate::{iso, provision, run};
 
@@ -330,17 +330,10 @@ impl Story {
         if let Some(reason) = self.impossible_here() {
             return Outcome::skipped(reason);
         }
-        let mut session = match self
+        let started = self
             .machine(context)
-            .and_then(|m| Session::start(&context.tree, &m, &self.name()))
-        {
-            Ok(session) => session,
-            Err(error) => return Outcome::failed("not started", format!("{error:#}")),
-        };
-        match self.act(&mut session) {
-            Ok(note) => Outcome::passed(note),
-            Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
-        }
+            .and_then(|m| Session::start(&context.tree, &m, &self.name()));
+        serial::played(started, &context.tree, |session| self.act(session))
     }
 
     /// The words that ask for its vCPUs.
@@ -362,10 +355,7 @@ impl Story {
     }
 
     fn machine(&self, context: &Context) -> Result<Machine> {
-        let system = context
-            .system
-            .as_ref()
-            .context("the stock kernel is not there")?;
+        let system = context.stock()?;
         let kernel = if self.kernel == Kernel::Elf {
             &system.vmlinux
         } else {
@@ -380,11 +370,7 @@ impl Story {
             initrd: Some(system.initrd.clone()),
         };
         let boot = match self.way {
-            Way::Direct => Boot::Direct(run::direct(
-                &context.tree,
-                &contents,
-                context.other_hypervisor.as_deref(),
-            )),
+            Way::Direct => context.direct(&contents),
             Way::Iso | Way::Uefi => {
                 let image = context
                     .tree

@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use regex_lite::Regex;
 
 use crate::extras::{self, Extra};
-use crate::qemu::{Boot, Machine, Module, merge_words};
+use crate::qemu::{Machine, Module, merge_words};
 use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
-use crate::testing::serial::Session;
+use crate::testing::serial::{self, Session};
 use crate::testing::stories::{BOOT_LIMIT, power_off};
 use crate::testing::{Context, System};
 use crate::{iso, run};
@@ -65,21 +65,11 @@ pub fn cases() -> Vec<Case> {
 fn play(context: &Context, isolate: &str, seconds: u64) -> Outcome {
     let name = format!("stress for {seconds} s isolate={isolate}");
     let session = machine(context, isolate).and_then(|m| Session::start(&context.tree, &m, &name));
-    let mut session = match session {
-        Ok(session) => session,
-        Err(error) => return Outcome::failed("not started", format!("{error:#}")),
-    };
-    match act(&mut session, seconds) {
-        Ok(note) => Outcome::passed(note),
-        Err(error) => Outcome::failed(format!("{error:#}"), session.report(&context.tree)),
-    }
+    serial::played(session, &context.tree, |session| act(session, seconds))
 }
 
 fn machine(context: &Context, isolate: &str) -> Result<Machine> {
-    let system = context
-        .system
-        .as_ref()
-        .context("the stock kernel is not there")?;
+    let system = context.stock()?;
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(
             &run::hypervisor_arguments("512M"),
@@ -91,12 +81,7 @@ fn machine(context: &Context, isolate: &str) -> Result<Machine> {
         ),
         initrd: Some(initrd(context, system)?),
     };
-    let other = context.other_hypervisor.as_deref();
-    Ok(Machine::new(Boot::Direct(run::direct(
-        &context.tree,
-        &contents,
-        other,
-    ))))
+    Ok(Machine::new(context.direct(&contents)))
 }
 
 /// The file system with stress-ng in it; downloaded by whoever comes first.

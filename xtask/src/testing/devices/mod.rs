@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use regex_lite::Regex;
 
 use crate::extras::{self, Extra};
-use crate::qemu::{Boot, Disk, Machine, Module, Network, Serial, merge_words};
+use crate::qemu::{Disk, Machine, Module, Network, Serial, merge_words};
 use crate::run;
 use crate::testing::console_shell::Shell;
 use crate::testing::devices::disks::Disks;
@@ -366,21 +366,13 @@ fn nothing_lost(shell: &mut Shell<'_>) -> Result<()> {
 
 /// A machine with the disks and a network card.
 fn machine(context: &Context, model: &str, words: &str, disks: Vec<Disk>) -> Result<Machine> {
-    let system = context
-        .system
-        .as_ref()
-        .context("the stock kernel is not there")?;
+    let system = context.stock()?;
     let initrd = extras::initrd(&context.tree, &[Extra::Drivers], Some(&system.vmlinuz))?;
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(&run::hypervisor_arguments("512M"), words),
         kernel: Module::new(&system.vmlinux, run::KERNEL_ARGUMENTS),
         initrd: Some(initrd),
     };
-    let modules = run::direct(
-        &context.tree,
-        &contents,
-        context.other_hypervisor.as_deref(),
-    );
     let (place, command) = ECHO;
     Ok(Machine {
         model: model.to_owned(),
@@ -390,7 +382,7 @@ fn machine(context: &Context, model: &str, words: &str, disks: Vec<Disk>) -> Res
         network: Some(Network {
             service: Some((place.to_owned(), command.to_owned())),
         }),
-        ..Machine::new(Boot::Direct(modules))
+        ..Machine::new(context.direct(&contents))
     })
 }
 
