@@ -390,6 +390,7 @@ mod tests {
             (wants.memory.as_str(), wants.append.as_str()),
             ("1G", "a=b c")
         );
+        assert!(!wants.ordinary && parse_wants("//! xtask: domain=ordinary").unwrap().ordinary);
         assert!(parse_wants("//! xtask: colour=red").is_err());
     }
 }
