@@ -131,9 +131,9 @@ fn meet(found: &firmware::IoApic) -> Result<IoApic, &'static str> {
 
 /// Maps the controllers, reads what they are and masks every pin.
 pub fn init(platform: &Platform) {
-    let mut all = IO_APICS.lock();
     let mut missing = 0;
-    for (place, found) in all.list.iter_mut().zip(&platform.io_apics) {
+    // Mapped with nothing locked: that takes frames.
+    for (number, found) in (0..MAX_IO_APICS).zip(&platform.io_apics) {
         let io_apic = match meet(found) {
             Ok(io_apic) => io_apic,
             Err(why) => {
@@ -155,8 +155,9 @@ pub fn init(platform: &Platform) {
             io_apic.gsi_base,
             io_apic.gsi_base + io_apic.pins - 1
         );
-        *place = Some(io_apic);
+        IO_APICS.lock().list[number] = Some(io_apic);
     }
+    let mut all = IO_APICS.lock();
     all.missing = missing;
     if all.list.iter().flatten().next().is_none() {
         warn!("there is no IO-APIC: devices interrupt by messages or not at all");
