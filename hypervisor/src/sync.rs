@@ -271,19 +271,29 @@ fn note_checked(
     }
 }
 
-/// Holds nothing, where `what` is about to happen (J2).
+/// This CPU holds nothing, where `what` is about to happen (J2).
 #[inline(always)]
 #[track_caller]
 pub fn assert_none(what: &str) {
     if CHECKED && let Some(here) = here() {
-        here.assert_none(what);
+        here.assert_none(here.held.get(), what);
+    }
+}
+
+/// As [`assert_none`], where another CPU's flush is about to be waited for: who waits for [`rank::Call`] serves, so that its
+/// holder may.
+#[inline(always)]
+#[track_caller]
+pub fn assert_none_but_call(what: &str) {
+    if CHECKED && let Some(here) = here() {
+        here.assert_none(here.held.get().give(rank::Call::NUMBER), what);
     }
 }
 
 impl OnThisCpu {
     #[track_caller]
-    fn assert_none(&self, what: &str) {
-        if let Some(inner) = self.held.get().innermost() {
+    fn assert_none(&self, held: Held, what: &str) {
+        if let Some(inner) = held.innermost() {
             panic!(
                 "locks: {what} at {} while {} is held, taken at {}",
                 Location::caller(),

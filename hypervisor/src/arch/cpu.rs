@@ -245,7 +245,9 @@ pub fn wait_for_interrupt() {
 
 /// Lets interrupts in that wait, and turns them off again.
 #[inline]
+#[track_caller]
 pub fn let_interrupts_in() {
+    sync::assert_none("interrupts are let in");
     // SAFETY: as in `wait_for_interrupt`; `sti` takes effect after `nop`.
     unsafe { asm!("sti", "nop", "cli", options(nostack)) };
 }

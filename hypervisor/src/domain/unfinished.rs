@@ -84,7 +84,8 @@ fn waits_for_events(g: &Guest<'_>) -> bool {
     g.vcpu.event_waits() || g.vcpu.nmi_pending.load(Ordering::Acquire) && !g.local.nmi_masked
 }
 
-/// The end of a section and the beginning of another.
+/// The end of a section and the beginning of another. Nothing is locked (J2 of `sync`).
+#[track_caller]
 pub fn let_others_in() {
     sections::end();
     cpu::let_interrupts_in();

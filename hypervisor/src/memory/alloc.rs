@@ -22,7 +22,7 @@ use crate::arch::percpu;
 use crate::domain;
 use crate::memory::owned::List;
 use crate::memory::{frame_table, m2p, phys};
-use crate::sync::{Lock, rank};
+use crate::sync::{self, Lock, rank};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use frames::{DomId, Frame, Mfn};
@@ -280,6 +280,9 @@ impl Drop for Reserved<'_> {
     }
 }
 
+/// What is fresh may have to be flushed on other CPUs: nothing is locked where frames are taken (J2 of `sync`).
+const TAKEN: &str = "a frame is taken";
+
 fn zone_within(address_bits: u32) -> usize {
     (address_bits.saturating_sub(12) as usize).min(ZONES - 1)
 }
@@ -289,12 +292,14 @@ fn zone_within(address_bits: u32) -> usize {
 ///
 /// # Errors
 /// Nothing is taken then; frames that were cleared stay clean.
+#[track_caller]
 pub fn reserve<'c>(
     order: u32,
     address_bits: u32,
     claim: Option<&'c Claim>,
     clear: &mut u32,
 ) -> Result<Reserved<'c>, Shortage> {
+    sync::assert_none_but_call(TAKEN);
     if order > MAX_ORDER {
         return Err(Shortage::NoMemory);
     }
@@ -345,6 +350,7 @@ fn assign(first: u64, order: u32, owner: DomId, mut between: impl FnMut()) {
 
 /// Takes 2^order contiguous frames whose addresses fit `address_bits`, assigned to `owner` with one general
 /// reference each, zeroed. O(order) plus the zeroing.
+#[track_caller]
 pub fn take(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
     let mut all = u32::MAX;
     let reserved = reserve(order, address_bits, None, &mut all).ok()?;
@@ -352,7 +358,9 @@ pub fn take(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
 }
 
 /// As [`take`], contents left as they are: for callers that overwrite every byte at once.
+#[track_caller]
 pub fn take_raw(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
+    sync::assert_none_but_call(TAKEN);
     if order > MAX_ORDER {
         return None;
     }
@@ -367,6 +375,7 @@ pub fn take_raw(owner: DomId, order: u32, address_bits: u32) -> Option<Mfn> {
 }
 
 /// Takes one frame for ring 0 itself.
+#[track_caller]
 pub fn take_ring0() -> Option<Mfn> {
     take(DomId::RING0, 0, 64)
 }

@@ -10,6 +10,7 @@ use crate::domain::{self, Domain, teardown};
 use crate::layout::{FIRST_SLOT, PAGE, PRIVATE_SLOTS};
 use crate::memory::phys::STEP;
 use crate::memory::{alloc, frame_table, m2p, phys};
+use crate::sync;
 use core::sync::atomic::{AtomicBool, Ordering};
 use frames::held::{General, Held, Sole, Table, Writable};
 use frames::table::{Refused, Tables, UndoList, Validation};
@@ -210,11 +211,16 @@ pub type SoleFrame = Sole<'static, Ring0>;
 /// A root of a domain's.
 pub type HeldRoot = Held<'static, Ring0, Table>;
 
+/// A frame's other use may have to be flushed on other CPUs: nothing is locked (J2 of `crate::sync`).
+const HELD: &str = "a frame is taken for a use";
+
 /// Takes a frame of a domain's as writable memory.
 ///
 /// # Errors
 /// `-EPERM` for a frame that is another's, `-EINVAL` for what is no memory or in another use.
+#[track_caller]
 pub fn hold_writable(dom: DomId, mfn: Mfn) -> Result<HeldWritable, Errno> {
+    sync::assert_none(HELD);
     tables(dom).hold(mfn, Writable).map_err(|why| match why {
         Refused::NotYours => Errno::Perm,
         Refused::Invalid | Refused::Busy | Refused::Unfinished => Errno::Inval,
@@ -233,7 +239,9 @@ pub fn hold(dom: DomId, mfn: Mfn) -> Result<HeldFrame, Errno> {
 ///
 /// # Errors
 /// `-EINVAL` for what cannot be a root; `-EAGAIN` where the call is to be made again.
+#[track_caller]
 pub fn hold_root(dom: DomId, mfn: Mfn) -> Result<HeldRoot, Errno> {
+    sync::assert_none(HELD);
     tables(dom)
         .hold(mfn, Table(Level::L4))
         .map_err(|refused| match refused {

@@ -7,7 +7,7 @@ use crate::account;
 use crate::arch::{apic, cpu, percpu, smp};
 use crate::debug::crash_test;
 use crate::device::timer;
-use crate::sync::{Guard, Lock, rank};
+use crate::sync::{self, Guard, Lock, rank};
 use crate::warn;
 use ::cpus::set::CpuSet;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -94,7 +94,9 @@ pub fn leave(cpu: u32, call: Call) {
 }
 
 /// Asks, and does not wait yet.
+#[track_caller]
 pub fn begin(cpus: CpuSet, call: Call) -> Out {
+    sync::assert_none("other CPUs are called");
     let lock = loop {
         if let Some(guard) = OUT.try_lock() {
             break guard;

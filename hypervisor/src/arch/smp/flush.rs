@@ -2,6 +2,7 @@
 
 use crate::arch::{apic, cpu, pcid, percpu, smp};
 use crate::device::timer;
+use crate::sync;
 use ::cpus::flush::{Flushes, Hardware};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -80,12 +81,16 @@ pub fn flush_here() {
 /// Makes sure that no CPU holds a translation older than `stamp`. No lock may be held, and no result of a walk through
 /// a guest's tables be live (guest_memory M2): requests to this CPU are served meanwhile.
 #[inline]
+#[track_caller]
 pub fn flush_since(stamp: u32) {
+    sync::assert_none_but_call("a flush is waited for");
     FLUSHES.since(percpu::current().id, stamp, &Here::new());
 }
 
 /// Has every other CPU on which a vCPU of a domain may run drop its translations. As [`flush_since`].
+#[track_caller]
 pub fn flush_others_of(dom: DomId) {
+    sync::assert_none_but_call("a flush is waited for");
     FLUSHES.others_of(percpu::current().id, u32::from(dom.0), &Here::new());
 }
 
