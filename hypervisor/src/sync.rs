@@ -79,8 +79,6 @@ ranks! {
     Growth,
     /// A domain's frames of small pieces.
     Pieces,
-    /// Which domains there are.
-    DomainTable,
     /// Device interrupts.
     Pirq,
     /// Tables of message-signalled interrupts.

@@ -1,5 +1,5 @@
 //! Many CPUs: which are started and how, which are left out and why, how they make one another forget translations, and
-//! in which order they take locks.
+//! in which order they take locks, and what they decide together by one operation.
 //!
 //! Pure logic: no hardware, no `unsafe`. Ring 0 binds it to APICs, tables and stacks.
 //!
@@ -9,6 +9,8 @@
 //! - [`grace`] - when no CPU is at work any more with what it found before it was made unknown.
 //! - [`loaded`] - which CPU a vCPU is loaded on, and when it stands still.
 //! - [`start`] - from the firmware's list to the CPUs to start; where their first code may lie.
+//! - [`notice`] - how a vCPU is told that something waits for it.
+//! - [`numbers`] - numbers that several CPUs give out.
 //! - [`features`] - whether a CPU can do all that the first one can.
 //! - [`skew`] - how far two CPUs' time-stamp counters are apart.
 //!
@@ -35,6 +37,8 @@ pub mod features;
 pub mod flush;
 pub mod grace;
 pub mod loaded;
+pub mod notice;
+pub mod numbers;
 pub mod order;
 pub mod set;
 pub mod skew;

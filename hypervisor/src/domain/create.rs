@@ -9,9 +9,10 @@ use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
 use crate::domain::local::Traps;
+use crate::domain::table::Claimed;
 use crate::domain::watchdog::Watchdogs;
 use crate::domain::{
-    Affinity, Domain, Local, MAX_VCPUS, NO_CPU, Transit, Vcpu, table, teardown, unfinished,
+    Affinity, Domain, Local, MAX_VCPUS, NO_CPU, Transit, Vcpu, teardown, unfinished,
 };
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
@@ -23,6 +24,7 @@ use crate::memory::record;
 use crate::memory::{alloc, frame_table, m2p, phys};
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
+use ::cpus::notice::Notice;
 use ::sched::{Runstate, State, VcpuHandle};
 use arrayvec::ArrayVec;
 use boot_info::params::Choice;
@@ -47,8 +49,6 @@ const _: () = assert!(MAX_VCPUS <= 2 * INFOS_SHARED as usize && MAX_VCPUS <= eve
 
 /// What a domain is to be.
 pub struct Wanted {
-    /// Its number, which nobody has.
-    pub id: DomId,
     /// Whether it is the control domain.
     pub privileged: bool,
     /// vCPUs it may have, from 1 to [`MAX_VCPUS`].
@@ -110,8 +110,10 @@ fn is_isolated() -> bool {
     }
 }
 
-/// Makes a domain without vCPUs and without memory, and makes it known. Without enough memory nothing is left of it.
-pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
+/// Makes a domain without vCPUs and without memory, and makes it known under a number. Without enough memory nothing is
+/// left of it.
+pub fn domain(number: Claimed, wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
+    let id = number.id();
     let mut fresh = Fresh::default();
     let exposed_l3 = exposed_area::new_l3()?;
     fresh.add(exposed_l3);
@@ -120,18 +122,13 @@ pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
         false => None,
     };
     spare_infos.into_iter().for_each(|page| fresh.add(page));
-    let shared_info = new_shared_page(wanted.id).ok_or(NoFrame)?;
-    let made = record::place(new_record(wanted, shared_info, spare_infos, exposed_l3));
+    let shared_info = new_shared_page(id).ok_or(NoFrame)?;
+    let made = record::place(new_record(id, wanted, shared_info, spare_infos, exposed_l3));
     let Some(domain) = made else {
         give_shared_page(shared_info);
         return Err(NoFrame);
     };
-    if !table::register(domain) {
-        give_shared_page(shared_info);
-        // SAFETY: made above, and known to nobody.
-        unsafe { record::end(domain) };
-        return Err(NoFrame);
-    }
+    number.register(domain);
     domain.count_fixed(fresh.keep() + record::frames_of::<Domain>());
     domain.frames.lock().insert(shared_info, List::Live);
     // A grant table has a frame before its owner asks for more.
@@ -143,15 +140,16 @@ pub fn domain(wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
 }
 
 fn new_record(
+    id: DomId,
     wanted: &Wanted,
     shared_info: Mfn,
     spare_infos: Option<Mfn>,
     exposed_l3: Mfn,
 ) -> Domain {
-    let mut ports = event::DomainEvents::new(events::DomId(wanted.id.0), wanted.max_vcpus as usize);
+    let mut ports = event::DomainEvents::new(events::DomId(id.0), wanted.max_vcpus as usize);
     ports.set_limit(wanted.max_ports);
     Domain {
-        id: wanted.id,
+        id,
         serial: SERIALS.fetch_add(1, Ordering::Relaxed),
         privileged: wanted.privileged,
         pages: AtomicU64::new(0),
@@ -229,12 +227,12 @@ fn first_info(domain: &Domain, id: u32) -> u64 {
     page.0 * PAGE + u64::from(id % INFOS_SHARED) * INFO_BYTES
 }
 
-/// Makes one vCPU, down and not initialised, of a number that the domain may have and has not yet. Without enough memory
-/// nothing is left of it.
+/// Makes one vCPU, down and not initialised, of a number that the domain may have, if there is none yet. Without enough
+/// memory nothing is left of it.
 pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> {
     // Whatever takes memory comes before the lock: what is fresh may have to be flushed (`sync` J2).
-    if domain.vcpu(id).is_some() {
-        return Err(NoFrame);
+    if let Some(made) = domain.vcpu(id) {
+        return Ok(made);
     }
     let mut fresh = Fresh::default();
     let own = fresh.take()?;
@@ -260,10 +258,11 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     breathe();
     let alone = domain.bring_up.lock();
     // Another may have made it meanwhile, or begun to take the domain apart.
-    if domain.is_dying() || domain.vcpu(id).is_some() || show(domain, vcpu, &mut fresh).is_err() {
+    let others = domain.vcpu(id);
+    if domain.is_dying() || others.is_some() || show(domain, vcpu, &mut fresh).is_err() {
         drop(alone);
         unmake(domain, domain.take_back(vcpu));
-        return Err(NoFrame);
+        return others.ok_or(NoFrame);
     }
     let vcpu: &'static Vcpu = vcpu;
     let info = first_info(domain, id);
@@ -366,7 +365,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, loca
         time_area: AtomicU64::new(0),
         polling: AtomicU32::new(0),
         loaded_on: AtomicU32::new(NO_CPU),
-        kicked: AtomicBool::new(false),
+        notice: Notice::new(),
         local: UnsafeCell::new(local),
     }
 }

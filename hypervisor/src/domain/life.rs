@@ -41,15 +41,18 @@ pub enum Stage {
     Frames,
     /// Nothing is left but frames that others refer to.
     Left,
+    /// Its record is being ended, by one party.
+    Buried,
 }
 
-const STAGES: [Stage; 6] = [
+const STAGES: [Stage; 7] = [
     Stage::Alive,
     Stage::Ports,
     Stage::Grants,
     Stage::Vcpus,
     Stage::Frames,
     Stage::Left,
+    Stage::Buried,
 ];
 
 /// Why a domain stopped: mostly a [`ShutdownReason`], but whatever it says is passed on.
@@ -139,12 +142,20 @@ impl Life {
     /// Where destroying is.
     pub fn stage(&self) -> Stage {
         let number = usize::from(self.stage.load(Ordering::Acquire));
-        STAGES.get(number).copied().unwrap_or(Stage::Left)
+        STAGES.get(number).copied().unwrap_or(Stage::Buried)
     }
 
     /// Goes on to a stage.
     pub fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// Goes from left to buried; false if it is not left, or somebody else was faster.
+    pub fn begin_burial(&self) -> bool {
+        let (from, to) = (Stage::Left as u8, Stage::Buried as u8);
+        self.stage
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Takes the right to make the steps; false if somebody else has it.

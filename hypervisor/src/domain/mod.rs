@@ -36,6 +36,7 @@ use crate::memory::pieces::Pieces;
 use crate::memory::{alloc, phys};
 use crate::mmu::work::Kept;
 use crate::sync::{Lock, rank};
+use ::cpus::notice::Notice;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::table::UndoList;
@@ -242,8 +243,8 @@ pub struct Vcpu {
     /// the vCPU or of its domain is left on it.
     #[expect(dead_code, reason = "read where other CPUs run domains too")]
     pub loaded_on: AtomicU32,
-    /// Work another CPU or an interrupt left for it: look at events on the way out.
-    pub kicked: AtomicBool,
+    /// Whether it was told of what another CPU or an interrupt has for it since it looked last.
+    pub notice: Notice,
     /// What its call in hand keeps until it is made again.
     pub kept: Lock<Kept, rank::Kept>,
     local: UnsafeCell<Local>,

@@ -82,7 +82,8 @@ fn prepare(g: &mut Guest<'_>) {
     if this.reschedule.get() | this.unfinished.get() | g.dom.stopped.load(Ordering::Acquire) {
         unfinished::attend(g);
     }
-    g.vcpu.kicked.store(false, Ordering::Relaxed);
+    // Before the look (T1 of the crate `cpus`).
+    g.vcpu.notice.take();
     if g.vcpu.event_waits() || g.vcpu.nmi_pending.load(Ordering::Acquire) {
         deliver(g);
     }

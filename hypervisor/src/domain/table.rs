@@ -5,16 +5,18 @@
 //! sixty-four at a time.
 //!
 //! # Invariants
-//! - N1: a bit of [`USED`] is set exactly while its leaf names a domain; both change under [`CHANGE`].
+//! - N1: a number is a domain's, or somebody's who is about to make one ([`Claimed`]), while it is taken in [`NUMBERS`]; its
+//!   leaf names a domain only then. It is taken before a leaf names the domain, and given back when its record is gone.
 //! - N2: a number is given out again only when everybody else was tried: who keeps an old one for a while does not find
 //!   a stranger under it.
 
 use crate::domain::Domain;
 use crate::layout::PAGE;
 use crate::memory::{alloc, phys};
-use crate::sync::{Lock, rank};
+use ::cpus::numbers::Numbers;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use frames::{DomId, Mfn};
+use guest_abi::Errno;
 use guest_abi::domid::DOMID_FIRST_END;
 
 /// Numbers one leaf has.
@@ -24,10 +26,8 @@ const LEAVES: usize = (DOMID_FIRST_END as usize).div_ceil(LEAF);
 
 /// Frames of the leaves; 0 for none. Frame 0 is never handed out.
 static LEAF_FRAMES: [AtomicU64; LEAVES] = [const { AtomicU64::new(0) }; LEAVES];
-/// A bit for each number in use (N1).
-static USED: [AtomicU64; LEAVES * LEAF / 64] = [const { AtomicU64::new(0) }; LEAVES * LEAF / 64];
-/// The number given out last. Held while numbers are given out and taken back.
-static CHANGE: Lock<u16, rank::DomainTable> = Lock::new(0);
+/// The numbers that are taken (N1).
+static NUMBERS: Numbers<{ LEAVES * LEAF / 64 }> = Numbers::new();
 
 /// Where a number's domain is named, if its leaf is there.
 fn slot(id: DomId) -> Option<&'static AtomicPtr<Domain>> {
@@ -40,11 +40,6 @@ fn slot(id: DomId) -> Option<&'static AtomicPtr<Domain>> {
     // SAFETY: a word of a leaf, which is never given back and holds pointers or null only; the two atomics have the
     // same form.
     Some(unsafe { &*word.cast() })
-}
-
-fn used(id: DomId) -> bool {
-    USED.get(usize::from(id.0) / 64)
-        .is_some_and(|word| word.load(Ordering::Acquire) >> (id.0 % 64) & 1 == 1)
 }
 
 /// A domain by its number, whether it lives or is being destroyed. Good until this CPU leaves ring 0 (W1 in
@@ -64,18 +59,15 @@ pub fn living(id: DomId) -> Option<&'static Domain> {
 
 /// The domain with the lowest number from `id` on.
 pub fn next_from(id: DomId) -> Option<&'static Domain> {
-    let first = usize::from(id.0);
-    for (index, word) in USED.iter().enumerate().skip(first / 64) {
-        let mut bits = word.load(Ordering::Acquire);
-        if index == first / 64 {
-            bits &= !0 << (first % 64);
+    let mut from = u32::from(id.0);
+    loop {
+        let number = NUMBERS.next_taken(from)?;
+        // One that is only claimed so far is nobody's.
+        if let Some(found) = get(DomId(number as u16)) {
+            return Some(found);
         }
-        if bits != 0 {
-            let number = index * 64 + bits.trailing_zeros() as usize;
-            return get(DomId(number as u16));
-        }
+        from = number + 1;
     }
-    None
 }
 
 /// All domains there are, in order of their numbers.
@@ -93,21 +85,67 @@ pub fn control() -> Option<&'static Domain> {
     get(DomId(0))
 }
 
-/// Whether a new domain may have a number: an ordinary one that nobody has.
-pub fn is_free(id: DomId) -> bool {
-    id.0 != 0 && id.0 < DOMID_FIRST_END && !used(id)
+/// A number that nobody else has. Dropped, it is free again.
+#[must_use = "dropping it makes the number another's"]
+pub struct Claimed(DomId);
+
+/// Claims a number, and the place its domain is to be named in.
+///
+/// # Errors
+/// `-EEXIST` if somebody has it; `-ENOMEM` if there is no memory to name it in.
+pub fn claim(id: DomId) -> Result<Claimed, Errno> {
+    if NUMBERS.take(u32::from(id.0)) {
+        in_leaf(Claimed(id))
+    } else {
+        Err(Errno::Exist)
+    }
 }
 
-/// The number after the one given out last that nobody has (N2).
-pub fn next_free() -> Option<DomId> {
-    let rover = *CHANGE.lock();
-    let after = (rover + 1..DOMID_FIRST_END).chain(1..rover + 1);
-    after.map(DomId).find(|id| is_free(*id))
+/// Claims the number for an ordinary domain that comes after the one given out so last (N2).
+///
+/// # Errors
+/// `-ENOMEM` if all are taken, or there is no memory to name it in.
+pub fn claim_next() -> Result<Claimed, Errno> {
+    let number = NUMBERS.take_next(1..u32::from(DOMID_FIRST_END));
+    in_leaf(Claimed(DomId(number.ok_or(Errno::NoMem)? as u16)))
 }
 
-/// Says that a number was given out, so that the next search begins behind it.
-pub fn given(id: DomId) {
-    *CHANGE.lock() = id.0;
+fn in_leaf(number: Claimed) -> Result<Claimed, Errno> {
+    match make_leaf(number.id()) {
+        true => Ok(number),
+        false => Err(Errno::NoMem),
+    }
+}
+
+impl Claimed {
+    /// The number.
+    pub fn id(&self) -> DomId {
+        self.0
+    }
+
+    /// Makes a domain known under the number, which is its own.
+    pub fn register(self, domain: &'static Domain) {
+        debug_assert_eq!(self.0, domain.id);
+        if let Some(slot) = slot(self.0) {
+            let record: *const Domain = domain;
+            slot.store(record.cast_mut(), Ordering::Release);
+        }
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        NUMBERS.give(u32::from(self.0.0));
+    }
+}
+
+/// Makes a domain unknown. Its number is nobody else's before the answer is dropped.
+pub fn unregister(domain: &Domain) -> Claimed {
+    if let Some(slot) = slot(domain.id) {
+        slot.store(core::ptr::null_mut(), Ordering::Release);
+    }
+    Claimed(domain.id)
 }
 
 /// Makes the leaf of the first numbers, which stays. Before the first domain is built.
@@ -123,7 +161,7 @@ pub fn leaves() -> u64 {
     made.count() as u64
 }
 
-/// Makes the leaf of a number if there is none. Not under [`CHANGE`]: what is fresh may have to be flushed.
+/// Makes the leaf of a number if there is none. Of several that do, one is faster.
 fn make_leaf(id: DomId) -> bool {
     let Some(leaf) = LEAF_FRAMES.get(usize::from(id.0) / LEAF) else {
         return false;
@@ -132,39 +170,12 @@ fn make_leaf(id: DomId) -> bool {
         return true;
     }
     // Zeroed: null pointers.
-    let Some(frame) = alloc::take_ring0() else {
+    let Some(fresh) = alloc::take_ring0() else {
         return false;
     };
-    let made = leaf.compare_exchange(0, frame.0, Ordering::AcqRel, Ordering::Acquire);
+    let made = leaf.compare_exchange(0, fresh.0, Ordering::AcqRel, Ordering::Acquire);
     if made.is_err() {
-        // Another was faster.
-        alloc::give_ring0(frame);
+        alloc::give_ring0(fresh);
     }
     true
-}
-
-/// Makes a domain known under its number; false if there is no memory to name it in.
-pub fn register(domain: &'static Domain) -> bool {
-    let id = domain.id;
-    if !make_leaf(id) {
-        return false;
-    }
-    let _alone = CHANGE.lock();
-    let Some(slot) = slot(id) else {
-        return false;
-    };
-    let record: *const Domain = domain;
-    slot.store(record.cast_mut(), Ordering::Release);
-    USED[usize::from(id.0) / 64].fetch_or(1 << (id.0 % 64), Ordering::AcqRel);
-    true
-}
-
-/// Makes a domain unknown.
-pub fn unregister(domain: &Domain) {
-    let _alone = CHANGE.lock();
-    let id = domain.id;
-    USED[usize::from(id.0) / 64].fetch_and(!(1 << (id.0 % 64)), Ordering::AcqRel);
-    if let Some(slot) = slot(id) {
-        slot.store(core::ptr::null_mut(), Ordering::Release);
-    }
 }

@@ -91,7 +91,7 @@ pub fn step(dom: &'static Domain) -> Progress {
         return Progress::More;
     }
     let next = match dom.life.stage() {
-        Stage::Alive | Stage::Left => None,
+        Stage::Alive | Stage::Left | Stage::Buried => None,
         Stage::Ports => counted(PORT, |left| event::close_some(dom, left)).then(|| {
             free_pirqs(dom);
             dom.release_allotment();
@@ -113,7 +113,7 @@ pub fn step(dom: &'static Domain) -> Progress {
     }
     dom.life.end_step();
     match dom.life.stage() {
-        Stage::Alive | Stage::Left => Progress::Done,
+        Stage::Alive | Stage::Left | Stage::Buried => Progress::Done,
         _ => Progress::More,
     }
 }
@@ -156,7 +156,8 @@ pub fn bury(between: impl Fn()) {
         return;
     }
     for dom in all() {
-        if dom.life.stage() != Stage::Left || !is_empty(dom) {
+        // That it is empty stays so. One that others bury is theirs.
+        if dom.life.stage() != Stage::Left || !is_empty(dom) || !dom.life.begin_burial() {
             continue;
         }
         dom.uncount_fixed(record::frames_of::<Domain>());
@@ -167,9 +168,11 @@ pub fn bury(between: impl Fn()) {
                 dom.id.0
             );
         }
-        table::unregister(dom);
+        let number = table::unregister(dom);
         // SAFETY: made by `create`; unknown from here on, and nobody who knew it before still looks (W1).
         unsafe { record::end(dom) };
+        // It may be another's next.
+        drop(number);
         life::tell_control();
         between();
     }

@@ -44,10 +44,10 @@ fn finish(dom: &Domain, wake: Wake) {
     }
 }
 
-/// Makes a vCPU notice: wakes it if it sleeps; if it runs here, the way out looks.
+/// Makes a vCPU notice: wakes it if it sleeps; if it runs here, the way out looks. One that was told already looks before
+/// it sleeps or goes on.
 pub fn kick(vcpu: &'static Vcpu) {
-    vcpu.kicked.store(true, Ordering::Release);
-    if !vcpu.events_masked() || vcpu.polling.load(Ordering::Acquire) == 0 {
+    if vcpu.notice.give() && (!vcpu.events_masked() || vcpu.polling.load(Ordering::Acquire) == 0) {
         schedule::wake(vcpu);
     }
 }

@@ -75,6 +75,7 @@ fn sleep(g: &mut Guest<'_>) {
         return;
     }
     schedule::block(g.vcpu);
+    g.vcpu.notice.take();
     if awake() {
         schedule::wake(g.vcpu);
     }
@@ -113,6 +114,7 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
     // Said before looked again: a port raised in between finds the poller.
     g.vcpu.polling.store(single, Ordering::SeqCst);
     schedule::block(g.vcpu);
+    g.vcpu.notice.take();
     if ready() {
         g.vcpu.polling.store(0, Ordering::SeqCst);
         schedule::wake(g.vcpu);

@@ -5,7 +5,7 @@
 
 use crate::arch::cpu;
 use crate::debug::console;
-use crate::device::{self, pci};
+use crate::device::{self, pci, rtc};
 use crate::domain::Guest;
 use crate::hypercall::trap;
 use core::ops::RangeInclusive;
@@ -95,6 +95,12 @@ fn is_given(g: &Guest<'_>, port: u16, width: Width) -> bool {
     g.dom.may_reach_ports(&(first..=last))
 }
 
+/// Whether an access that is no byte's is one of the clock's pair of ports: it is made byte by byte, as on its bus.
+fn is_wide_cmos(port: u16, width: Width) -> bool {
+    let last = port.saturating_add(width.bytes() - 1);
+    width != Width::Byte && port <= CMOS_DATA && last >= CMOS_INDEX
+}
+
 /// Reads a port for the guest.
 pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
     if !g.dom.privileged {
@@ -108,6 +114,10 @@ pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
             width.ones()
         };
     }
+    if is_wide_cmos(port, width) {
+        let byte = |at: u16| read(g, port.wrapping_add(at), Width::Byte) << (8 * at);
+        return (0..width.bytes()).map(byte).sum();
+    }
     if port == PCI_ADDRESS && width == Width::Long {
         return g.local.pci_address;
     }
@@ -115,8 +125,7 @@ pub fn read(g: &mut Guest<'_>, port: u16, width: Width) -> u32 {
         return pci::guest_read(g.local.pci_address, port, width);
     }
     if port == CMOS_DATA && width == Width::Byte {
-        cpu::outb(CMOS_INDEX, g.local.cmos_index);
-        return u32::from(cpu::inb(CMOS_DATA));
+        return u32::from(rtc::register(g.local.cmos_index));
     }
     if is_ring0_only(port, width) {
         return if port == PIT_CHANNEL_2 || port == 0x61 {
@@ -136,16 +145,18 @@ pub fn write(g: &mut Guest<'_>, port: u16, width: Width, value: u32) {
         }
         return;
     }
-    if port == PCI_ADDRESS && width == Width::Long {
+    if is_wide_cmos(port, width) {
+        for at in 0..width.bytes() {
+            write(g, port.wrapping_add(at), Width::Byte, value >> (8 * at));
+        }
+    } else if port == PCI_ADDRESS && width == Width::Long {
         g.local.pci_address = value;
     } else if PCI_DATA.contains(&port) {
         pci::guest_write(g.local.pci_address, port, width, value);
     } else if port == CMOS_INDEX && width == Width::Byte {
-        // Bit 7 would turn NMIs off for the machine.
-        g.local.cmos_index = value as u8 & 0x7f;
+        g.local.cmos_index = value as u8;
     } else if port == CMOS_DATA && width == Width::Byte {
-        cpu::outb(CMOS_INDEX, g.local.cmos_index);
-        cpu::outb(CMOS_DATA, value as u8);
+        rtc::set_register(g.local.cmos_index, value as u8);
     } else if !is_ring0_only(port, width) {
         native_out(port, width, value);
     }

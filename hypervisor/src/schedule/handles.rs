@@ -3,8 +3,8 @@
 //! Tables are as long as the most vCPUs there ever were at a time need, a frame at a time.
 //!
 //! # Invariants
-//! - H1: a bit of [`USED`] is set from [`take`] to [`give`]; a handle is named in its leaf only while its bit is set.
-//! - H2: leaves and rows stay: who looks finds them without a lock.
+//! - H1: a handle is taken in [`HANDLES`] from [`take`] to [`give`]; it is named in its leaf only meanwhile.
+//! - H2: leaves and rows stay: who looks finds them without a lock. Of several parties that make the same one, one's stays.
 
 use super::{Kind, QUEUE, TIMERS};
 use crate::account;
@@ -12,6 +12,7 @@ use crate::arch::percpu;
 use crate::domain::{Vcpu, unfinished};
 use crate::layout::PAGE;
 use crate::memory::record;
+use ::cpus::numbers::Numbers;
 use ::sched::{Entry, EntryRows, MAX_VCPUS, TimerRows, TimerSlot, VcpuHandle};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -23,8 +24,8 @@ type Leaf = [AtomicPtr<Vcpu>; LEAF];
 /// The leaves; null where none is needed yet.
 static LEAVES: [AtomicPtr<Leaf>; MAX_VCPUS / LEAF] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS / LEAF];
-/// A bit for each handle in use (H1).
-static USED: [AtomicU64; MAX_VCPUS / 64] = [const { AtomicU64::new(0) }; MAX_VCPUS / 64];
+/// The handles in use (H1).
+static HANDLES: Numbers<{ MAX_VCPUS / 64 }> = Numbers::new();
 /// Frames that leaves and rows have taken.
 static KEPT: AtomicU64 = AtomicU64::new(0);
 
@@ -37,7 +38,7 @@ pub fn kept_frames() -> u64 {
 
 /// A handle that no vCPU has, with room for it in every table. `None` if there are too many, or no memory is left.
 pub fn take() -> Option<VcpuHandle> {
-    let handle = claim()?;
+    let handle = VcpuHandle(HANDLES.take_lowest(0..MAX_VCPUS as u32)?);
     if make_room(handle) {
         return Some(handle);
     }
@@ -45,25 +46,10 @@ pub fn take() -> Option<VcpuHandle> {
     None
 }
 
-fn claim() -> Option<VcpuHandle> {
-    for (index, word) in USED.iter().enumerate() {
-        let taken = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
-            (bits != !0).then(|| bits | (bits + 1))
-        });
-        if let Ok(before) = taken {
-            let number = index as u32 * 64 + before.trailing_ones();
-            return Some(VcpuHandle(number));
-        }
-    }
-    None
-}
-
 /// Gives a handle back, which names nobody any more.
 pub fn give(handle: VcpuHandle) {
     name(handle, core::ptr::null());
-    if let Some(word) = USED.get(handle.0 as usize / 64) {
-        word.fetch_and(!(1 << (handle.0 % 64)), Ordering::AcqRel);
-    }
+    HANDLES.give(handle.0);
 }
 
 fn slot(handle: VcpuHandle) -> Option<&'static AtomicPtr<Vcpu>> {
@@ -117,9 +103,14 @@ fn make_leaf(handle: VcpuHandle) -> bool {
     else {
         return false;
     };
-    KEPT.fetch_add(1, Ordering::Relaxed);
-    let fresh: *const Leaf = fresh;
-    leaf.store(fresh.cast_mut(), Ordering::Release);
+    let (none, place): (_, *const Leaf) = (core::ptr::null_mut(), fresh);
+    let named = leaf.compare_exchange(none, place.cast_mut(), Ordering::AcqRel, Ordering::Acquire);
+    if named.is_ok() {
+        KEPT.fetch_add(1, Ordering::Relaxed);
+    } else {
+        // SAFETY: made by `place` above; another's is there (H2), so that nobody has seen this one.
+        unsafe { record::end(fresh) };
+    }
     true
 }
 

@@ -4,7 +4,7 @@ use super::DOM0;
 use super::error::BuildError;
 use crate::device;
 use crate::domain::create::{self, Wanted};
-use crate::domain::{MAX_VCPUS, Vcpu};
+use crate::domain::{MAX_VCPUS, Vcpu, table};
 use crate::info;
 use crate::layout::PAGE;
 use alloc::boxed::Box;
@@ -14,8 +14,7 @@ const _: () = assert!(MAX_VCPUS == Params::MAX_VCPUS as usize);
 
 /// Makes the domain and its vCPUs, without memory yet; the first vCPU.
 pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, BuildError> {
-    let domain = create::domain(&Wanted {
-        id: DOM0,
+    let wanted = Wanted {
         privileged: true,
         max_vcpus: params.dom0_max_vcpus,
         max_pages: params.dom0_mem.max.map_or(frames, |b| b / PAGE).max(frames),
@@ -27,7 +26,9 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
         handle: [0; 16],
         serves_store: false,
         pauses: 0,
-    })?;
+    };
+    let number = table::claim(DOM0).map_err(|_| BuildError::NoFrame)?;
+    let domain = create::domain(number, &wanted)?;
     info!(
         "domain 0: {} address space",
         if domain.isolated {

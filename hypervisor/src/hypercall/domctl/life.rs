@@ -32,14 +32,12 @@ const KIB_SHIFT: u32 = 2;
 pub fn create(call: &mut Domctl) -> Outcome {
     let wanted: Createdomain = call.payload();
     let limits = acceptable(&wanted)?;
-    let id = match call.domain {
-        0 | DOMID_FIRST_END.. => table::next_free().ok_or(Errno::NoMem)?,
-        asked if table::is_free(DomId(asked)) => DomId(asked),
-        _ => return Err(Errno::Exist.into()),
+    let number = match call.domain {
+        0 | DOMID_FIRST_END.. => table::claim_next()?,
+        asked => table::claim(DomId(asked))?,
     };
     let max_overhead = OTHER_OVERHEAD + limits.0 + limits.1.min(MOST_MAPTRACK);
-    let domain = create::domain(&Wanted {
-        id,
+    let wanted = Wanted {
         privileged: false,
         max_vcpus: wanted.max_vcpus,
         max_pages: 0,
@@ -50,11 +48,8 @@ pub fn create(call: &mut Domctl) -> Outcome {
         handle: wanted.handle,
         serves_store: wanted.flags & XEN_DOMCTL_CDF_XS_DOMAIN != 0,
         pauses: 1,
-    })
-    .map_err(|_| Errno::NoMem)?;
-    if call.domain != id.0 {
-        table::given(id);
-    }
+    };
+    let domain = create::domain(number, &wanted).map_err(|_| Errno::NoMem)?;
     call.domain = domain.id.0;
     Ok(0)
 }
