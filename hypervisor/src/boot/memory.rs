@@ -405,6 +405,6 @@ fn map_device_piece(va: u64, phys: u64, len: u64) -> Option<()> {
     fresh
         .into_iter()
         .flatten()
-        .for_each(|frame| alloc::give_ring0(frame));
+        .for_each(alloc::give_ring0);
     mapped.ok()
 }
