@@ -68,6 +68,8 @@ pub struct Cpu {
     pub budget: Cell<i32>,
     /// Whose tables somebody else has in progress that the vCPU in hand waits for.
     pub busy: Cell<Option<DomId>>,
+    /// Interrupts are let in in the middle of a piece of work, which goes on with what it found (`smp::grace`).
+    pub holds: Cell<bool>,
     /// The last hypercall made here.
     pub call: Cell<u64>,
     /// Whether sections are measured (`debug::sections`), when the one in hand began and what it is for.
@@ -103,6 +105,7 @@ impl Cpu {
             unfinished: Cell::new(false),
             budget: Cell::new(i32::MAX),
             busy: Cell::new(None),
+            holds: Cell::new(false),
             call: Cell::new(0),
             measuring: Cell::new(false),
             section_began: Cell::new(0),

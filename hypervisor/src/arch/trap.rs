@@ -240,6 +240,7 @@ fn interrupt(number: u8) {
         apic::IPI_CALL => {
             apic::eoi();
             smp::call::serve();
+            smp::grace::interrupted();
         }
         apic::IPI_RESCHEDULE => apic::eoi(),
         v if apic::DEVICE_VECTORS.contains(&v) => pirq::interrupt(v),

@@ -402,9 +402,6 @@ fn map_device_piece(va: u64, phys: u64, len: u64) -> Option<()> {
         };
         paging::map_range(paging::root(), va, phys, len, bits::DEVICE, &mut source)
     };
-    fresh
-        .into_iter()
-        .flatten()
-        .for_each(alloc::give_ring0);
+    fresh.into_iter().flatten().for_each(alloc::give_ring0);
     mapped.ok()
 }

@@ -89,6 +89,7 @@ extern "C" fn build_anew() -> ! {
 fn take_others_apart() {
     // None that still runs, or could be told anything, sees another go.
     domain::all().for_each(life::begin_to_die);
+    schedule::choose_nobody();
     for dom in domain::all().filter(|dom| !dom.privileged) {
         let frames = dom.pages.load(Ordering::Acquire);
         teardown::give_all_in_parts(dom);

@@ -11,9 +11,7 @@ use crate::domain::life::{self, Life};
 use crate::domain::local::Traps;
 use crate::domain::table::Claimed;
 use crate::domain::watchdog::Watchdogs;
-use crate::domain::{
-    Affinity, Domain, Local, MAX_VCPUS, NO_CPU, Transit, Vcpu, teardown, unfinished,
-};
+use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, NO_CPU, Transit, Vcpu, unfinished};
 use crate::ends::DomainEnds;
 use crate::hypercall::descriptor;
 use crate::hypercall::grant::{self, DomainGrants};
@@ -122,21 +120,61 @@ pub fn domain(number: Claimed, wanted: &Wanted) -> Result<&'static Domain, NoFra
         false => None,
     };
     spare_infos.into_iter().for_each(|page| fresh.add(page));
-    let shared_info = new_shared_page(id).ok_or(NoFrame)?;
-    let made = record::place(new_record(id, wanted, shared_info, spare_infos, exposed_l3));
-    let Some(domain) = made else {
-        give_shared_page(shared_info);
+    let pages = OwnPages::take(id).ok_or(NoFrame)?;
+    let made = new_record(id, wanted, pages.shared_info, spare_infos, exposed_l3);
+    let domain = record::place(made).ok_or(NoFrame)?;
+    // What can fail comes before it is known: what is known does not go at once (W1 in `teardown`).
+    if !event::prepare(domain) {
+        // SAFETY: made above, and known to nobody.
+        unsafe { record::end(domain) };
         return Err(NoFrame);
-    };
+    }
     number.register(domain);
     domain.count_fixed(fresh.keep() + record::frames_of::<Domain>());
-    domain.frames.lock().insert(shared_info, List::Live);
-    // A grant table has a frame before its owner asks for more.
-    if event::prepare(domain) && grant::grow(domain) {
-        return Ok(domain);
+    pages.give_to(domain);
+    Ok(domain)
+}
+
+/// Pages that a domain owns from the beginning. They go back unless it comes to be.
+struct OwnPages {
+    shared_info: Mfn,
+    /// The first of its grant table, which has one before its owner asks for more.
+    grants: Mfn,
+    given: bool,
+}
+
+impl OwnPages {
+    fn take(owner: DomId) -> Option<OwnPages> {
+        let shared_info = new_shared_page(owner)?;
+        let Some(grants) = grant::new_page(owner) else {
+            give_shared_page(shared_info);
+            return None;
+        };
+        Some(OwnPages {
+            shared_info,
+            grants,
+            given: false,
+        })
     }
-    teardown::tear_down(domain);
-    Err(NoFrame)
+
+    /// The domain is known under the number for which they were taken.
+    fn give_to(mut self, domain: &Domain) {
+        self.given = true;
+        for page in [self.shared_info, self.grants] {
+            domain.frames.lock().insert(page, List::Live);
+        }
+        let added = grant::add_page(domain, self.grants);
+        debug_assert!(added, "a table without frames has room for one");
+    }
+}
+
+impl Drop for OwnPages {
+    fn drop(&mut self) {
+        if !self.given {
+            give_shared_page(self.shared_info);
+            alloc::give_ring0(self.grants);
+        }
+    }
 }
 
 fn new_record(
@@ -179,6 +217,7 @@ fn new_record(
         permissions: Lock::new(None),
         time_offset: AtomicI64::new(0),
         vcpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS],
+        ended: AtomicPtr::new(core::ptr::null_mut()),
         bring_up: Lock::new(()),
         max_vcpus: wanted.max_vcpus,
     }
@@ -314,7 +353,7 @@ fn unmake(domain: &Domain, vcpu: Vcpu) {
 /// (`domain::watchdog`), if another vCPU of it runs.
 fn breathe() {
     if percpu::current().current.get().is_some() {
-        unfinished::let_others_in();
+        unfinished::breathe();
     }
 }
 
@@ -357,6 +396,8 @@ fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, loca
             hard: ::cpus::set::CpuSet::ALL,
             soft: ::cpus::set::CpuSet::ALL,
         }),
+        held: AtomicBool::new(false),
+        next_ended: AtomicPtr::new(core::ptr::null_mut()),
         up: AtomicBool::new(false),
         period_ns: AtomicU64::new(0),
         nmi_pending: AtomicBool::new(false),

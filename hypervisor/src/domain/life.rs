@@ -10,13 +10,17 @@
 //! the last of them is given back.
 //!
 //! # Invariants
-//! - L1: a vCPU runs only while its domain's pauses are zero, it is not shut down and not dying: each of the three pauses
-//!   its vCPUs once in the run queue.
-//! - L2: pauses, shutdown and the vCPUs there are change under [`Domain::bring_up`].
+//! - L1: a vCPU runs only while its domain's pauses are zero, it is not shut down and not dying, and no call about its state
+//!   has it held: each of the four pauses it once in the run queue.
+//! - L2: pauses, shutdown, the vCPUs there are and who is held change under [`Domain::bring_up`].
+//! - L3: a vCPU that was paused stands still when it is loaded on no CPU ([`is_still`]): until then a CPU has its state in
+//!   hand, or works for it in ring 0.
 
+use crate::arch::smp::grace::{self, Grace};
 use crate::domain::{Domain, Vcpu};
 use crate::{event, schedule};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use ::cpus::loaded;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use guest_abi::Errno;
 use guest_abi::sched::ShutdownReason;
 
@@ -31,25 +35,31 @@ const NOT_DOWN: u32 = u32::MAX;
 pub enum Stage {
     /// Not begun.
     Alive,
+    /// Whoever found it alive has done with it, and its vCPUs have left the CPUs.
+    Stopping,
     /// Ports are being closed.
     Ports,
     /// Grants are being given back.
     Grants,
-    /// vCPUs are being given back.
+    /// vCPUs are given back what they refer to, and are made unknown.
     Vcpus,
+    /// Whoever found one of them has done with it: their records are being given back, and what others write for them.
+    Records,
     /// Frames are being given back.
     Frames,
     /// Nothing is left but frames that others refer to.
     Left,
-    /// Its record is being ended, by one party.
+    /// Not even that: it is being made unknown.
     Buried,
 }
 
-const STAGES: [Stage; 7] = [
+const STAGES: [Stage; 9] = [
     Stage::Alive,
+    Stage::Stopping,
     Stage::Ports,
     Stage::Grants,
     Stage::Vcpus,
+    Stage::Records,
     Stage::Frames,
     Stage::Left,
     Stage::Buried,
@@ -85,6 +95,8 @@ pub struct Life {
     foretold: AtomicU32,
     begun: AtomicBool,
     stage: AtomicU8,
+    /// What the stage waits for, if it is one that waits.
+    grace: AtomicU64,
     /// Somebody takes its steps right now.
     busy: AtomicBool,
 }
@@ -98,6 +110,7 @@ impl Life {
             foretold: AtomicU32::new(NOT_DOWN),
             begun: AtomicBool::new(pauses == 0),
             stage: AtomicU8::new(Stage::Alive as u8),
+            grace: AtomicU64::new(Grace::NEVER.word()),
             busy: AtomicBool::new(false),
         }
     }
@@ -150,11 +163,21 @@ impl Life {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// Goes from left to buried; false if it is not left, or somebody else was faster.
+    /// Has the stage that comes or has come wait for whoever found what was made unknown.
+    pub fn begin_grace(&self) {
+        self.grace.store(grace::begin().word(), Ordering::Release);
+    }
+
+    /// Whether they all have done.
+    pub fn grace_is_over(&self) -> bool {
+        grace::is_over(Grace::from_word(self.grace.load(Ordering::Acquire)))
+    }
+
+    /// Takes the right to make the domain unknown, of which nothing is left; false if somebody else has it.
     pub fn begin_burial(&self) -> bool {
-        let (from, to) = (Stage::Left as u8, Stage::Buried as u8);
+        let (left, buried) = (Stage::Left as u8, Stage::Buried as u8);
         self.stage
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(left, buried, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
@@ -260,7 +283,49 @@ pub fn begin_to_die(dom: &Domain) {
         return;
     }
     pause_all(dom);
-    dom.life.set_stage(Stage::Ports);
+    dom.life.set_stage(Stage::Stopping);
+    // Never over until it has begun: nobody takes the next step before.
+    dom.life.begin_grace();
+}
+
+/// Whether a vCPU that was paused stands still (L3).
+pub fn is_still(vcpu: &Vcpu) -> bool {
+    loaded::is_still(&vcpu.loaded_on)
+}
+
+/// Whether all vCPUs of a domain stand still that was paused or is dying (L3).
+pub fn stands_still(dom: &Domain) -> bool {
+    dom.vcpus().all(is_still)
+}
+
+/// Has a vCPU stand still for a call about its state, which `by` makes: until [`let_go`].
+///
+/// # Errors
+/// `-EAGAIN` while it does not yet, or while `by` is to stand still itself: the call is to be made again, and the vCPU stays
+/// paused meanwhile.
+pub fn hold_still(by: &Vcpu, vcpu: &Vcpu) -> Result<(), Errno> {
+    let _alone = vcpu.domain.bring_up.lock();
+    // Two of one domain that hold each other would never go on.
+    if by.held.load(Ordering::Acquire) {
+        return Err(Errno::Again);
+    }
+    if !vcpu.held.swap(true, Ordering::AcqRel) {
+        schedule::pause(vcpu);
+    }
+    is_still(vcpu).then_some(()).ok_or(Errno::Again)
+}
+
+/// Whether a vCPU is held still. As long as `bring_up` is locked, which it is here, it stays so (L2).
+pub fn is_held_still(vcpu: &Vcpu) -> bool {
+    vcpu.held.load(Ordering::Acquire) && is_still(vcpu)
+}
+
+/// The call about a vCPU's state is over. Another may be about it too: that finds it let go, and holds it anew.
+pub fn let_go(vcpu: &Vcpu) {
+    let _alone = vcpu.domain.bring_up.lock();
+    if vcpu.held.swap(false, Ordering::AcqRel) {
+        schedule::unpause_all(core::iter::once(vcpu));
+    }
 }
 
 /// Tells the control domain that some domain stopped or went.

@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! - D1: a vCPU's [`Local`] state is touched only by the CPU the vCPU runs on, through the one [`Guest`] that its
-//!   exit made; before it is initialised, by whoever brings it up, who holds [`Domain::bring_up`]; and while its
-//!   domain is paused, by the control domain, which holds that lock too.
+//!   exit made; before it is initialised, by whoever brings it up, who holds [`Domain::bring_up`]; while it is held
+//!   still (`life`), by the control domain, which holds that lock too; and when its domain dies and it stands still, by
+//!   whoever takes that apart.
 //! - D2: a vCPU's kernel root is a validated L4 table of its domain on which the vCPU holds a reference; so is its
 //!   user root if it has one. The CPU never runs the vCPU on any other root.
 //! - D3: `Transit::user` says which of the two modes the guest is in, and GS bases are swapped accordingly.
@@ -111,6 +112,8 @@ pub struct Domain {
     /// Seconds by which its time of day differs from the machine's.
     pub time_offset: AtomicI64,
     vcpus: [AtomicPtr<Vcpu>; MAX_VCPUS],
+    /// The first of those that are found no more and whose records have not ended (`teardown`).
+    ended: AtomicPtr<Vcpu>,
     /// Held while a vCPU is initialised, brought up or taken down: who may do so depends on the others. Before
     /// every other lock.
     pub bring_up: Lock<(), rank::BringUp>,
@@ -151,17 +154,25 @@ impl Domain {
         self.max_overhead.fetch_sub(frames, Ordering::AcqRel);
     }
 
-    /// A vCPU by its number.
+    /// A vCPU by its number. Good until this CPU is between two pieces of work, as its domain is.
     pub fn vcpu(&self, id: u32) -> Option<&'static Vcpu> {
         let slot = self.vcpus.get(id as usize)?;
-        // SAFETY: null, or a record that `create::add_vcpu` put there; who ends it does so when no CPU is in code that
-        // looked here before (W1 in `teardown`).
+        // SAFETY: null, or a record that `create::add_vcpu` put there; who takes it out ends it only when no CPU
+        // is at work any more that looked here before (W1 in `teardown`).
         unsafe { slot.load(Ordering::Acquire).as_ref() }
     }
 
     /// The vCPUs there are.
     pub fn vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + '_ {
         (0..self.max_vcpus).filter_map(|id| self.vcpu(id))
+    }
+
+    /// The vCPUs that are found no more and whose records have not ended. For who takes the domain apart, and while nobody
+    /// does.
+    pub fn ended_vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + use<> {
+        // SAFETY: null, or a record that `teardown` put there, which takes it out before it ends it.
+        let named = |place: &AtomicPtr<Vcpu>| unsafe { place.load(Ordering::Acquire).as_ref() };
+        core::iter::successors(named(&self.ended), move |vcpu| named(&vcpu.next_ended))
     }
 
     /// Whether the control domain lets it map frames that are no memory: all of a range.
@@ -197,7 +208,7 @@ pub struct Affinity {
 }
 
 /// In [`Vcpu::loaded_on`]: on none.
-pub const NO_CPU: u32 = u32::MAX;
+pub const NO_CPU: u32 = ::cpus::loaded::NOWHERE;
 
 /// One virtual CPU.
 pub struct Vcpu {
@@ -223,6 +234,10 @@ pub struct Vcpu {
     pub initialised: AtomicBool,
     /// The CPUs it may and should run on, as it was asked for.
     pub affinity: Lock<Affinity, rank::Settings>,
+    /// Whether it is held still for a call about its state. Changed under [`Domain::bring_up`].
+    pub held: AtomicBool,
+    /// The next of [`Domain::ended_vcpus`].
+    next_ended: AtomicPtr<Vcpu>,
     /// Whether it takes part. Changed under [`Domain::bring_up`].
     pub up: AtomicBool,
     /// Nanoseconds from one tick of its periodic timer to the next, 0 for none.
@@ -239,9 +254,8 @@ pub struct Vcpu {
     pub walks: WalkCache,
     /// Port it polls plus one: 0 none, `u32::MAX` several.
     pub polling: AtomicU32,
-    /// The CPU it is loaded on, or [`NO_CPU`] (D1). Set by that CPU: before it touches the state, and again when nothing of
-    /// the vCPU or of its domain is left on it.
-    #[expect(dead_code, reason = "read where other CPUs run domains too")]
+    /// The CPU it is loaded on, or [`NO_CPU`] (D1; `cpus::loaded`). Set by that CPU: under the lock under which it chose the
+    /// vCPU, and again when nothing of the vCPU or of its domain is left on it.
     pub loaded_on: AtomicU32,
     /// Whether it was told of what another CPU or an interrupt has for it since it looked last.
     pub notice: Notice,
@@ -258,7 +272,7 @@ impl Vcpu {
     ///
     /// # Safety
     /// D1: the caller is the exit path of the CPU this vCPU runs on, or holds `bring_up` and the vCPU was never
-    /// initialised or its domain is paused.
+    /// initialised or is held still, or takes its domain apart.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn local(&self) -> &mut Local {
         // SAFETY: the caller's contract makes the reference unique.

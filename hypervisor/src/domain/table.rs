@@ -42,12 +42,12 @@ fn slot(id: DomId) -> Option<&'static AtomicPtr<Domain>> {
     Some(unsafe { &*word.cast() })
 }
 
-/// A domain by its number, whether it lives or is being destroyed. Good until this CPU leaves ring 0 (W1 in
-/// `domain::teardown`): nothing keeps it longer.
+/// A domain by its number, whether it lives or is being destroyed. Good until this CPU is between two pieces
+/// of work (W1 in `domain::teardown`): nothing keeps it longer.
 #[inline]
 pub fn get(id: DomId) -> Option<&'static Domain> {
-    // SAFETY: null, or a record that `register` was given; who takes it out ends it only when no CPU is in code that
-    // looked here before.
+    // SAFETY: null, or a record that `register` was given; who takes it out (`unregister`) ends it only when no CPU is
+    // at work any more that looked here before.
     unsafe { slot(id)?.load(Ordering::Acquire).as_ref() }
 }
 
@@ -140,7 +140,7 @@ impl Drop for Claimed {
     }
 }
 
-/// Makes a domain unknown. Its number is nobody else's before the answer is dropped.
+/// Makes a domain unknown: nobody finds it from here on. Its number is nobody else's before the answer is dropped.
 pub fn unregister(domain: &Domain) -> Claimed {
     if let Some(slot) = slot(domain.id) {
         slot.store(core::ptr::null_mut(), Ordering::Release);

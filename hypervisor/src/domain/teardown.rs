@@ -5,8 +5,10 @@
 //! (`mmu`'s release) the record goes too.
 //!
 //! # Invariants
-//! - W1: a record is ended only on the way out of ring 0 or before any domain runs ([`bury`]), where no code is left that
-//!   looked the domain up, and none of its vCPUs is in hand: one CPU runs domains.
+//! - W1: what was found by a look-up, a domain or a vCPU, is good until the CPU that looked is between two pieces of work
+//!   (`arch::smp::grace`). So nothing is taken from a domain before whoever found it alive has done with it and its vCPUs
+//!   stand still; no vCPU's record ends, nor goes a page that ring 0 writes for the domain, before whoever found a vCPU or a
+//!   port has done; and no domain's record ends, nor is its number given out again, before whoever found it has.
 //! - W2: devices are quiet before the first frame of the control domain's, or of one that goes with it, is given back
 //!   (`control::restart`).
 //! - W3: first go the references that ring 0 holds in its name, then with each frame its pin and its claim. Tables are
@@ -14,6 +16,7 @@
 //! - W4: nothing new is had by a domain that dies: who could give it something looks it up with `domain::living`.
 
 use crate::arch::percpu;
+use crate::arch::smp::grace;
 use crate::domain::create;
 use crate::domain::life::{self, Stage};
 use crate::domain::permissions::Permissions;
@@ -36,6 +39,8 @@ use frames::{Frame, Level, Mfn};
 pub enum Progress {
     /// Yes.
     More,
+    /// Yes, but others come first: nothing can be done before this CPU was between two pieces of work, or others were.
+    Wait,
     /// No: the domain is gone, or left.
     Done,
 }
@@ -46,36 +51,21 @@ pub const STEP: u32 = 24;
 /// Set when a domain that is left may have lost its last frame.
 static TO_BURY: AtomicBool = AtomicBool::new(false);
 
-/// Takes a domain apart at once and forgets it. No CPU may be in code that looked it up before (W1). Says how many frames
-/// it has that others refer to: it is left then.
-pub fn tear_down(dom: &'static Domain) -> u64 {
-    give_all(dom);
-    end(dom, || {})
-}
-
-/// Forgets a domain of which all was given that can be, as [`tear_down`].
+/// Forgets a domain of which all was given that can be. Says how many frames it has that others refer to: it is left then.
 pub fn end(dom: &'static Domain, between: impl Fn()) -> u64 {
     let left = dom.pages.load(Ordering::Acquire);
     bury(between);
     left
 }
 
-/// Makes all steps of taking a domain apart at once. Its record stays until [`bury`].
-pub fn give_all(dom: &'static Domain) {
-    life::begin_to_die(dom);
-    while step(dom) == Progress::More {
-        // A step that finds no share of time left does nothing.
-        work::extend_section();
-    }
-}
-
-/// As [`give_all`], where no vCPU is in hand and nothing is locked: interrupts are let in as often as ever, and what the
-/// domain's tables held is given back, too.
+/// Makes all steps of taking a domain apart, where no vCPU is in hand and nothing is locked, and nobody else takes domains
+/// apart: interrupts are let in as often as ever. What the domain's tables held is given back, too. Its record stays until
+/// [`bury`].
 pub fn give_all_in_parts(dom: &'static Domain) {
     life::begin_to_die(dom);
     work::undo_in_parts(true);
     unfinished::let_others_in();
-    while step(dom) == Progress::More {
+    while step(dom) != Progress::Done {
         unfinished::let_others_in();
     }
     while !work::undo_nobodys() {
@@ -88,10 +78,22 @@ pub fn give_all_in_parts(dom: &'static Domain) {
 /// Makes one step of destroying a domain for which [`life::begin_to_die`] was called.
 pub fn step(dom: &'static Domain) -> Progress {
     if !dom.life.begin_step() {
-        return Progress::More;
+        return Progress::Wait;
     }
-    let next = match dom.life.stage() {
+    let stage = dom.life.stage();
+    let waits = match stage {
+        // In this order: once the grace is over no CPU takes a vCPU up that it chose before.
+        Stage::Stopping => !(dom.life.grace_is_over() && life::stands_still(dom)),
+        Stage::Records => !dom.life.grace_is_over(),
+        _ => false,
+    };
+    if waits {
+        dom.life.end_step();
+        return Progress::Wait;
+    }
+    let next = match stage {
         Stage::Alive | Stage::Left | Stage::Buried => None,
+        Stage::Stopping => Some(Stage::Ports),
         Stage::Ports => counted(PORT, |left| event::close_some(dom, left)).then(|| {
             free_pirqs(dom);
             dom.release_allotment();
@@ -100,7 +102,11 @@ pub fn step(dom: &'static Domain) -> Progress {
         Stage::Grants => {
             counted(GRANT, |left| grant::release_some(dom, left)).then_some(Stage::Vcpus)
         }
-        Stage::Vcpus => end_vcpu(dom).then_some(Stage::Frames),
+        Stage::Vcpus => hide_vcpu(dom).then(|| {
+            dom.life.begin_grace();
+            Stage::Records
+        }),
+        Stage::Records => end_vcpu(dom).then_some(Stage::Frames),
         Stage::Frames => give_frames(dom).then_some(Stage::Left),
     };
     if let Some(next) = next {
@@ -149,9 +155,11 @@ fn is_empty(dom: &Domain) -> bool {
     frames.first(List::Live).is_none() && frames.first(List::Left).is_none()
 }
 
-/// Ends the records of domains that are left and have no frame any more (W1). `between` is called after each, with nothing
-/// locked.
+/// Ends the records of domains that are left and have no frame any more. To be called between two pieces of work (W1), with
+/// nothing locked. `between` lets others in: it is called after each, and while other CPUs are at work that may have found one
+/// that goes. They are waited for, so that when a call returns that took the last of a domain all of it is back.
 pub fn bury(between: impl Fn()) {
+    grace::pass();
     if !TO_BURY.swap(false, Ordering::AcqRel) {
         return;
     }
@@ -159,6 +167,12 @@ pub fn bury(between: impl Fn()) {
         // That it is empty stays so. One that others bury is theirs.
         if dom.life.stage() != Stage::Left || !is_empty(dom) || !dom.life.begin_burial() {
             continue;
+        }
+        let number = table::unregister(dom);
+        dom.life.begin_grace();
+        grace::pass();
+        while !dom.life.grace_is_over() {
+            between();
         }
         dom.uncount_fixed(record::frames_of::<Domain>());
         let charged = dom.overhead.load(Ordering::Acquire);
@@ -168,8 +182,7 @@ pub fn bury(between: impl Fn()) {
                 dom.id.0
             );
         }
-        let number = table::unregister(dom);
-        // SAFETY: made by `create`; unknown from here on, and nobody who knew it before still looks (W1).
+        // SAFETY: made by `create`; unknown since before the grace, and nobody who found it still looks (W1).
         unsafe { record::end(dom) };
         // It may be another's next.
         drop(number);
@@ -196,25 +209,47 @@ fn room_for(units: i32) -> bool {
     there_is
 }
 
-/// Ends one vCPU; true when there was none left.
-fn end_vcpu(dom: &'static Domain) -> bool {
+/// Takes from one vCPU what it refers to, and makes it unknown; true when there was none left.
+fn hide_vcpu(dom: &'static Domain) -> bool {
     if !room_for(VCPU) || !work::settle(dom) {
         return false;
     }
-    let t = tables(dom.id);
     let Some(vcpu) = dom.vcpus().next() else {
+        return true;
+    };
+    schedule::remove(vcpu);
+    release_state(dom, vcpu);
+    let slot = dom.vcpus.get(vcpu.id as usize);
+    slot.inspect(|slot: &&AtomicPtr<Vcpu>| {
+        slot.store(core::ptr::null_mut(), Ordering::Release);
+    });
+    let next = dom.ended.load(Ordering::Acquire);
+    vcpu.next_ended.store(next, Ordering::Release);
+    let record: *const Vcpu = vcpu;
+    dom.ended.store(record.cast_mut(), Ordering::Release);
+    work::charge(VCPU);
+    false
+}
+
+/// Ends the record of one vCPU, with what others could write for it; true when there was none left.
+fn end_vcpu(dom: &'static Domain) -> bool {
+    if !room_for(RECORD) {
+        return false;
+    }
+    let t = tables(dom.id);
+    let Some(vcpu) = dom.ended_vcpus().next() else {
         // Nobody is left to write the shared page for. It is an ordinary frame from here on.
         drop(Held::kept(t, dom.shared_info, Writable));
         dom.pages.fetch_add(1, Ordering::AcqRel);
         return true;
     };
-    schedule::remove(vcpu);
-    release_vcpu(dom, vcpu);
-    let slot = dom.vcpus.get(vcpu.id as usize);
-    slot.inspect(|slot: &&AtomicPtr<Vcpu>| {
-        slot.store(core::ptr::null_mut(), Ordering::Release);
-    });
-    let own = vcpu.own_descriptors;
+    dom.ended
+        .store(vcpu.next_ended.load(Ordering::Acquire), Ordering::Release);
+    if vcpu.info_moved.swap(false, Ordering::AcqRel) {
+        let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
+        drop(Held::kept(t, info, Writable));
+    }
+    schedule::forget(vcpu.handle);
     // Its table is there as long as the domain.
     let _ = exposed_area::map(
         dom.exposed_l3,
@@ -222,32 +257,24 @@ fn end_vcpu(dom: &'static Domain) -> bool {
         None,
         0,
     );
-    frame_alloc::give_ring0(own);
+    frame_alloc::give_ring0(vcpu.own_descriptors);
     dom.uncount_fixed(1);
-    work::charge(VCPU);
-    // SAFETY: made by `create`; the scheduler and the domain have let go of it, it is not the one in hand (W1), and this
-    // is the last look at it.
+    work::charge(RECORD);
+    // SAFETY: made by `create`; the scheduler and the domain have let go of it, whoever found it before has done with it
+    // (W1), and this is the last look at it.
     let ended = unsafe { dom.take_out(vcpu) };
     create::end_local(dom, ended.local.into_inner());
     false
 }
 
-/// Gives back what ring 0 holds for a vCPU: roots, descriptor tables, the page of its info.
-fn release_vcpu(dom: &'static Domain, vcpu: &'static Vcpu) {
-    if vcpu.info_moved.swap(false, Ordering::AcqRel) {
-        let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
-        drop(Held::kept(tables(dom.id), info, Writable));
-    }
-    release_state(dom, vcpu);
-}
-
-/// Takes from a vCPU the state that it was given, with what that refers to. It runs no more, and is not the one in hand.
+/// Takes from a vCPU the state that it was given, with what that refers to. It stands still: its domain is dying, or it is
+/// held (`life`).
 pub fn release_state(dom: &'static Domain, vcpu: &'static Vcpu) {
     if !vcpu.initialised.swap(false, Ordering::AcqRel) {
         return;
     }
     let t = tables(dom.id);
-    // SAFETY: D1: it runs no more (L1 in `life`), and nobody else has its state in hand: one CPU runs vCPUs.
+    // SAFETY: D1: no CPU has its state in hand or takes it up (L1, L3 in `life`).
     let local = unsafe { vcpu.local() };
     local.repeat = false;
     work::give_up(vcpu);
@@ -261,15 +288,16 @@ pub fn release_state(dom: &'static Domain, vcpu: &'static Vcpu) {
 
 /// Units of what goes with the end of a stage.
 const STAGE: i32 = 50;
-/// Units of ending a vCPU.
-const VCPU: i32 = 70;
+/// Units of taking from a vCPU what it refers to, and of ending its record.
+const VCPU: i32 = 50;
+const RECORD: i32 = 50;
 /// Units of giving a frame back (`hypercall::BUDGET`).
 const FRAME: i32 = 12;
 /// Units that must be left for the end of a domain's record.
 const LAST: i32 = 100;
 
 // There is that much when a call is made again, in a list of calls too.
-const _: () = assert!(LAST + 8 < BUDGET && VCPU + 8 < BUDGET);
+const _: () = assert!(LAST + 8 < BUDGET && VCPU + 8 < BUDGET && RECORD + 8 < BUDGET);
 
 /// Takes pins and claims from frames; with the last one gives back what ring 0 has for the domain, and says so.
 fn give_frames(dom: &'static Domain) -> bool {

@@ -10,6 +10,7 @@
 //!   leave one behind. Its own events wait meanwhile; nobody else does.
 //! - U3: what a call kept to be made again is given up as soon as the call ends otherwise.
 
+use crate::arch::smp::grace;
 use crate::arch::{cpu, percpu};
 use crate::debug::sections;
 use crate::domain::{Guest, run};
@@ -84,9 +85,26 @@ fn waits_for_events(g: &Guest<'_>) -> bool {
     g.vcpu.event_waits() || g.vcpu.nmi_pending.load(Ordering::Acquire) && !g.local.nmi_masked
 }
 
-/// The end of a section and the beginning of another. Nothing is locked (J2 of `sync`).
+/// The end of a section and the beginning of another, on the way out or where nobody is in hand: nothing that was found by
+/// a look-up lives across this (W1 in `domain::teardown`). Graces of others are passed here.
+/// Nothing is locked (J2 of `sync`).
 #[track_caller]
 pub fn let_others_in() {
+    grace::pass();
+    change_section();
+}
+
+/// The same in the middle of a call: what it found stays good. Graces of others are passed when it is over.
+#[track_caller]
+pub fn breathe() {
+    let this = percpu::current();
+    this.holds.set(true);
+    change_section();
+    this.holds.set(false);
+}
+
+#[track_caller]
+fn change_section() {
     sections::end();
     cpu::let_interrupts_in();
     sections::begin();

@@ -174,7 +174,7 @@ impl Guest<'_> {
     /// Ends a section in the middle of a call; as [`Self::spend_here`].
     pub fn let_others_in(&self) {
         self.note_section();
-        unfinished::let_others_in();
+        unfinished::breathe();
     }
 
     /// Has what is measured know whose section the one in hand is, where one may end before the call does.
@@ -199,7 +199,8 @@ pub fn is_self(g: &Guest<'_>, domid: u16) -> bool {
 
 /// The domain that an operation is about: the caller, or for the control domain any other.
 ///
-/// The reference is good until the CPU leaves ring 0 (W1 in `domain::teardown`); nothing keeps it longer.
+/// The reference is good until the CPU is between two pieces of work (W1 in `domain::teardown`): through all of the call,
+/// wherever it lets interrupts in, and no longer. A call that is made again looks again.
 ///
 /// # Errors
 /// `-EPERM` for another's number from an ordinary domain, whether or not there is such a domain; `-ESRCH` for a number

@@ -148,7 +148,7 @@ fn holders(g: Option<&Guest<'_>>, hold: &mut dyn FnMut(Mfn, Hold)) {
         dom.undo.each(&RING0, |table| hold(table, Hold::Work));
         dom.grants.lock().held(hold);
         dom.ends.held(hold);
-        for vcpu in dom.vcpus() {
+        for vcpu in dom.vcpus().chain(dom.ended_vcpus()) {
             work::held(vcpu, hold);
             // Before it is initialised it holds nothing but what its vcpu_info lies in.
             if vcpu.info_moved.load(Ordering::Acquire) {

@@ -3,7 +3,8 @@
 //! Tables are as long as the most vCPUs there ever were at a time need, a frame at a time.
 //!
 //! # Invariants
-//! - H1: a handle is taken in [`HANDLES`] from [`take`] to [`give`]; it is named in its leaf only meanwhile.
+//! - H1: a handle is taken in [`HANDLES`] from [`take`] to [`give`], which is not before nobody is at work with what it named;
+//!   it is named in its leaf only meanwhile.
 //! - H2: leaves and rows stay: who looks finds them without a lock. Of several parties that make the same one, one's stays.
 
 use super::{Kind, QUEUE, TIMERS};
@@ -46,7 +47,7 @@ pub fn take() -> Option<VcpuHandle> {
     None
 }
 
-/// Gives a handle back, which names nobody any more.
+/// Gives a handle back. Nobody is at work any more who found a vCPU by it.
 pub fn give(handle: VcpuHandle) {
     name(handle, core::ptr::null());
     HANDLES.give(handle.0);
@@ -69,8 +70,8 @@ pub fn name(handle: VcpuHandle, vcpu: *const Vcpu) {
 /// A vCPU by its handle.
 #[inline]
 pub fn get(handle: VcpuHandle) -> Option<&'static Vcpu> {
-    // SAFETY: null, or a record; who takes it out (`give`) ends it only when no CPU is in code that looked here before
-    // (W1 in `domain::teardown`).
+    // SAFETY: null, or a record; who takes it out (`schedule::remove`) ends it only when no CPU is at work any more that
+    // looked here before (W1 in `domain::teardown`).
     unsafe { slot(handle)?.load(Ordering::Acquire).as_ref() }
 }
 
@@ -78,7 +79,7 @@ pub fn get(handle: VcpuHandle) -> Option<&'static Vcpu> {
 /// an interrupt's handler takes.
 pub fn new_row<T: Copy>(value: T, count: usize) -> Option<&'static mut [T]> {
     if percpu::current().current.get().is_some() {
-        unfinished::let_others_in();
+        unfinished::breathe();
     }
     let row = record::place_row(value, count);
     KEPT.fetch_add(u64::from(row.is_some()), Ordering::Relaxed);

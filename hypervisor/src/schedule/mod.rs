@@ -86,20 +86,25 @@ pub fn add(vcpu: &'static Vcpu) {
     });
 }
 
-/// Makes a vCPU unknown to the scheduler: it runs no more, has no timer, and its books are closed. It must not be the
-/// one in hand.
+/// Makes a vCPU unknown to the scheduler: it runs no more, no timer finds it, and its books are closed. It stands still.
 pub fn remove(vcpu: &Vcpu) {
     if let Some(queue) = QUEUE.lock().as_mut() {
         // Whoever calls decides anew anyhow.
         let _ = queue.remove(vcpu.handle, timer::now_ns());
     }
+    account::close(vcpu.handle);
+    handles::name(vcpu.handle, core::ptr::null());
+}
+
+/// The other half of [`remove`], when nobody is at work any more who found the vCPU: its timers, which somebody may have
+/// set since, are cancelled, and its handle may be another's.
+pub fn forget(handle: VcpuHandle) {
     if let Some(timers) = TIMERS.lock().as_mut() {
         for kind in Kind::ALL {
-            timers.cancel(kind.of(vcpu.handle));
+            timers.cancel(kind.of(handle));
         }
     }
-    account::close(vcpu.handle);
-    handles::give(vcpu.handle);
+    handles::give(handle);
 }
 
 /// Does something to a vCPU in the queue, and what follows from it (C1).
@@ -306,6 +311,12 @@ fn next_vcpu() -> Option<&'static Vcpu> {
         note_state(queue, vcpu, now);
     }
     next
+}
+
+/// Nobody can run, and nobody is in hand: the queue has none that runs here.
+pub fn choose_nobody() {
+    let next = next_vcpu();
+    debug_assert!(next.is_none());
 }
 
 /// Decides who runs on this CPU. Idles with interrupts open until somebody can.

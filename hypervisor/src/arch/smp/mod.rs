@@ -4,6 +4,7 @@
 //!  start      CPU 0: INIT, start-up ─▶ trampoline.s ─▶ on_other_cpu ─▶ idle ◀─┐
 //!  flush      "forget translations"            IPI_FLUSH ─▶ served in idle, on the way in from a guest, while waiting
 //!  call       "do this for me" (rare things)   IPI_CALL  ─▶ the same, one at a time for the whole machine
+//!  grace      "come between two works"     IPI_CALL  ─▶ where nothing that was found is in hand, never while waiting
 //!  stop       "halt where you are"             NMI       ─▶ noted where it was, halted for ever
 //! ```
 //! Domains run on CPU 0 so far; the others wait in [`start`]'s idle loop and answer.
@@ -19,6 +20,7 @@
 
 pub mod call;
 pub mod flush;
+pub mod grace;
 mod skew;
 pub mod start;
 pub mod stop;

@@ -3,7 +3,7 @@
 use super::another;
 use crate::domain::create::{self, Wanted};
 use crate::domain::teardown::{self, Progress};
-use crate::domain::{Domain, Guest, MAX_VCPUS, life, table};
+use crate::domain::{self, Domain, Guest, MAX_VCPUS, life, table};
 use crate::hypercall::{Args, Outcome, Stop, page};
 use crate::info;
 use crate::mmu::hold_writable;
@@ -29,12 +29,18 @@ const ONLY_POOL: u32 = 0;
 const KIB_SHIFT: u32 = 2;
 
 /// `createdomain`: an empty domain, paused. A number of 0 or beyond the ordinary ones asks for one that is free.
-pub fn create(call: &mut Domctl) -> Outcome {
+pub fn create(call: &mut Domctl, args: Args) -> Outcome {
     let wanted: Createdomain = call.payload();
     let limits = acceptable(&wanted)?;
     let number = match call.domain {
         0 | DOMID_FIRST_END.. => table::claim_next()?,
-        asked => table::claim(DomId(asked))?,
+        asked => match table::claim(DomId(asked)) {
+            // Another CPU is about to let it go, or to show whose it is.
+            Err(Errno::Exist) if domain::get(DomId(asked)).is_none() => {
+                return Err(Stop::Again(args));
+            }
+            claimed => claimed?,
+        },
     };
     let max_overhead = OTHER_OVERHEAD + limits.0 + limits.1.min(MOST_MAPTRACK);
     let wanted = Wanted {
@@ -111,13 +117,25 @@ pub fn max_mem(_: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) 
     Ok(0)
 }
 
-/// `pausedomain`.
-pub fn pause(g: &mut Guest<'_>, dom: &'static Domain, _: &Domctl, _: Args) -> Outcome {
+/// In the last argument of `pausedomain` when it is made again, with the domain's serial number: it has been counted. What
+/// the control domain may say there itself only keeps its own pause from being counted.
+const COUNTED: u64 = u64::from_be_bytes(*b"counted\0") << 8;
+
+/// `pausedomain`: answers when the domain stands still.
+pub fn pause(g: &mut Guest<'_>, dom: &'static Domain, _: &Domctl, args: Args) -> Outcome {
     if dom.id == g.dom.id {
         return Err(Errno::Inval.into());
     }
-    life::pause(dom)?;
-    Ok(0)
+    let counted = COUNTED ^ dom.serial;
+    if args[4] != counted {
+        life::pause(dom)?;
+    }
+    // Another may have let it go on meanwhile.
+    if life::stands_still(dom) || dom.life.pauses() == 0 {
+        return Ok(0);
+    }
+    let [command, a, b, c, _] = args;
+    Err(Stop::Again([command, a, b, c, counted]))
 }
 
 /// `unpausedomain`.
@@ -145,12 +163,13 @@ pub fn destroy(g: &mut Guest<'_>, dom: &'static Domain, _: &Domctl, args: Args) 
         info!("domain {} is destroyed", dom.id.0);
     }
     life::begin_to_die(dom);
-    while teardown::step(dom) == Progress::More {
-        if !g.spend() {
-            return Err(Stop::Again(args));
+    loop {
+        match teardown::step(dom) {
+            Progress::Done => return Ok(0),
+            Progress::More if g.spend() => {}
+            Progress::More | Progress::Wait => return Err(Stop::Again(args)),
         }
     }
-    Ok(0)
 }
 
 /// `setdomainhandle`.

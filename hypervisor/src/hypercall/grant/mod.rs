@@ -130,11 +130,18 @@ impl DomainGrants {
 
 /// Grows a domain's table by a frame. False if it has all it may have, or there is no memory.
 pub fn grow(dom: &Domain) -> bool {
-    // What is fresh is flushed, which no lock may be held for.
-    let Some(frame) = frame_alloc::take(dom.id, 0, 64) else {
-        return false;
-    };
-    m2p::set(frame, m2p::INVALID);
+    new_page(dom.id).is_some_and(|page| add_page(dom, page))
+}
+
+/// A page for a domain's table, which is the domain's. What is fresh is flushed: no lock may be held.
+pub fn new_page(owner: DomId) -> Option<Mfn> {
+    let page = frame_alloc::take(owner, 0, 64)?;
+    m2p::set(page, m2p::INVALID);
+    Some(page)
+}
+
+/// Adds such a page to a domain's table. False if it has all it may have: the page is given back.
+pub fn add_page(dom: &Domain, frame: Mfn) -> bool {
     // A fresh frame of the domain's can be had as memory.
     let held = hold_writable(dom.id, frame);
     let mut table = dom.grants.lock();
