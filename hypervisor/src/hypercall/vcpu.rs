@@ -4,7 +4,7 @@ pub mod initialise;
 
 use crate::control;
 use crate::device::{self, timer};
-use crate::domain::{Guest, Vcpu, run};
+use crate::domain::{Guest, Vcpu, life, run};
 use crate::event;
 use crate::hypercall::{Args, Outcome, Stop, trap};
 use crate::layout::{PAGE, guest_range_ok};
@@ -88,7 +88,7 @@ pub fn vcpu_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             schedule::set_timer(vcpu, None);
             Ok(0)
         }
-        VcpuOp::RegisterVcpuInfo => register_info(g, vcpu, arg),
+        VcpuOp::RegisterVcpuInfo => register_info(g, vcpu, args),
         VcpuOp::SendNmi => {
             if arg != 0 {
                 return Err(Errno::Inval.into());
@@ -165,24 +165,29 @@ pub fn set_timer_op(g: &mut Guest<'_>, args: Args) -> Outcome {
 }
 
 /// Moves a vCPU's vcpu_info to a place of the guest's choice, once.
-fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, arg: u64) -> Outcome {
-    let r: RegisterVcpuInfo = g.memory().value(arg)?;
+fn register_info(g: &mut Guest<'_>, vcpu: &'static Vcpu, args: Args) -> Outcome {
+    let r: RegisterVcpuInfo = g.memory().value(args[2])?;
     let offset = u64::from(r.offset);
     // One that may be running on another CPU would miss events in between.
     let may_move = || {
-        let stands_still = core::ptr::eq(g.vcpu, vcpu) || !vcpu.up.load(Ordering::Acquire);
-        stands_still && !vcpu.info_moved.load(Ordering::Acquire)
+        let is_own = core::ptr::eq(g.vcpu, vcpu);
+        let may_run = !is_own && vcpu.up.load(Ordering::Acquire);
+        if may_run || vcpu.info_moved.load(Ordering::Acquire) {
+            return Err(Errno::Inval.into());
+        }
+        // One that was taken down is about to leave its CPU.
+        let is_still = is_own || life::is_still(vcpu);
+        is_still.then_some(()).ok_or(Stop::Again(args))
     };
-    if !may_move() || offset > PAGE - INFO_BYTES || offset % 8 != 0 {
+    may_move()?;
+    if offset > PAGE - INFO_BYTES || offset % 8 != 0 {
         return Err(Errno::Inval.into());
     }
     let mfn = Mfn(r.mfn);
     // Held for as long as the domain lives: the page can never become a table. Before the lock: it may have to be flushed.
     let page = hold_writable(g.dom.id, mfn).map_err(|_| Errno::Inval)?;
     let _alone = g.dom.bring_up.lock();
-    if !may_move() {
-        return Err(Errno::Inval.into());
-    }
+    may_move()?;
     let old = vcpu.info.load(Ordering::Acquire);
     let new = mfn.0 * PAGE + offset;
     phys::copy_phys(new, old, INFO_BYTES);

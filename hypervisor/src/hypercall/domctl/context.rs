@@ -22,50 +22,65 @@ pub fn set(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, args: Args) -
     another(g, dom)?;
     let vcpu = dom.vcpu(vcpu).ok_or(Errno::Inval)?;
     if ctxt == 0 {
-        life::pause(dom)?;
-        reset(dom, vcpu);
-        life::unpause(dom)?;
-        return Ok(0);
+        return held_still(g, vcpu, args, || reset(dom, vcpu));
     }
-    let context = initialise::read(g, ctxt)?;
-    // Nobody of it runs while it gets another state (D1).
-    life::pause(dom)?;
-    let given = initialise::give_state(dom, vcpu, &context, initialise::By::Control);
-    life::unpause(dom)?;
-    match given {
-        Ok(()) => Ok(0),
+    let context = initialise::read(g, ctxt);
+    held_still(g, vcpu, args, || {
+        initialise::give_state(dom, vcpu, &context?, initialise::By::Control)
+    })
+}
+
+/// Does something about the state of a vCPU while that stands still (D1): the call is made again until it does.
+fn held_still(
+    g: &Guest<'_>,
+    vcpu: &'static Vcpu,
+    args: Args,
+    act: impl FnOnce() -> Result<(), Errno>,
+) -> Outcome {
+    match life::hold_still(g.vcpu, vcpu).and_then(|()| act()) {
+        // It stays as it is meanwhile.
         Err(Errno::Again) => Err(Stop::Again(args)),
-        Err(errno) => Err(errno.into()),
+        done => {
+            life::let_go(vcpu);
+            Ok(done.map(|()| 0)?)
+        }
     }
 }
 
 /// Takes a vCPU down and its state away.
-fn reset(dom: &'static Domain, vcpu: &'static Vcpu) {
+fn reset(dom: &'static Domain, vcpu: &'static Vcpu) -> Result<(), Errno> {
     let _alone = dom.bring_up.lock();
+    if !life::is_held_still(vcpu) {
+        return Err(Errno::Again);
+    }
     if vcpu.up.swap(false, Ordering::AcqRel) {
         crate::schedule::down(vcpu);
     }
     teardown::release_state(dom, vcpu);
+    Ok(())
 }
 
 /// `getvcpucontext`.
-pub fn get(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+pub fn get(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, args: Args) -> Outcome {
     let Vcpucontext { vcpu, ctxt, .. } = call.payload();
     let vcpu = dom.vcpu(vcpu).ok_or(Errno::Inval)?;
     if core::ptr::eq(vcpu, g.vcpu) {
         return Err(Errno::Inval.into());
     }
-    if !vcpu.initialised.load(Ordering::Acquire) {
-        return Err(Errno::NoData.into());
-    }
-    let context = {
-        let _alone = dom.bring_up.lock();
-        // SAFETY: D1: it is not the one in hand, and one CPU runs vCPUs: what is there was put away. Read only.
-        let local: &Local = unsafe { vcpu.local() };
-        read(vcpu, local)
-    };
     let mut bytes = [0u8; VcpuGuestContext::SIZE];
-    context.write_to(&mut bytes).ok_or(Errno::Inval)?;
+    held_still(g, vcpu, args, || {
+        let _alone = dom.bring_up.lock();
+        if !vcpu.initialised.load(Ordering::Acquire) {
+            return Err(Errno::NoData);
+        }
+        if !life::is_held_still(vcpu) {
+            return Err(Errno::Again);
+        }
+        // SAFETY: D1: it is held still, and `bring_up` is locked. Read only.
+        let local: &Local = unsafe { vcpu.local() };
+        let context = read(vcpu, local);
+        context.write_to(&mut bytes).ok_or(Errno::Inval)
+    })?;
     g.memory().write(ctxt, &bytes)?;
     Ok(0)
 }

@@ -5,7 +5,7 @@
 
 use crate::arch::regs::{Regs, flags};
 use crate::domain::local::Callback;
-use crate::domain::{Domain, Guest, Local, Vcpu};
+use crate::domain::{Domain, Guest, Local, Vcpu, life};
 use crate::hypercall::descriptor::{self, Gdt};
 use crate::hypercall::{Args, BUDGET, Outcome, Stop, debug_registers, trap};
 use crate::layout::is_canonical;
@@ -57,7 +57,7 @@ pub fn read(g: &mut Guest<'_>, at: u64) -> Result<VcpuGuestContext, Errno> {
 pub enum By {
     /// Its own domain, once.
     Guest,
-    /// The control domain, which has paused the domain: again, too, if it refers to what it referred to before.
+    /// The control domain, which holds it still: again, too, if it refers to what it referred to before.
     Control,
 }
 
@@ -95,7 +95,10 @@ pub fn give_state(
         referred.install(vcpu, local);
         set_state(vcpu, local, context);
     } else {
-        // SAFETY: D1: its domain is paused, and `bring_up` is held.
+        if !life::is_held_still(vcpu) {
+            return Err(Errno::Again);
+        }
+        // SAFETY: D1: it is held still, and `bring_up` is locked.
         let local = unsafe { vcpu.local() };
         if !refers_to_the_same(local, context) {
             return Err(Errno::OpNotSupp);
