@@ -186,16 +186,29 @@ for word in $(cat /proc/cmdline); do
 done
 ";
 
-/// The guests' initial file system: ours, with the modules that a guest's disk needs.
+/// Puts a vCPU that is added to the running guest on line. The kernel only shows it and leaves this to a rule of udev's.
+const PUT_ON_LINE: &str = r#"#!/bin/sh
+[ "$ACTION $SUBSYSTEM" = "add cpu" ] || exit 0
+echo 1 > "/sys$DEVPATH/online"
+"#;
+
+/// Has it told of each device that comes.
+const WATCH_DEVICES: &str = "#!/bin/sh
+uevent /usr/bin/put-on-line &
+";
+
+/// The guests' initial file system: ours, with the modules that a guest's disk needs and what notices further vCPUs.
 fn guest_initrd(tree: &Tree, vmlinuz: &Path) -> Result<PathBuf> {
     let mut parts = drivers::parts(vmlinuz, drivers::GUESTS)?;
     parts.push(text("etc/start.d/20-name", 0o755, GUEST_NAME));
     parts.push(text("etc/start.d/30-disk", 0o755, MOUNT));
+    parts.push(text("usr/bin/put-on-line", 0o755, PUT_ON_LINE));
+    parts.push(text("etc/start.d/40-devices", 0o755, WATCH_DEVICES));
     parts.push(text("etc/profile", 0o644, GUEST_PROFILE));
     initrd::build_with(tree, "guest", &parts)
 }
 
-/// A small ext4 file system with a word of welcome, packed; the same bytes each time.
+/// A small ext4 file system with a word of welcome, packed; made once.
 fn disk(tree: &Tree) -> Result<PathBuf> {
     let packed = tree.out().join("guest-disk.img.gz");
     if packed.is_file() {
