@@ -11,7 +11,7 @@ use crate::initrd::Part;
 use crate::shell::say;
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
-use crate::{drivers, initrd, packages, programs};
+use crate::{added, drivers, initrd, packages, programs};
 
 /// Something that can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -41,7 +41,22 @@ pub fn initrd(
     extras: &[Extra],
     stock_kernel: Option<&Path>,
 ) -> Result<std::path::PathBuf> {
-    build(tree, extras, stock_kernel, None)
+    build(tree, extras, stock_kernel, None, Vec::new())
+}
+
+/// The same with a person's own files in it, and for a control domain if there are `guests`.
+///
+/// # Errors
+/// As [`initrd`], and when a file cannot be where it is to be.
+pub fn initrd_with(
+    tree: &Tree,
+    extras: &[Extra],
+    stock_kernel: Option<&Path>,
+    guests: Option<Guests<'_>>,
+    added: Vec<Part>,
+) -> Result<std::path::PathBuf> {
+    let guests = guests.map(|guests| (guests, Vec::new()));
+    build(tree, extras, stock_kernel, guests, added)
 }
 
 /// The same for a control domain with guests; `more` goes in as well.
@@ -55,7 +70,8 @@ pub fn control_initrd(
     guests: Guests<'_>,
     more: Vec<Part>,
 ) -> Result<std::path::PathBuf> {
-    build(tree, extras, Some(stock_kernel), Some((guests, more)))
+    let guests = Some((guests, more));
+    build(tree, extras, Some(stock_kernel), guests, Vec::new())
 }
 
 fn build(
@@ -63,6 +79,7 @@ fn build(
     extras: &[Extra],
     stock_kernel: Option<&Path>,
     guests: Option<(Guests<'_>, Vec<Part>)>,
+    added: Vec<Part>,
 ) -> Result<std::path::PathBuf> {
     let mut extras = extras.to_vec();
     extras.sort_unstable();
@@ -115,6 +132,13 @@ fn build(
             "only the stock kernel's drivers are known: give another kernel an `--initrd` with its own",
         )?;
         parts.extend(drivers::parts(vmlinuz, &modules)?);
+    }
+    if !added.is_empty() {
+        for file in &added {
+            added::check_place(&file.path, parts.iter().map(|part| part.path.as_str()))?;
+        }
+        parts.extend(added);
+        names.push("added");
     }
     // Programs share libraries: once is enough. Of two files in one place the kernel leaves the later.
     let mut seen = BTreeSet::new();

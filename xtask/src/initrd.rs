@@ -46,6 +46,12 @@ echo
 echo "Linux $(uname -r) on $(cat /sys/hypervisor/type 2>/dev/null || echo 'the bare machine'). Leave with poweroff."
 "#;
 
+/// Its directories, each after the one it is in.
+pub const DIRECTORIES: &[&str] = &[
+    "bin", "dev", "etc", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin",
+    "var",
+];
+
 /// The prompt of the shell in this file system.
 pub const PROMPT: &str = "xeno:~# ";
 
@@ -106,10 +112,7 @@ fn overlay(parts: &[Part]) -> Vec<u8> {
 fn archive(busybox: &Path) -> Result<Vec<u8>> {
     let commands = shell::read(std::process::Command::new(busybox).arg("--list-full"))?;
     let mut archive = Archive::default();
-    for dir in [
-        "bin", "dev", "etc", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "usr/bin",
-        "usr/sbin", "var",
-    ] {
+    for dir in DIRECTORIES {
         archive.directory(dir);
     }
     // Where older programs look for what runs, as on every system of the distribution.

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything this project does to itself, one verb per task.
 
+mod added;
 mod bench;
 mod build;
 mod control;
@@ -53,6 +54,7 @@ Examples:
   cargo xtask run --guests 0             the plain shell
   cargo xtask run --iso bios --memory 4G the same from a CD image through GRUB
   cargo xtask run --kernel ./vmlinuz --append 'console=hvc0 debug'
+  cargo xtask run --add ./vmlinuz --add web.toml     your own files in the control domain's /root: xeno create web.toml
   cargo xtask test --quick               before each commit
   cargo xtask bench boot                 instructions to /init: bare machine, Xen, ours
   cargo xtask bench micro --check        of system calls, page faults, fork ...; fails where Xen is faster

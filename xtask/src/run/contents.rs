@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::added;
 use crate::domains::Guests;
 use crate::extras;
+use crate::initrd::Part;
 use crate::provision::{self, Need};
 use crate::qemu::{EXIT_PORT, Module, Modules, SYMBOLS_NAME, merge_words};
 use crate::run::options::Payload;
-use crate::run::sizes::dom0_memory;
+use crate::run::sizes::{dom0_memory, megabytes};
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
 use crate::{build, initrd, iso, kernel};
@@ -29,6 +31,11 @@ pub(super) fn prepare(
     memory: &str,
     needs: &[Need],
 ) -> Result<iso::Contents> {
+    let hypervisor_arguments = merge_words(
+        &hypervisor_arguments(&dom0_memory(memory)?),
+        &payload.hv_args,
+    );
+    let added = added::read(&payload.add, control_memory_mb(&hypervisor_arguments))?;
     let mut needs = needs.to_vec();
     if payload.initrd.is_none() {
         needs.push(Need::Busybox);
@@ -48,28 +55,42 @@ pub(super) fn prepare(
     };
     let initrd = match &payload.initrd {
         Some(file) => absolute(file)?,
-        None if payload.with.is_empty() && payload.guests() == 0 => initrd::build(tree)?,
-        None if payload.guests() > 0 => {
-            let stock = kernel::stock(tree)?;
-            let guests = Guests {
-                count: payload.guests(),
-                kernel: &stock,
-            };
-            extras::control_initrd(tree, &payload.with, &stock, guests, Vec::new())?
-        }
-        None => {
-            let stock = payload.kernel.is_none().then_some(kernel.as_path());
-            extras::initrd(tree, &payload.with, stock)?
-        }
+        None => own_initrd(tree, payload, &kernel, added)?,
     };
     Ok(iso::Contents {
-        hypervisor_arguments: merge_words(
-            &hypervisor_arguments(&dom0_memory(memory)?),
-            &payload.hv_args,
-        ),
+        hypervisor_arguments,
         kernel: Module::new(kernel, merge_words(KERNEL_ARGUMENTS, &payload.append)),
         initrd: Some(initrd),
     })
+}
+
+/// The initial file system for this kernel: the plain one, or one with what was asked for.
+fn own_initrd(
+    tree: &Tree,
+    payload: &Payload,
+    kernel: &Path,
+    added: Vec<Part>,
+) -> Result<PathBuf> {
+    if payload.guests() > 0 {
+        let stock = kernel::stock(tree)?;
+        let guests = Guests {
+            count: payload.guests(),
+            kernel: &stock,
+        };
+        return extras::initrd_with(tree, &payload.with, Some(&stock), Some(guests), added);
+    }
+    if payload.with.is_empty() && added.is_empty() {
+        return initrd::build(tree);
+    }
+    let stock = payload.kernel.is_none().then_some(kernel);
+    extras::initrd_with(tree, &payload.with, stock, None, added)
+}
+
+/// The initial domain's memory as the hypervisor is told, if that is a plain size.
+fn control_memory_mb(words: &str) -> Option<u64> {
+    let sizes = words.split_whitespace();
+    let sizes = sizes.filter_map(|word| word.strip_prefix("dom0_mem="));
+    sizes.last().and_then(megabytes)
 }
 
 /// The hypervisor's words unless others are asked for.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::added::Added;
 use crate::extras::Extra;
 use crate::qemu::{CPU, Disk};
 
@@ -53,6 +54,11 @@ pub struct Payload {
     /// programs (`audit`) too
     #[arg(long, value_name = "WHAT", conflicts_with = "initrd")]
     pub(super) with: Vec<Extra>,
+    /// Put a file of your own into the initial file system: as /root/NAME, where the shell starts, or at PATH. May be
+    /// given again; then `xeno create` makes guests of it: `--add ./vmlinuz --add web.toml`, or
+    /// `--add web.toml=/etc/xeno/` for one that starts by itself
+    #[arg(long, value_name = "FILE[=PATH]", conflicts_with = "initrd")]
+    pub(super) add: Vec<Added>,
     /// Hand the stock kernel over already unpacked: saves the unpacking under emulation
     #[arg(long)]
     pub(super) unpacked: bool,

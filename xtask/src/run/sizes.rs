@@ -51,7 +51,7 @@ pub(super) fn dom0_memory(memory: &str) -> Result<String> {
 }
 
 /// A size as the emulator writes it (`512`, `512M`, `4G`), in MiB.
-fn megabytes(size: &str) -> Option<u64> {
+pub(super) fn megabytes(size: &str) -> Option<u64> {
     let (digits, unit) = size.split_at(
         size.find(|c: char| !c.is_ascii_digit())
             .unwrap_or(size.len()),
