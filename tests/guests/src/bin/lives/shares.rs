@@ -14,6 +14,10 @@ use crate::with_child;
 const VCPUS: u32 = 3;
 const STACK: usize = 4096;
 
+/// Longer than a turn of every vCPU here takes, in nanoseconds, and how often it is looked whether they had theirs.
+const PATIENCE: u64 = 1_000_000_000;
+const LOOK: u64 = 3_000_000;
+
 #[repr(C, align(4096))]
 #[derive(Clone, Copy)]
 struct Stack([u8; STACK]);
@@ -66,9 +70,26 @@ fn counts(child: &Child) -> [u64; VCPUS as usize] {
     core::array::from_fn(|index| link.get(link::FREE + index))
 }
 
-/// Sleeps while children run.
-fn rest(milliseconds: u64) {
-    child::wait(&[], events::now_ns() + 1_000_000 * milliseconds);
+/// Lets children run until something holds: whether it does. Each nanosecond that they run is an instruction for whoever
+/// waits for the test, so it ends as soon as it may.
+fn comes(holds: impl Fn() -> bool) -> bool {
+    let end = events::now_ns() + PATIENCE;
+    while !holds() {
+        if events::now_ns() > end {
+            return false;
+        }
+        child::wait(&[], events::now_ns() + LOOK);
+    }
+    true
+}
+
+/// Lets children run until each vCPU of these has moved: whether it does.
+fn have_turns<const N: usize>(children: [&Child; N]) -> bool {
+    let before = children.map(counts);
+    comes(|| {
+        let mut pairs = before.iter().zip(children);
+        pairs.all(|(before, child)| all_moved(*before, counts(child)))
+    })
 }
 
 /// Whether each counter has moved.
@@ -95,13 +116,7 @@ pub fn processors() {
                 );
                 child.start(spin, [0; 5]);
             }
-            let (before_one, before_two) = (counts(one), counts(two));
-            rest(100);
-            check!(all_moved(before_one, counts(one)), "every vCPU of one runs");
-            check!(
-                all_moved(before_two, counts(two)),
-                "every vCPU of the other runs"
-            );
+            check!(have_turns([one, two]), "every vCPU of both runs");
             let info = one.info().unwrap_or_default();
             check_eq!(
                 "vCPUs that are up",
@@ -109,21 +124,17 @@ pub fn processors() {
                 (VCPUS, VCPUS - 1)
             );
             check_eq!("pause", one.pause(), 0);
-            let (before_one, before_two) = (counts(one), counts(two));
-            rest(100);
-            check_eq!("no vCPU of a paused child runs", counts(one), before_one);
-            check!(all_moved(before_two, counts(two)), "the other's still do");
+            let before = counts(one);
+            // Twice: what is between them has had its turn by then, too.
+            check!(
+                have_turns([two]) && have_turns([two]),
+                "the other's still do"
+            );
+            check_eq!("no vCPU of a paused child runs", counts(one), before);
             check_eq!("unpause", one.run(), 0);
-            rest(100);
-            check!(all_moved(before_one, counts(one)), "they run again");
+            check!(have_turns([one]), "they run again");
         });
-        rest(100);
-        let before = counts(one);
-        rest(100);
-        check!(
-            all_moved(before, counts(one)),
-            "one runs when the other is gone"
-        );
+        check!(have_turns([one]), "one runs when the other is gone");
     });
 }
 
@@ -147,9 +158,8 @@ pub fn crowd() {
     let used = |id| control::info(id).map_or(u64::MAX, |info| info.cpu_time);
     with_child(Plan::SMALL, |child| {
         child.start(spin, [0; 5]);
-        rest(50);
         check!(
-            used(child.id) > 10_000_000,
+            comes(|| (10_000_000..u64::MAX).contains(&used(child.id))),
             "the time of one behind it all is counted"
         );
     });
@@ -165,16 +175,20 @@ pub fn spinning() {
         with_child(Plan::SMALL, |two| {
             one.start(spin, [0; 5]);
             two.start(spin, [0; 5]);
-            rest(100);
-            let before = [counts(one)[0], counts(two)[0]];
+            let counted = || [counts(one)[0], counts(two)[0]];
+            check!(
+                comes(|| counted().iter().all(|count| *count > 0)),
+                "both children run"
+            );
+            let before = counted();
             // The parent works too, without ever sleeping: hypercalls, and plain computing.
             let start = events::now_ns();
             let mut work = 0u64;
-            while events::now_ns() < start + 150_000_000 {
+            while events::now_ns() < start + 100_000_000 {
                 work = work.wrapping_add(instructions::rdtsc() & 1) + 1;
                 guest_runtime::hypercall::version();
             }
-            let after = [counts(one)[0], counts(two)[0]];
+            let after = counted();
             let moved = [after[0] - before[0], after[1] - before[1]];
             check!(work > 1000, "the parent works");
             check!(moved[0] > 0 && moved[1] > 0, "both children run meanwhile");

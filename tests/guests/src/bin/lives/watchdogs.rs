@@ -3,7 +3,7 @@
 use guest_runtime::abi::{ShutdownReason, Watchdog, errno, nr, sched};
 use guest_runtime::builder::{self, Plan};
 use guest_runtime::hypercall::{call, sched_op};
-use guest_runtime::{check, check_eq, child, events};
+use guest_runtime::{check, check_eq, child, events, link};
 
 use crate::{endings, with_child};
 
@@ -42,6 +42,12 @@ fn wrong(_: [u64; 5]) -> i64 {
     0
 }
 
+/// Step: spins from shortly before the watchdog bites; a second of it would be a billion instructions.
+fn spin_at_last(_: [u64; 5]) -> i64 {
+    child::wait(&[], events::now_ns() + SECOND * 9 / 10);
+    endings::spin([0; 5])
+}
+
 /// Wrong calls; watchdogs that are fed; one that is not, while its domain spins, sleeps, and is paused.
 pub fn all() {
     with_child(Plan::SMALL, |child| {
@@ -62,9 +68,13 @@ pub fn all() {
     });
     with_child(Plan::SMALL, |child| {
         check_eq!("taken", child.call(set, [0, 1, 0, 0, 0]), 1);
-        child.start(endings::spin, [0; 5]);
+        child.start(spin_at_last, [0; 5]);
         let end = child.wait_shutdown();
         check_eq!("spinning", end, builder::reason(ShutdownReason::Watchdog));
+        check!(
+            child.link().get(link::FREE) > 0,
+            "it spun when it was bitten"
+        );
     });
     with_child(Plan::SMALL, |child| {
         check_eq!("taken", child.call(set, [0, 1, 0, 0, 0]), 1);
