@@ -60,6 +60,22 @@ pub fn checked_hypervisor(tree: &Tree, bare: &BareMetal) -> Result<()> {
     shell::write_if_changed(&tree.checked_symbols(), &image::symbol_table(&linked)?)
 }
 
+/// As [`checked_hypervisor`], and puts it where [`hypervisor`] leaves the ordinary one, until that is built again.
+///
+/// # Errors
+/// As [`hypervisor`].
+pub fn checked_as_hypervisor(tree: &Tree, bare: &BareMetal) -> Result<()> {
+    checked_hypervisor(tree, bare)?;
+    for (from, to) in [
+        (tree.checked_hypervisor(), tree.hypervisor()),
+        (tree.checked_symbols(), tree.symbols()),
+    ] {
+        std::fs::copy(&from, &to)
+            .with_context(|| format!("{} cannot be copied", from.display()))?;
+    }
+    Ok(())
+}
+
 /// Links ring 0; the file's contents, which are fit to be booted.
 fn ring0(tree: &Tree, bare: &BareMetal, target_dir: &Path, flags: &[&str]) -> Result<Vec<u8>> {
     let mut cargo = bare.cargo(tree, "build", target_dir, flags);

@@ -123,6 +123,9 @@ pub struct Options {
     /// The long forms and the whole matrix
     #[arg(long)]
     full: bool,
+    /// On the hypervisor that checks itself (`cargo xtask build --checked`), which is slow
+    #[arg(long, conflicts_with = "hypervisor")]
+    checked: bool,
     /// Run only the tests whose name has this in it, of every tier
     #[arg(long, value_name = "PATTERN")]
     only: Option<String>,
@@ -145,6 +148,8 @@ pub struct Context {
     pub system: Option<System>,
     /// Another hypervisor to compare with.
     pub other_hypervisor: Option<PathBuf>,
+    /// Whether ours is the one that checks itself, in every test.
+    checked: bool,
     /// Why the hypervisor, the guests or the system are not there.
     missing: Missing,
     images: Mutex<Vec<PathBuf>>,
@@ -251,6 +256,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
             .as_ref()
             .map(std::fs::canonicalize)
             .transpose()?,
+        checked: options.checked,
         missing: Missing::default(),
         images: Mutex::default(),
     };
@@ -278,7 +284,10 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     };
     let mut cases = checks::cases();
     cases.extend(guests::cases(tree)?);
-    cases.extend(size::cases());
+    if !options.checked {
+        // What is measured is what ships.
+        cases.extend(size::cases());
+    }
     cases.extend(bad_input::cases());
     cases.extend(crash_report::cases());
     cases.extend(cpus::cases());
@@ -360,7 +369,7 @@ fn preparations(cases: &[Case]) -> Vec<Preparation> {
 fn prepare(context: &mut Context, preparation: Preparation, reporter: &Reporter) {
     let started = Instant::now();
     let (name, result) = match preparation {
-        Preparation::Hypervisor => ("build the hypervisor", build_hypervisor(&context.tree)),
+        Preparation::Hypervisor => ("build the hypervisor", build_hypervisor(context)),
         Preparation::Checked => ("build the checked hypervisor", build_checked(&context.tree)),
         Preparation::Guests => ("build the test guests", build_guests(&context.tree)),
         Preparation::System => ("fetch the stock kernel", fetch_system(context)),
@@ -390,8 +399,14 @@ fn prepare(context: &mut Context, preparation: Preparation, reporter: &Reporter)
     reporter.tell(name, &outcome, started.elapsed().as_secs_f64());
 }
 
-fn build_hypervisor(tree: &Tree) -> Result<String> {
-    build::hypervisor(tree, &BareMetal::find(tree)?)?;
+fn build_hypervisor(context: &Context) -> Result<String> {
+    let tree = &context.tree;
+    let bare = BareMetal::find(tree)?;
+    if context.checked {
+        build::checked_as_hypervisor(tree, &bare)?;
+    } else {
+        build::hypervisor(tree, &bare)?;
+    }
     let size = std::fs::metadata(tree.hypervisor())?.len();
     Ok(format!("{} KiB", size.div_ceil(1024)))
 }
