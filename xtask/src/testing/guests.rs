@@ -59,6 +59,9 @@ const FORMS: &[Form] = &[
     },
 ];
 
+/// How much longer than the ordinary hypervisor the checked one may take.
+const CHECKED_SLOWER: u32 = 3;
+
 /// What a guest asks of its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wants {
@@ -221,9 +224,14 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
         Ok(session) => session,
         Err(error) => return Outcome::failed("not started", format!("{error:#}")),
     };
+    let limit = if form.checked {
+        wants.limit * CHECKED_SLOWER
+    } else {
+        wants.limit
+    };
     let ended = match context.other_hypervisor {
-        None => session.wait(wants.limit),
-        Some(_) => ended_elsewhere(&mut session, wants.limit),
+        None => session.wait(limit),
+        Some(_) => ended_elsewhere(&mut session, limit),
     };
     match ended {
         Err(error) => Outcome::failed(format!("{error:#}"), session.report(tree)),
