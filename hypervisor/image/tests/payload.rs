@@ -19,6 +19,17 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>, ImageError> {
     Ok(out)
 }
 
+/// Packed in every form that is understood.
+fn every_form(data: &[u8]) -> [Vec<u8>; 5] {
+    [
+        xz_payload(data),
+        gzip_payload(data),
+        zstd_payload(data),
+        zstd_payload_plain(data),
+        lz4_payload(data),
+    ]
+}
+
 #[test]
 fn a_boot_image_gives_back_the_kernel_that_was_put_in() {
     for (payload, compression) in [
@@ -234,13 +245,7 @@ fn every_single_flipped_bit_of_a_stream_is_found() {
 #[test]
 fn a_stream_cut_short_anywhere_is_refused() {
     let code = code(600, 9);
-    for payload in [
-        xz_payload(&code),
-        gzip_payload(&code),
-        zstd_payload(&code),
-        zstd_payload_plain(&code),
-        lz4_payload(&code),
-    ] {
+    for payload in every_form(&code) {
         for len in 0..payload.len() - 4 {
             // The length is put behind the cut, so that only the stream is wrong.
             let mut cut = payload[..len].to_vec();
@@ -253,13 +258,7 @@ fn a_stream_cut_short_anywhere_is_refused() {
 #[test]
 fn a_wrong_length_is_refused_whichever_way_it_is_wrong() {
     let code = code(600, 9);
-    for payload in [
-        xz_payload(&code),
-        gzip_payload(&code),
-        zstd_payload(&code),
-        zstd_payload_plain(&code),
-        lz4_payload(&code),
-    ] {
+    for payload in every_form(&code) {
         for wrong in [0, 599, 601, 1 << 20, u32::MAX] {
             let mut payload = payload.clone();
             let at = payload.len() - 4;

@@ -1,6 +1,7 @@
 //! Images built in memory: small ELF kernels with Xen notes, and boot images around packed payloads.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use image::{ElfKernel, ImageError, Placement};
 use lzma_rust2::{CheckType, FilterType, XzOptions, XzWriter};
 use std::io::Write;
 use std::num::NonZeroU64;
@@ -124,6 +125,20 @@ pub fn kernel_with(notes: &[u8]) -> Vec<u8> {
 
 pub fn kernel() -> Vec<u8> {
     kernel_with(&usual_notes())
+}
+
+/// As the initial domain is placed.
+pub fn place(file: &[u8]) -> Result<Placement, ImageError> {
+    let elf = ElfKernel::parse(file)?;
+    let notes = elf.xen_notes()?;
+    notes.check_interface()?;
+    notes.check_initial_domain()?;
+    elf.placement(&notes)
+}
+
+/// The usual notes with more behind them, which hold where they repeat one.
+pub fn with_note(more: Vec<u8>) -> Vec<u8> {
+    kernel_with(&[usual_notes(), more].concat())
 }
 
 /// A boot image around a payload, which must bring its length with it.
