@@ -168,6 +168,7 @@ fn count(said: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Tree;
 
     #[test]
     fn test_results_of_all_crates_are_added_up() {
@@ -175,5 +176,27 @@ mod tests {
                     finished in 0.00s\n\ntest result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured";
         let sum = count(said);
         assert_eq!((sum.passed, sum.failed, sum.skipped), (4, 2, 1));
+    }
+
+    #[test]
+    fn the_page_on_locks_has_ring_0s_ranks_in_their_order() {
+        let tree = Tree::find().unwrap();
+        let read = |file: &str| std::fs::read_to_string(tree.root().join(file)).unwrap();
+        let source = read("hypervisor/src/sync.rs");
+        let (_, ranks) = source.split_once("\nranks! {\n").unwrap();
+        let (ranks, _) = ranks.split_once("\n}\n").unwrap();
+        let ranks: Vec<&str> = ranks
+            .lines()
+            .filter_map(|line| line.trim().strip_suffix(','))
+            .filter(|name| name.chars().all(char::is_alphanumeric))
+            .collect();
+        let page = read("docs/locks.md");
+        let rows: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(name, _)| name)
+            .collect();
+        assert!(ranks.len() > 20);
+        assert_eq!(ranks, rows);
     }
 }
