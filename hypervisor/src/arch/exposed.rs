@@ -20,6 +20,7 @@ use crate::arch::percpu;
 use crate::layout::{EXPOSED, EXPOSED_CPU_STRIDE, HOLE, IMAGE, PAGE};
 use crate::memory::phys;
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU64, Ordering};
 use frames::Mfn;
 
 global_asm!(include_str!("entry.s"));
@@ -226,12 +227,18 @@ pub fn fill_own_page(frame: Mfn, block: u64) {
     set_tss(frame, block);
 }
 
-/// Points a descriptor page at a CPU's TSS, marked not busy, so that it can be loaded.
-pub fn set_tss(frame: Mfn, block: u64) {
+/// The descriptor of the TSS of the CPU whose block is at `block`, marked not busy.
+fn tss_descriptor(block: u64) -> [u64; 2] {
     let base = block + at::TSS;
     let low = TSS_LIMIT | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+    [low, base >> 32]
+}
+
+/// Points a descriptor page at a CPU's TSS, marked not busy, so that it can be loaded.
+pub fn set_tss(frame: Mfn, block: u64) {
+    let [low, high] = tss_descriptor(block);
     phys::write_u64(frame.0 * PAGE + 0x40, low);
-    phys::write_u64(frame.0 * PAGE + 0x48, base >> 32);
+    phys::write_u64(frame.0 * PAGE + 0x48, high);
 }
 
 /// Sets the LDT descriptor of a descriptor page: `entries` descriptors at `base`, none if 0.
@@ -287,12 +294,22 @@ pub fn load_ldt(entries: u32) {
 
 /// Loads the table for when no vCPU is on this CPU.
 pub fn load_idle_gdt(id: u32) {
-    let frame =
-        paging::walk(paging::root(), block(id) + at::IDLE_GDT).expect("mapped by build_block");
-    let frame = Mfn((frame & bits::ADDRESS) / PAGE);
-    set_tss(frame, block(id));
+    let own = block(id) + at::IDLE_GDT;
+    // Not busy: it was, if it was this table's when it was last loaded.
+    let [low, _] = tss_descriptor(block(id));
+    // SAFETY: a writable page of this CPU's block, which is below every root's slot 257 and nobody else's.
+    unsafe { word(own + u64::from(selector::TSS) - OWN_PAGE_OFFSET).store(low, Ordering::Relaxed) };
     // SAFETY: the page was filled by `build_block`, its TSS is not busy, and it is below every root's slot 257.
-    unsafe { load_gdt(block(id) + at::IDLE_GDT - OWN_PAGE_OFFSET) };
+    unsafe { load_gdt(own - OWN_PAGE_OFFSET) };
+}
+
+/// A word of a block's writable pages.
+///
+/// # Safety
+/// `address` is in such a page, aligned to 8, and the page's other users know of it.
+unsafe fn word(address: u64) -> &'static AtomicU64 {
+    // SAFETY: mapped in every root from before the CPU runs, and for good; the caller's contract for the rest.
+    unsafe { &*(address as *const AtomicU64) }
 }
 
 /// Puts this CPU on its block: descriptor tables, task register, interrupt table, system-call entry points.
@@ -340,16 +357,14 @@ pub fn activate(id: u32) {
     }
 }
 
-fn data_frame(id: u32) -> Mfn {
-    let leaf = paging::walk(paging::root(), block(id) + at::DATA).expect("mapped by build_block");
-    Mfn((leaf & bits::ADDRESS) / PAGE)
-}
-
-/// Tells the entry code which root ring 0 runs on (0: the guest's own) and where the vCPU's transit page is.
+/// Tells the entry code of this CPU, `id`, which root ring 0 runs on (0: the guest's own) and where the vCPU's transit page
+/// is.
 pub fn set_entry(id: u32, ring0_root: u64, transit: u64) {
-    let frame = data_frame(id);
-    phys::write_u64(frame.0 * PAGE + data::HV_CR3, ring0_root);
-    phys::write_u64(frame.0 * PAGE + data::TRANSIT, transit);
+    let page = block(id) + at::DATA;
+    // SAFETY: the data page of this CPU's block, of which the entry code reads these words with the next exit or entry.
+    let [root, place] = unsafe { [data::HV_CR3, data::TRANSIT].map(|at| word(page + at)) };
+    root.store(ring0_root, Ordering::Relaxed);
+    place.store(transit, Ordering::Relaxed);
 }
 
 /// EFER: `syscall` is an instruction.

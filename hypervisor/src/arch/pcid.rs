@@ -9,7 +9,7 @@
 //!   be kept so is of ring 0's part of the address space: that root has no guest's half.
 //! - P2: whoever takes away or changes a mapping of ring 0's part flushes, and a flush drops the translations of all
 //!   identifiers ([`flush_all`]), whichever is in force.
-//! - P3: two domains' ring-0 roots have the same identifier; between them there is a flush (`run::take_up`).
+//! - P3: two domains' ring-0 roots have the same identifier; between them there is a flush (`switch::take_up`).
 
 use crate::arch::cpu::{self, cr4};
 use boot_info::params::Choice;

@@ -161,7 +161,7 @@ extern "C" fn on_cpu0() -> ! {
     modules::give_back(info, params());
     let (used, size) = heap::usage();
     debug!("heap: {} of {} KiB in use", used >> 10, size >> 10);
-    domain::run::start(vcpu)
+    domain::switch::begin(vcpu)
 }
 
 /// Turns on what this CPU has and ring 0 wants.

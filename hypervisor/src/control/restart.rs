@@ -15,7 +15,7 @@
 use crate::boot::{self, give_up};
 use crate::debug::sections;
 use crate::device::{self, timer};
-use crate::domain::{self, Domain, life, run, teardown, unfinished};
+use crate::domain::{self, Domain, life, switch, teardown, unfinished};
 use crate::hypercall::descriptor;
 use crate::memory::{alloc, heap};
 use crate::mmu::{audit, work};
@@ -54,7 +54,7 @@ pub fn try_again() {
     // Released before the stack is left.
     let may = LIMIT.lock().take(timer::now_ns());
     if may {
-        run::on_fresh_stack(build_anew);
+        switch::on_fresh_stack(build_anew);
     }
     error!(
         "the control domain crashed {} times within a minute and is not built again; look at its kernel, its command \
@@ -64,7 +64,7 @@ pub fn try_again() {
 }
 
 extern "C" fn build_anew() -> ! {
-    run::vacate();
+    switch::vacate();
     sections::is_for(sections::Kind::TakingApart);
     device::quiesce::all();
     sections::begin();
@@ -80,7 +80,7 @@ extern "C" fn build_anew() -> ! {
     }
     info!("the control domain is built anew");
     match domain::initial::build(boot::boot_info(), boot::params()) {
-        Ok(vcpu) => run::start(vcpu),
+        Ok(vcpu) => switch::begin(vcpu),
         Err(why) => give_up(format_args!("{why}")),
     }
 }

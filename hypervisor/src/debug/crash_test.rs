@@ -5,12 +5,14 @@
 
 use crate::arch::smp::call::{self, Call};
 use crate::arch::{cpu, percpu, smp};
+use crate::boot;
 use crate::device::timer;
 use crate::layout::{DIRECT_MAP, DIRECT_MAP_SIZE, PAGE};
 use crate::sync::{Lock, rank};
 use boot_info::params::CrashTest;
 use core::arch::asm;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// What [`touch_unmapped`] has in a register when it faults, so that a test can tell the report's registers from
 /// any others.
@@ -18,6 +20,17 @@ const MARK: u64 = 0x5eed_0fca_5cad_e001;
 
 /// How long [`crash_another`] gives this CPU to be in its guest.
 const UNTIL_IN_GUEST_MS: u64 = 1000;
+
+static DONE: AtomicBool = AtomicBool::new(false);
+
+/// Crashes as the command line asks, when the first guest is about to be entered.
+pub fn on_entry() {
+    if let Some(how) = boot::params().crash_test
+        && !DONE.swap(true, Ordering::AcqRel)
+    {
+        crash(how);
+    }
+}
 
 /// Crashes as the command line asks. Returns only to let another CPU crash while this one goes on.
 pub fn crash(how: CrashTest) {

@@ -1,13 +1,15 @@
 //! Domains and their vCPUs: what each owns, and who may touch it.
 //!
 //! # Invariants
-//! - D1: a vCPU's [`Local`] state is touched only by the CPU the vCPU runs on, through the one [`Guest`] that its
-//!   exit made; before it is initialised, by whoever brings it up, who holds [`Domain::bring_up`]; while it is held
-//!   still (`life`), by the control domain, which holds that lock too; and when its domain dies and it stands still, by
-//!   whoever takes that apart.
+//! - D1: a vCPU's [`Local`] state is touched only by the CPU that it is loaded on ([`Vcpu::loaded_on`]), through the one
+//!   [`Guest`] that its exit made; while it is loaded on none, by who holds [`Domain::bring_up`], and only where no CPU
+//!   may take it up meanwhile: it was never initialised, or it is down, or it is held still (`life`); and when its domain
+//!   dies and it stands still, by whoever takes that apart.
 //! - D2: a vCPU's kernel root is a validated L4 table of its domain on which the vCPU holds a reference; so is its
 //!   user root if it has one. The CPU never runs the vCPU on any other root.
 //! - D3: `Transit::user` says which of the two modes the guest is in, and GS bases are swapped accordingly.
+//! - D4: a CPU has anything of a domain in force (root, exposed area, descriptor tables) only while a vCPU of it is loaded
+//!   there: a domain none of whose vCPUs is loaded can be taken apart.
 
 pub mod allotment;
 pub mod crash;
@@ -21,6 +23,7 @@ pub mod local;
 pub mod permissions;
 pub mod run;
 pub mod shared;
+pub mod switch;
 pub mod table;
 pub mod teardown;
 pub mod unfinished;
@@ -271,8 +274,8 @@ impl Vcpu {
     /// The state only the running CPU may touch.
     ///
     /// # Safety
-    /// D1: the caller is the exit path of the CPU this vCPU runs on, or holds `bring_up` and the vCPU was never
-    /// initialised or is held still, or takes its domain apart.
+    /// D1: the caller is the exit path of the CPU this vCPU is loaded on, or holds `bring_up` and the vCPU is loaded on none
+    /// and will not be, or takes its domain apart.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn local(&self) -> &mut Local {
         // SAFETY: the caller's contract makes the reference unique.

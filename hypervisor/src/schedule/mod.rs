@@ -9,17 +9,20 @@
 //! - C2: while somebody waits for the running vCPU's turn to end, the hardware timer is set for that end at the latest.
 
 pub mod handles;
+mod idle;
+
+pub use idle::idle;
 
 use crate::account;
-use crate::arch::{cpu, percpu};
+use crate::arch::percpu;
 use crate::boot;
-use crate::debug::{crash, sections};
 use crate::device::{self, timer};
 use crate::domain::{Vcpu, unfinished};
 use crate::event;
 use crate::memory::record;
 use crate::mmu::work;
 use crate::sync::{Lock, rank};
+use ::cpus::loaded;
 use ::sched::{Next, Reservation, RunQueue, State, TimerQueue, TimerRows, TimerSlot, VcpuHandle};
 use core::sync::atomic::Ordering;
 
@@ -310,6 +313,16 @@ fn next_vcpu() -> Option<&'static Vcpu> {
     for vcpu in [before, next].into_iter().flatten() {
         note_state(queue, vcpu, now);
     }
+    if let Some(vcpu) = next {
+        let here = percpu::current().id;
+        // Two CPUs with the same state would be the end of all that is promised: rather none.
+        assert!(
+            loaded::take(&vcpu.loaded_on, here),
+            "domain {} vCPU {} is chosen for CPU {here} while it is on another",
+            vcpu.domain.id.0,
+            vcpu.id
+        );
+    }
     next
 }
 
@@ -319,27 +332,15 @@ pub fn choose_nobody() {
     debug_assert!(next.is_none());
 }
 
-/// Decides who runs on this CPU. Idles with interrupts open until somebody can.
-pub fn decide() -> &'static Vcpu {
-    loop {
-        percpu::current().reschedule.set(false);
-        timers_due();
-        if !work::in_budget() {
-            unfinished::let_others_in();
-        }
-        let next = next_vcpu();
-        program_timer();
-        if let Some(vcpu) = next {
-            return vcpu;
-        }
-        if !percpu::current().reschedule.get() {
-            account::idles();
-            crash::set_serving_nobody();
-            sections::end();
-            cpu::wait_for_interrupt();
-            sections::begin();
-            sections::is_for(sections::Kind::Waiting);
-            account::works();
-        }
+/// Decides who runs on this CPU from now on, if anybody can.
+pub fn decide() -> Option<&'static Vcpu> {
+    timers_due();
+    if !work::in_budget() {
+        unfinished::let_others_in();
     }
+    // What asked for it before this is in the decision.
+    percpu::current().reschedule.set(false);
+    let next = next_vcpu();
+    program_timer();
+    next
 }

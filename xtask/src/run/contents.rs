@@ -65,12 +65,7 @@ pub(super) fn prepare(
 }
 
 /// The initial file system for this kernel: the plain one, or one with what was asked for.
-fn own_initrd(
-    tree: &Tree,
-    payload: &Payload,
-    kernel: &Path,
-    added: Vec<Part>,
-) -> Result<PathBuf> {
+fn own_initrd(tree: &Tree, payload: &Payload, kernel: &Path, added: Vec<Part>) -> Result<PathBuf> {
     if payload.guests() > 0 {
         let stock = kernel::stock(tree)?;
         let guests = Guests {

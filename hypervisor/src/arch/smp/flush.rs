@@ -101,11 +101,22 @@ pub fn flush_others_of(dom: DomId) {
 pub unsafe fn load_guest_root(root: u64, dom: DomId) {
     let this = percpu::current();
     FLUSHES.join(this.id, u32::from(dom.0));
-    // SAFETY: the caller's contract.
-    unsafe { cpu::write_cr3(root) };
     this.root.set(root);
+    // It is this that loads the root.
     flush_here();
     FLUSHES.joined(this.id, u32::from(dom.0));
+}
+
+/// Loads a root of ring 0's own, below which there are no guest addresses: this CPU holds none from here on, and is asked
+/// for nothing.
+///
+/// # Safety
+/// As [`cpu::write_cr3`].
+pub unsafe fn load_own_root(root: u64) {
+    let this = percpu::current();
+    this.root.set(root);
+    flush_here();
+    FLUSHES.leave(this.id);
 }
 
 /// For tests: this CPU holds translations although it runs no guest, or no longer does.

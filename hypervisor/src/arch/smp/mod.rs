@@ -7,7 +7,7 @@
 //!  grace      "come between two works"     IPI_CALL  ─▶ where nothing that was found is in hand, never while waiting
 //!  stop       "halt where you are"             NMI       ─▶ noted where it was, halted for ever
 //! ```
-//! Domains run on CPU 0 so far; the others wait in [`start`]'s idle loop and answer.
+//! Domains run on CPU 0 so far; the others wait in the idle loop (`schedule::idle`) and answer.
 //!
 //! # Invariants
 //! - O1: a CPU is in [`ONLINE`] from when it answers interrupts of others until it is stopped.

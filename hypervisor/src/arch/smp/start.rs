@@ -16,11 +16,12 @@
 use super::skew;
 use super::trampoline::Trampoline;
 use crate::account;
-use crate::arch::{apic, cpu, exposed, features, fpu, percpu, smp, trap};
+use crate::arch::{apic, cpu, exposed, features, fpu, percpu, smp};
 use crate::boot::{self, memory};
 use crate::device::timer;
-use crate::domain::exposed_area;
+use crate::domain::{exposed_area, switch};
 use crate::memory::alloc;
+use crate::schedule;
 use crate::sync::{Lock, rank};
 use crate::{info, warn};
 use ::cpus::features::{Features, Lack};
@@ -284,16 +285,5 @@ extern "C" fn on_other_cpu() -> ! {
         skew::answer();
         core::hint::spin_loop();
     }
-    idle()
-}
-
-/// Waits and answers, for ever.
-fn idle() -> ! {
-    loop {
-        account::idles();
-        cpu::wait_for_interrupt();
-        account::works();
-        trap::tell_nmis();
-        smp::test::storm();
-    }
+    switch::on_fresh_stack(schedule::idle)
 }

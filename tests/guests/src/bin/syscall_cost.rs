@@ -3,14 +3,15 @@
 //! compare hypervisors.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use guest_runtime::abi::{MmuUpdate, TrapInfo, callback, mmuext, nr};
+use guest_runtime::abi::sysctl::{Cpuinfo, Getcpuinfo};
+use guest_runtime::abi::{MmuUpdate, Sysctl, SysctlCommand, TrapInfo, callback, mmuext, nr, sched};
 use guest_runtime::frames::{self, Page};
-use guest_runtime::hypercall::{self, by_syscall, mmu_update_batch, mmuext as op};
+use guest_runtime::hypercall::{self, by_syscall, mmu_update_batch, mmuext as op, sched_op};
 use guest_runtime::instructions::rdtsc;
 use guest_runtime::page_table::{self, Slot, bits};
 use guest_runtime::trap::{self, SYSCALL};
 use guest_runtime::user;
-use guest_runtime::{check, guest, say};
+use guest_runtime::{check, control, events, guest, say};
 use guests::accepted;
 use guests::code;
 use guests::expect::Mode;
@@ -51,6 +52,43 @@ fn main() {
         hypercall::flush();
     });
     cost("local flush", flush);
+    sleeps();
+}
+
+/// Nanoseconds in which the CPU had nothing to do.
+fn idle_ns() -> u64 {
+    let mut idle = Cpuinfo::ZERO;
+    let mut request = Sysctl::new(SysctlCommand::Getcpuinfo);
+    request.set_payload(&Getcpuinfo {
+        max_cpus: 1,
+        info: &raw mut idle as u64,
+        ..Getcpuinfo::ZERO
+    });
+    accepted("getcpuinfo", control::sysctl(&mut request));
+    idle.idletime
+}
+
+/// Sleeping until a time and being woken then: what the CPU did meanwhile but wait.
+fn sleeps() {
+    const LONG_NS: u64 = 200_000;
+    let busy = |sleep: &dyn Fn()| {
+        let mut best = u64::MAX;
+        for _ in 0..ROUNDS {
+            let (start, idle) = (rdtsc(), idle_ns());
+            sleep();
+            let idle = idle_ns() - idle;
+            best = best.min(rdtsc().wrapping_sub(start).saturating_sub(idle));
+        }
+        best
+    };
+    let without = busy(&|| {
+        events::now_ns();
+    });
+    let with = busy(&|| {
+        let until = events::now_ns() + LONG_NS;
+        accepted("poll", sched_op(sched::POLL, &mut [0, 0, until]));
+    });
+    cost("sleep and wake", with.saturating_sub(without));
 }
 
 fn cost(name: &str, ticks: u64) {
