@@ -21,6 +21,7 @@ const MARK: u64 = 0x5eed_0fca_5cad_e001;
 /// How long [`crash_another`] gives this CPU to be in its guest.
 const UNTIL_IN_GUEST_MS: u64 = 1000;
 
+/// Whether it was done.
 static DONE: AtomicBool = AtomicBool::new(false);
 
 /// Crashes as the command line asks, when the first guest is about to be entered.
@@ -33,6 +34,7 @@ pub fn on_entry() {
 }
 
 /// Crashes as the command line asks. Returns only to let another CPU crash while this one goes on.
+#[inline(never)]
 pub fn crash(how: CrashTest) {
     match how {
         CrashTest::Panic => panic_on_purpose(),
