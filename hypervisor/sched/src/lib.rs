@@ -4,11 +4,12 @@
 //!   called as deadlines and budgets will need it (each vCPU comes with its [`Reservation`], every call
 //!   with the time), so that earliest deadline first can take its place behind the same calls.
 //! - [`Runstate`]: how long a vCPU ran, waited and slept, as its guest sees it.
-//! - [`Ledger`]: which cycles of one CPU went where, exactly.
+//! - [`CpuLedger`], [`VcpuAccount`]: which cycles went where, exactly.
 //! - [`TimerQueue`]: one-shot timers by deadline.
 //!
 //! Handles are the slots of the hypervisor's slab of vCPUs; storage is slices of the caller's, as long as
-//! that slab, and grows with it by rows ([`Rows`]). Nothing allocates. A `RunQueue` or `Ledger` belongs to one CPU and its lock.
+//! that slab, and grows with it by rows ([`Rows`]). Nothing allocates. A `RunQueue` belongs to one CPU
+//! and its lock, a `CpuLedger` to one CPU alone.
 //!
 //! # Invariants
 //! - S1: no vCPU is lost: one that is runnable either runs or is in the queue, exactly once.
@@ -16,7 +17,7 @@
 //! - S3: turns are fair: a vCPU that stays runnable runs after at most one turn of each other.
 //! - S4: a CPU is preempted by time only if somebody waits for it: a lone vCPU is left alone.
 //! - S5: the four times of a runstate add up to the time since it began, and never run backwards.
-//! - S6: a ledger's accounts add up to its last boundary less its first, to the cycle.
+//! - S6: all accounts add up to the last boundaries of the CPUs less their first, to the cycle.
 //! - S7: a timer fires once, at or after its deadline, in order of deadlines, unless it is cancelled.
 
 #![no_std]
@@ -28,7 +29,10 @@ mod rows;
 mod runstate;
 mod timers;
 
-pub use ledger::{Account, AccountRows, Cause, Ledger, Mode};
+pub use ledger::{
+    CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Kind, Payer, Paying, SharedAccount, Usage,
+    VcpuAccount,
+};
 pub use queue::{AddError, Decision, Entry, EntryRows, Extra, Next, Reservation, RunQueue};
 pub use rows::Rows;
 pub use runstate::{Runstate, State};

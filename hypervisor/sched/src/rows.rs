@@ -58,8 +58,4 @@ impl<'a, T: Copy, const MOST: usize> Rows<'a, T, MOST> {
         let row = self.rows.get_mut(index / Self::PER_ROW)?.as_mut()?;
         row.get_mut(index % Self::PER_ROW)
     }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.rows.iter().flatten().flat_map(|row| row.iter())
-    }
 }

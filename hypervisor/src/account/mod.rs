@@ -1,208 +1,266 @@
-//! Who used the CPU: the entry and exit stubs' time stamps, told to the ledger of the crate `sched`.
+//! Who used the CPU: the readings of the time-stamp counter at every boundary, told to the ledger of the crate `sched`.
 //!
-//! The stubs stamp every boundary; the two fast transitions add closed intervals up in the transit page. Here the
-//! intervals since the last exit are handed to the CPU's ledger in order, so that every cycle from start-up on is in
-//! exactly one account.
+//! The entry and exit stubs read it (`arch/entry.s`). The two transitions that do not come here change the guest's own
+//! accounts, in its transit page, as the ledger would: a reading is added to the one and taken from the other. All else
+//! is gathered in the CPU's ledger and entered in the accounts of vCPUs and domains when another vCPU comes, when the CPU
+//! sleeps, and when somebody asks.
+//!
+//! # Who pays for work in ring 0
+//! Whoever caused it. A call, a fault: the vCPU. An interrupt, from the guest's last instruction on: the domain of the
+//! device, of the timer that is due; only what has no owner is the machine's. A switch: whoever caused the decision, by
+//! going to sleep, by its turn's end, by what woke another. From sleep: whoever's interrupt that was, or else who is
+//! chosen then. See `docs/accounting.md`.
+//!
+//! # Invariants
+//! - A1: a vCPU's account is written by the CPU that has it in hand; [`Here::in_hand`] names it until its account is
+//!   written and another, or nobody, is in hand.
+//! - A2: what a domain's vCPU or a domain has used is never lost: with the vCPU's end it is the domain's, with the
+//!   domain's end it is [`DEPARTED`]'s.
 
-use crate::arch::smp::call::{self, Call};
+pub mod report;
+
+use crate::arch::regs::VEC_SYSCALL;
 use crate::arch::{cpu, percpu, smp};
-use crate::domain::{Guest, Vcpu};
-use crate::memory::record;
-use crate::schedule::handles;
-use crate::{error, info};
-use ::sched::{AccountRows, Cause, Ledger, Mode, VcpuHandle};
+use crate::domain::{self, Domain, Guest, Vcpu};
+use ::sched::{CpuBooks, CpuLedger, Due, Kind, Payer, SharedAccount, State, Usage};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
+use frames::DomId;
 
-pub use ::sched::Account;
+pub use ::sched::{Cause, Paying};
+
+/// What domains used that are gone.
+static DEPARTED: SharedAccount = SharedAccount::new();
+
+/// One CPU's part.
+pub struct Here {
+    ledger: CpuLedger,
+    in_hand: Cell<Option<&'static Vcpu>>,
+}
+
+impl Here {
+    /// Books that are not open.
+    pub const fn new() -> Here {
+        Here {
+            ledger: CpuLedger::new(),
+            in_hand: Cell::new(None),
+        }
+    }
+}
+
+#[inline]
+fn here() -> &'static Here {
+    &percpu::current().books
+}
 
 /// Opens this CPU's books. What came before is nobody's.
 pub fn open() {
-    open_with(None);
-}
-
-/// As [`open`], with room for accounts that was made before. Without any, vCPUs' time counts as the machine's own.
-pub fn open_with(accounts: Option<&'static mut [Account]>) {
-    let ledger = Ledger::new(accounts.unwrap_or_default(), cpu::rdtsc());
-    *percpu::current().ledger.borrow_mut() = Some(ledger);
-}
-
-/// Room for the accounts of the first vCPUs: a frame of ring 0's own.
-pub fn new_accounts() -> Option<&'static mut [Account]> {
-    record::place_row(Account::ZERO, AccountRows::PER_ROW)
-}
-
-/// Makes room for a vCPU's account on this CPU; false if there is no memory for it. The other CPUs run no vCPUs.
-pub fn make_room(vcpu: VcpuHandle) -> bool {
-    let lacks = || {
-        let ledger = percpu::current().ledger.borrow();
-        ledger
-            .as_ref()
-            .is_some_and(|l| l.capacity() <= vcpu.0 as usize)
-    };
-    while lacks() {
-        let Some(row) = handles::new_row(Account::ZERO, AccountRows::PER_ROW) else {
-            return false;
-        };
-        let mut ledger = percpu::current().ledger.borrow_mut();
-        if !ledger.as_mut().is_some_and(|l| l.add_row(row)) {
-            return false;
-        }
-    }
-    true
-}
-
-fn switch(now: u64, of: Option<&'static Vcpu>, to: Cause) {
-    let this = percpu::current();
-    if let Some(ledger) = this.ledger.borrow_mut().as_mut() {
-        settle(ledger, &this.slip);
-        ledger.switch(now, to);
-        this.slip.of.set(of);
-        this.slip.last.set(now);
-    }
-}
-
-/// Cycles of the vCPU in hand that are not in the books yet: exits are many, and the books need not be opened for
-/// each. What is here is entered before anything else is (`settle`). Cycles in user mode, which are among the guest's,
-/// are added up in the vCPU's transit page.
-#[derive(Default)]
-pub struct Slip {
-    guest: Cell<u64>,
-    hypervisor: Cell<u64>,
-    /// The last boundary.
-    last: Cell<u64>,
-    /// The vCPU in hand, if any.
-    of: Cell<Option<&'static Vcpu>>,
-}
-
-/// An exit from a guest's user mode, before [`guest_left`].
-#[inline]
-pub fn user_left(g: &Guest<'_>) {
-    g.vcpu.transit.close_user(g.regs.entry_tsc);
+    here().ledger.begin(cpu::rdtsc());
 }
 
 /// An exit from a guest: its time since the last one ends here.
 #[inline]
 pub fn guest_left(g: &Guest<'_>) {
-    let slip = &percpu::current().slip;
-    let transit = g.vcpu.transit;
-    let entry = g.regs.entry_tsc;
-    let left = transit.left();
-    let add = |to: &Cell<u64>, cycles: u64| to.set(to.get().wrapping_add(cycles));
-    add(&slip.hypervisor, left.wrapping_sub(slip.last.get()));
-    add(&slip.guest, entry.wrapping_sub(left));
-    slip.last.set(entry);
+    let (ledger, transit) = (&here().ledger, g.vcpu.transit);
+    let entered = g.regs.entry_tsc;
+    transit.close(g.is_user(), entered);
+    match g.regs.vector {
+        // What the guest did itself: 0x80 has a gate that it may use.
+        0..32 | 0x80 => ledger.came_back(transit.left(), entered, Cause::Fault),
+        VEC_SYSCALL.. => ledger.came_back(transit.left(), entered, Cause::Call),
+        _ => ledger.came_back_by_interrupt(transit.left(), entered),
+    }
 }
 
-/// Enters the slip in the books.
-fn settle(ledger: &mut Ledger<'_>, slip: &Slip) {
-    if let (Some(vcpu), Cause::Vcpu(who, _)) = (slip.of.get(), ledger.cause()) {
-        let worked = ledger.boundaries().1.wrapping_add(slip.hypervisor.take());
-        let back = worked.wrapping_add(slip.guest.take());
-        ledger.guest_ran(who, worked, vcpu.transit.take_user_cycles(), back);
-    }
+/// As [`guest_left`], of a hypercall of the guest's kernel.
+#[inline]
+pub fn kernel_called(g: &Guest<'_>) {
+    let (ledger, transit) = (&here().ledger, g.vcpu.transit);
+    let entered = g.regs.entry_tsc;
+    transit.close(false, entered);
+    ledger.came_back(transit.left(), entered, Cause::Call);
+}
+
+/// Cycles that a guest's own transitions gathered.
+fn gathered(vcpu: Option<&Vcpu>) -> ::sched::Guest {
+    vcpu.map_or(::sched::Guest::NONE, |vcpu| vcpu.transit.take_cycles())
+}
+
+/// Puts what is due into its account.
+fn pay(due: Option<Due>) {
+    let Some(Due {
+        payer,
+        cause,
+        cycles,
+    }) = due
+    else {
+        return;
+    };
+    let account = domain::get(DomId(payer.0 as u16)).map_or(&DEPARTED, |dom| &dom.account);
+    account.add_elsewhere(cause, cycles);
 }
 
 /// This CPU works for a vCPU from now on. The one it worked for before must not run elsewhere until then: what is in its
 /// transit page is entered here.
 pub fn works_for(vcpu: &'static Vcpu) {
-    switch(
-        cpu::rdtsc(),
-        Some(vcpu),
-        Cause::Vcpu(vcpu.handle, Mode::Hypervisor),
-    );
-}
-
-/// This CPU waits.
-pub fn idles() {
-    switch(cpu::rdtsc(), None, Cause::Idle);
-}
-
-/// This CPU works for nobody in particular.
-pub fn works() {
-    switch(cpu::rdtsc(), None, Cause::Machine);
-}
-
-/// A vCPU's account on this CPU.
-pub fn of(vcpu: VcpuHandle) -> Account {
-    percpu::current()
+    let here = here();
+    let before = here.in_hand.replace(Some(vcpu));
+    let guest = gathered(before);
+    let before = before.map(|before| &before.account);
+    // Nothing is reserved yet: all time is extra.
+    let now = cpu::rdtsc();
+    pay(here
         .ledger
-        .borrow()
-        .as_ref()
-        .and_then(|l| l.account(vcpu))
-        .unwrap_or(Account::ZERO)
+        .works_for(now, before, guest, &vcpu.account, Kind::Extra));
+}
+
+/// This CPU waits, with nobody in hand.
+pub fn idles() {
+    let here = here();
+    let before = here.in_hand.take();
+    let guest = gathered(before);
+    let before = before.map(|before| &before.account);
+    pay(here.ledger.sleeps(cpu::rdtsc(), before, guest));
+}
+
+/// This CPU works for nobody in particular: it woke up, or it lets go of the vCPU in hand.
+pub fn works() {
+    let here = here();
+    let Some(before) = here.in_hand.take() else {
+        return here.ledger.woke(cpu::rdtsc);
+    };
+    let guest = gathered(Some(before));
+    pay(here
+        .ledger
+        .works(cpu::rdtsc(), Some(&before.account), guest));
+}
+
+/// Another vCPU takes the place of the one in hand from here on, until [`works_for`].
+pub fn switches() {
+    here().ledger.switches(cpu::rdtsc());
+}
+
+/// Brings the accounts up to date, of this CPU and of the vCPU in hand.
+pub fn settle() -> CpuBooks {
+    let here = here();
+    let in_hand = here.in_hand.get();
+    let guest = gathered(in_hand);
+    let account = in_hand.map(|vcpu| &vcpu.account);
+    pay(here.ledger.settle(cpu::rdtsc(), account, guest));
+    here.ledger.books()
+}
+
+/// What goes on is for a domain: an interrupt that nobody has claimed from its beginning, anything else from now on.
+pub fn is_for(dom: &Domain, cause: Cause) {
+    let here = here();
+    match here.in_hand.get() {
+        Some(vcpu) if core::ptr::eq(vcpu.domain, dom) => here.ledger.claim(cause, cpu::rdtsc),
+        _ => {
+            let payer = Payer(u32::from(dom.id.0));
+            pay(here.ledger.claim_elsewhere(payer, cause, cpu::rdtsc));
+        }
+    }
+}
+
+/// As [`is_for`], for the control domain: its devices, the console.
+pub fn is_for_control(cause: Cause) {
+    if let Some(control) = domain::control() {
+        is_for(control, cause);
+    }
+}
+
+/// As [`is_for`], for nobody.
+pub fn is_for_nobody() {
+    here().ledger.claim_machine(cpu::rdtsc);
+}
+
+/// As [`is_for`], for the vCPU in hand if there is one, unless somebody has claimed it: the end of its turn.
+pub fn is_for_whom_it_interrupts(cause: Cause) {
+    let here = here();
+    if here.in_hand.get().is_some() {
+        here.ledger.claim_fresh(cause);
+    }
+}
+
+/// Who pays for what goes on.
+pub fn paying() -> Paying {
+    here().ledger.paying()
+}
+
+/// Who paid pays again, if another claimed what went on meanwhile.
+pub fn pays_again(before: Paying) {
+    pay(here().ledger.pays_again(before, cpu::rdtsc));
+}
+
+/// An interrupt that a guest was left for is dealt with.
+pub fn handled() {
+    here().ledger.handled();
+}
+
+/// An interrupt in ring 0 begins.
+pub fn interrupted() -> Paying {
+    here().ledger.interrupted(cpu::rdtsc())
+}
+
+/// It is over.
+pub fn resumed(before: Paying) {
+    pay(here().ledger.resumed(cpu::rdtsc(), before));
+}
+
+/// A vCPU's run state is this now. Under its queue's lock.
+pub fn note_state(vcpu: &Vcpu, state: State) {
+    vcpu.account.waits(state == State::Runnable, cpu::rdtsc);
+}
+
+/// All that a vCPU used until now, in cycles.
+pub fn used(vcpu: &Vcpu) -> u64 {
+    vcpu.account.used_until(cpu::rdtsc())
+}
+
+/// All that a domain used until now, in cycles.
+pub fn used_by(dom: &Domain) -> u64 {
+    let own = dom.account.usage().used();
+    dom.vcpus()
+        .fold(own, |sum, vcpu| sum.wrapping_add(used(vcpu)))
+}
+
+/// What a domain used, up to the last boundary that each of its vCPUs' accounts was written at.
+pub fn usage_of(dom: &Domain) -> Usage {
+    let mut sum = dom.account.usage();
+    for vcpu in dom.vcpus() {
+        sum.add(&vcpu.account.usage());
+    }
+    sum
+}
+
+/// A vCPU that runs no more ends: what it used is its domain's (A2).
+pub fn vcpu_ends(vcpu: &Vcpu) {
+    vcpu.account.waits(false, cpu::rdtsc);
+    vcpu.domain.account.add(&vcpu.account.usage());
+}
+
+/// A domain's record ends (A2).
+pub fn domain_ends(dom: &Domain) {
+    DEPARTED.add(&dom.account.usage());
+}
+
+/// What domains used that are gone.
+pub fn departed() -> Usage {
+    DEPARTED.usage()
 }
 
 /// Cycles in which a CPU had nothing to do: of this one now, of another when it last showed its books.
 pub fn idle_cycles(cpu: u32) -> u64 {
     if cpu == percpu::current().id {
-        let ledger = percpu::current().ledger.borrow();
-        return ledger.as_ref().map_or(0, Ledger::idle);
+        return here().ledger.books().idle;
     }
     smp::remote(cpu).books.idle.load(Ordering::Relaxed)
 }
 
-/// Closes a vCPU's account on this CPU: what it used stays in the books, as that of one that is gone.
-pub fn close(vcpu: VcpuHandle) {
-    if let Some(ledger) = percpu::current().ledger.borrow_mut().as_mut() {
-        ledger.close(vcpu);
-    }
-}
-
 /// Brings this CPU's books up to date and shows them to the others ([`smp::Remote::books`]).
 pub fn show_books() {
-    let this = percpu::current();
-    let mut ledger = this.ledger.borrow_mut();
-    let Some(ledger) = ledger.as_mut() else {
-        return;
-    };
-    settle(ledger, &this.slip);
-    let now = cpu::rdtsc();
-    ledger.settle(now);
-    this.slip.last.set(now);
-    let (first, last) = ledger.boundaries();
-    let books = &smp::remote(this.id).books;
-    books.idle.store(ledger.idle(), Ordering::Relaxed);
-    books.machine.store(ledger.machine(), Ordering::Relaxed);
-    books.all.store(last.wrapping_sub(first), Ordering::Relaxed);
-    let balanced = ledger.is_balanced() && ledger.backwards() == 0;
-    books.balanced.store(balanced, Ordering::Release);
-}
-
-/// How long the other CPUs have to show their books.
-const BOOKS_MS: u64 = 2000;
-
-/// Logs the books of all CPUs, and whether they add up.
-pub fn report(vcpus: impl Iterator<Item = &'static Vcpu>) {
-    works();
-    for vcpu in vcpus {
-        let a = of(vcpu.handle);
-        info!(
-            "domain {} vCPU {}: {} cycles user, {} kernel, {} hypervisor",
-            vcpu.domain.id.0, vcpu.id, a.user, a.kernel, a.hypervisor
-        );
-    }
-    smp::test::report();
-    let cpus = smp::online();
-    let missing = call::ask(cpus.without(percpu::current().id), Call::Books, BOOKS_MS);
-    show_books();
-    for cpu in cpus.iter() {
-        if missing.contains(cpu) {
-            error!("CPU {cpu} did not show its books");
-            continue;
-        }
-        let books = &smp::remote(cpu).books;
-        let balanced = books.balanced.load(Ordering::Acquire);
-        info!(
-            "CPU {cpu}: {} cycles idle, {} the machine's own, {} in all; the books {}",
-            books.idle.load(Ordering::Relaxed),
-            books.machine.load(Ordering::Relaxed),
-            books.all.load(Ordering::Relaxed),
-            if balanced {
-                "balance"
-            } else {
-                "DO NOT BALANCE"
-            }
-        );
-    }
+    let books = settle();
+    smp::remote(percpu::current().id)
+        .books
+        .show(&books, here().ledger.backwards() == 0);
 }

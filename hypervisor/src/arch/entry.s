@@ -42,8 +42,8 @@
     .set T_KERNEL_SP, 0x18
     .set T_SYSCALL, 0x20
     .set T_VCPU_INFO, 0x28      # address of the vcpu_info in the exposed area
-    .set T_STAMP, 0x30          # the last boundary between user and kernel, or exit
-    .set T_CYCLES_USER, 0x38
+    .set T_CYCLES_KERNEL, 0x30  # cycles in kernel mode, and behind them in user mode: while the guest is in a mode, the
+    .set T_CYCLES_USER, 0x38    # reading at which it came into it is taken off
     .set T_LEFT, 0x40           # the last exit to the guest
 
 # The first word of the transit page when the fast transitions may be taken: user mode or not, no reason to go slow,
@@ -97,14 +97,15 @@
     call rax
     .endm
 
-# Time stamps of an exit. Clobbers RAX, RCX, RDX.
+# Time stamp of an exit: the account of the mode that the guest goes on in is open from here. Clobbers RAX, RCX, RDX.
     .macro STAMP_EXIT
     rdtsc
     shl rdx, 32
     or rax, rdx
     mov rcx, [rip + exposed_data + D_TRANSIT]
-    mov [rcx + T_STAMP], rax
     mov [rcx + T_LEFT], rax
+    movzx edx, byte ptr [rcx + T_USER]
+    sub [rcx + 8 * rdx + T_CYCLES_KERNEL], rax
     .endm
 
 # ---- from a guest -------------------------------------------------------------------------------------------
@@ -233,10 +234,8 @@ syscall_entry:
     rdtsc
     shl rdx, 32
     or rax, rdx
-    mov rdx, [rcx + T_STAMP]
-    mov [rcx + T_STAMP], rax
-    sub rax, rdx
-    add [rcx + T_CYCLES_USER], rax
+    add [rcx + T_CYCLES_USER], rax      # one reading closes the one account and opens the other
+    sub [rcx + T_CYCLES_KERNEL], rax
     and r11d, ~0x54500                  # AC, RF, NT, DF, TF
     mov rax, [rip + exposed_data + D_S_RAX]
     mov rdx, [rip + exposed_data + D_S_RDX]
@@ -314,7 +313,8 @@ syscall_entry:
     rdtsc
     shl rdx, 32
     or rax, rdx
-    mov [rcx + T_STAMP], rax            # the kernel's cycles are those between exits that are not the user's
+    add [rcx + T_CYCLES_KERNEL], rax
+    sub [rcx + T_CYCLES_USER], rax
 .Liret_tail:
     mov rdx, [rip + exposed_data + D_S_RDX]
     mov qword ptr [rip + exposed_data + D_S_RDX], 0

@@ -8,15 +8,14 @@
 //! - C2: `Cpu` fields that are cells are touched by their own CPU only, with interrupts off (X1). What others may
 //!   look at is in `smp`, by the CPU's number.
 
-use crate::account::{Account, Slip};
+use crate::account;
 use crate::debug::sections::Kind;
 use crate::domain::Vcpu;
 use crate::layout::CPU_AREAS;
 use crate::sync::OnThisCpu;
 use ::cpus::MAX_CPUS;
-use ::sched::Ledger;
 use core::arch::asm;
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use frames::{DomId, Mfn};
 
 pub use crate::arch::smp::flush::{flush_clock, flush_here, flush_since};
@@ -81,18 +80,14 @@ pub struct Cpu {
     /// Watchpoints of the guest's that ring 0 hit while it worked for it: for the guest's status register.
     pub watched: Cell<u64>,
     /// Who used it.
-    pub ledger: RefCell<Option<Ledger<'static>>>,
-    /// What is not in it yet.
-    pub slip: Slip,
+    pub books: account::Here,
     /// Which locks it holds (`sync`).
     pub locks: OnThisCpu,
-    /// Room for accounts, until the books are opened.
-    pub accounts: Cell<Option<&'static mut [Account]>>,
 }
 
 impl Cpu {
     /// The structure of CPU `id`, running on ring 0's root.
-    pub fn new(id: u32, block: u64, root: u64, accounts: Option<&'static mut [Account]>) -> Cpu {
+    pub fn new(id: u32, block: u64, root: u64) -> Cpu {
         Cpu {
             id,
             block,
@@ -112,10 +107,8 @@ impl Cpu {
             section_kind: Cell::new(Kind::Waiting),
             nmis: Cell::new(0),
             watched: Cell::new(0),
-            ledger: RefCell::new(None),
-            slip: Slip::default(),
+            books: account::Here::new(),
             locks: OnThisCpu::default(),
-            accounts: Cell::new(accounts),
         }
     }
 }

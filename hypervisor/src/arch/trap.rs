@@ -1,5 +1,6 @@
 //! Where exits from guests and exceptions in ring 0 arrive, and where they are sent.
 
+use crate::account;
 use crate::arch::regs::{Regs, VEC_SYSCALL, VEC_SYSCALL32, VEC_SYSENTER};
 use crate::arch::{apic, cpu, debug, exposed, percpu, smp};
 use crate::debug::{crash as ring0_crash, sections};
@@ -115,7 +116,10 @@ fn handle(g: &mut Guest<'_>) {
             general_protection(g);
         }
         v if v < 32 => inject::exception(g, v as u8, g.regs.error),
-        v => interrupt(v as u8),
+        v => {
+            interrupt(v as u8);
+            account::handled();
+        }
     }
 }
 
@@ -226,8 +230,9 @@ fn interrupt(number: u8) {
             device::take_console_input();
             apic::eoi();
         }
-        apic::SPURIOUS => {}
+        apic::SPURIOUS => account::is_for_nobody(),
         apic::ERROR => {
+            account::is_for_nobody();
             let status = apic::read_error();
             apic::eoi();
             info!("local APIC error {status:#x}");
@@ -239,14 +244,18 @@ fn interrupt(number: u8) {
         }
         apic::IPI_CALL => {
             apic::eoi();
+            account::is_for_nobody();
             smp::call::serve();
             smp::grace::interrupted();
         }
         apic::IPI_RESCHEDULE => apic::eoi(),
         v if apic::DEVICE_VECTORS.contains(&v) => pirq::interrupt(v),
         // The old controllers, masked, may still raise a spurious one.
-        v if pic::VECTORS.contains(&v) => {}
-        v => info!("unexpected interrupt {v:#x}"),
+        v if pic::VECTORS.contains(&v) => account::is_for_nobody(),
+        v => {
+            account::is_for_nobody();
+            info!("unexpected interrupt {v:#x}");
+        }
     }
 }
 
@@ -271,7 +280,9 @@ extern "C" fn trap_from_ring0(regs: &mut Regs) -> u64 {
     if regs.vector >= 32 {
         // Where others are let in, or nobody runs: a section of its own.
         let before = sections::begin_another(sections::Kind::Interrupt(regs.vector as u8));
+        let paying = account::interrupted();
         interrupt(regs.vector as u8);
+        account::resumed(paying);
         sections::end_another(before);
         return 0;
     }

@@ -1,6 +1,5 @@
 //! Ring 0's address space, built once from the loader's map: the tables of `layout`.
 
-use crate::account::Account;
 use crate::arch::paging::{self, NoFrame, TableSource, bits};
 use crate::arch::{cpu, exposed, percpu};
 use crate::info;
@@ -240,10 +239,10 @@ pub fn map_cpu(id: u32, source: &mut dyn TableSource) -> Result<(), NoFrame> {
 }
 
 /// Puts a CPU's structure in its area, before anything runs there.
-pub fn place_cpu(id: u32, accounts: Option<&'static mut [Account]>) -> &'static percpu::Cpu {
+pub fn place_cpu(id: u32) -> &'static percpu::Cpu {
     let place = (percpu::area(id) + percpu::CPU_OFFSET) as *mut percpu::Cpu;
     let root = paging::root().0 * PAGE;
-    let new = percpu::Cpu::new(id, exposed::block(id), root, accounts);
+    let new = percpu::Cpu::new(id, exposed::block(id), root);
     // SAFETY: mapped by `map_cpu`, whose last page of the area is the structure's alone; the CPU does not run yet.
     unsafe {
         place.write(new);
@@ -273,7 +272,7 @@ pub fn enter(plan: Plan) -> ! {
         cpu::write_cr3(plan.root.0 * PAGE);
         phys::set_limit(plan.limit);
         let area = percpu::area(0);
-        place_cpu(0, None);
+        place_cpu(0);
         asm!(
             "mov rsp, {stack}",
             "xor ebp, ebp",

@@ -2,7 +2,7 @@
 
 pub mod restart;
 
-use crate::account;
+use crate::account::report;
 use crate::boot;
 use crate::debug::sections;
 use crate::device::power;
@@ -18,7 +18,7 @@ use guest_abi::sched::ShutdownReason;
 /// right.
 pub fn last_words(g: &Guest<'_>) {
     sections::report();
-    account::report(g.dom.vcpus());
+    report::say();
     if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(Some(g)).is_none() {
         info!("audit: not enough memory for its counters");
     }

@@ -15,6 +15,7 @@ pub mod timer;
 
 pub use facts::*;
 
+use crate::account::{self, Cause};
 use crate::arch::{apic, trap};
 use crate::debug::console;
 use crate::domain::watchdog;
@@ -93,6 +94,7 @@ pub fn listen_to_console() {
 
 /// Something may have been typed: takes it, and tells the control domain.
 pub fn take_console_input() {
+    account::is_for_control(Cause::Device);
     if console::take_input()
         && let Some(control) = domain::control()
     {

@@ -23,7 +23,7 @@ use crate::memory::{alloc, frame_table, m2p, phys};
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
-use ::sched::{Runstate, State, VcpuHandle};
+use ::sched::{Runstate, SharedAccount, State, VcpuAccount, VcpuHandle};
 use arrayvec::ArrayVec;
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
@@ -213,6 +213,7 @@ fn new_record(
         handle: Lock::new(wanted.handle),
         serves_store: wanted.serves_store,
         weight: AtomicU32::new(USUAL_WEIGHT),
+        account: SharedAccount::new(),
         tsc_mode: AtomicU32::new(0),
         permissions: Lock::new(None),
         time_offset: AtomicI64::new(0),
@@ -402,6 +403,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, loca
         period_ns: AtomicU64::new(0),
         nmi_pending: AtomicBool::new(false),
         runstate: Lock::new(Runstate::new(State::Offline, device::timer::now_ns())),
+        account: VcpuAccount::new(),
         runstate_area: AtomicU64::new(0),
         time_area: AtomicU64::new(0),
         polling: AtomicU32::new(0),

@@ -47,7 +47,7 @@ use frames::table::UndoList;
 use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
-use sched::{Runstate, VcpuHandle};
+use sched::{Runstate, SharedAccount, VcpuAccount, VcpuHandle};
 pub use table::{all, control, get, living};
 
 /// vCPUs a domain may have.
@@ -108,6 +108,8 @@ pub struct Domain {
     pub serves_store: bool,
     /// Its share of the CPU, for who asks: turns do not look at it yet.
     pub weight: AtomicU32,
+    /// What was done for it while none of its vCPUs was in hand, and what those used that it has no more.
+    pub account: SharedAccount,
     /// Which kind of time-stamp counter was asked for: kept and told, always the CPU's own.
     pub tsc_mode: AtomicU32,
     /// What it may reach of devices, if anything.
@@ -249,6 +251,8 @@ pub struct Vcpu {
     pub nmi_pending: AtomicBool,
     /// Where its time went. Follows the run queue (`schedule`), whose lock is taken first.
     pub runstate: Lock<Runstate, rank::RunState>,
+    /// What it used.
+    pub account: VcpuAccount,
     /// Guest address where the run state is published, 0 for nowhere.
     pub runstate_area: AtomicU64,
     /// Guest address where time is published besides vcpu_info, 0 for nowhere.
@@ -308,7 +312,7 @@ impl Transit {
     const KERNEL_SP: u64 = 0x18;
     const SYSCALL: u64 = 0x20;
     const VCPU_INFO: u64 = 0x28;
-    const STAMP: u64 = 0x30;
+    const CYCLES_KERNEL: u64 = 0x30;
     const CYCLES_USER: u64 = 0x38;
     const LEFT: u64 = 0x40;
     const FLAG_USER: u64 = 1 << 0;
@@ -337,9 +341,14 @@ impl Transit {
         }
     }
 
-    /// Takes the cycles that closed stretches of user mode added up. Kernel cycles are the rest.
-    pub fn take_user_cycles(self) -> u64 {
-        self.word(Self::CYCLES_USER).swap(0, Ordering::Relaxed)
+    /// Takes the cycles that the guest used since they were last taken. To be called in ring 0 for a vCPU in hand, when
+    /// none of its intervals is open.
+    pub fn take_cycles(self) -> sched::Guest {
+        let take = |offset| self.word(offset).swap(0, Ordering::Relaxed);
+        sched::Guest {
+            user: take(Self::CYCLES_USER),
+            kernel: take(Self::CYCLES_KERNEL),
+        }
     }
 
     /// Time stamp of the last exit to the guest.
@@ -348,14 +357,12 @@ impl Transit {
         self.word(Self::LEFT).load(Ordering::Relaxed)
     }
 
-    /// The guest was in user mode from the last boundary until now.
+    /// The guest came back from the mode that it is in. The exit has taken its own reading off the mode's cycles.
     #[inline]
-    pub fn close_user(self, now: u64) {
-        let user = self.word(Self::CYCLES_USER);
-        let begun = self.word(Self::STAMP).load(Ordering::Relaxed);
-        let closed = user.load(Ordering::Relaxed);
-        let more = now.wrapping_sub(begun);
-        user.store(closed.wrapping_add(more), Ordering::Relaxed);
+    pub fn close(self, user: bool, entered: u64) {
+        let of_mode = self.word(Self::CYCLES_KERNEL + 8 * u64::from(user));
+        let cycles = of_mode.load(Ordering::Relaxed);
+        of_mode.store(cycles.wrapping_add(entered), Ordering::Relaxed);
     }
 
     /// Physical address of the kernel's root.

@@ -16,9 +16,6 @@ use guest_abi::segment::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 #[inline]
 pub fn enter(g: &mut Guest<'_>) {
     work::begin_section();
-    if g.is_user() {
-        account::user_left(g);
-    }
     account::guest_left(g);
     if !g.dom.isolated {
         // The fast transitions change roots on their own: what is in force follows from the mode (D2, D3).
@@ -30,7 +27,7 @@ pub fn enter(g: &mut Guest<'_>) {
 #[inline]
 pub fn enter_from_kernel(g: &mut Guest<'_>) {
     work::begin_section();
-    account::guest_left(g);
+    account::kernel_called(g);
     if !g.dom.isolated {
         percpu::current().root.set(g.vcpu.transit.kernel_root());
     }
@@ -156,6 +153,7 @@ pub(super) fn reschedule(g: &mut Guest<'_>) {
             switch::on_fresh_stack(schedule::idle);
         };
         if !core::ptr::eq(next, g.vcpu) {
+            account::switches();
             switch::exchange(g, next);
         } else {
             serve(g);

@@ -15,6 +15,7 @@
 //!   undone when their last reference goes.
 //! - W4: nothing new is had by a domain that dies: who could give it something looks it up with `domain::living`.
 
+use crate::account;
 use crate::arch::percpu;
 use crate::arch::smp::grace;
 use crate::domain::create;
@@ -182,6 +183,7 @@ pub fn bury(between: impl Fn()) {
                 dom.id.0
             );
         }
+        account::domain_ends(dom);
         // SAFETY: made by `create`; unknown since before the grace, and nobody who found it still looks (W1).
         unsafe { record::end(dom) };
         // It may be another's next.

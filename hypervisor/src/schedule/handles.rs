@@ -8,7 +8,6 @@
 //! - H2: leaves and rows stay: who looks finds them without a lock. Of several parties that make the same one, one's stays.
 
 use super::{Kind, QUEUE, TIMERS};
-use crate::account;
 use crate::arch::percpu;
 use crate::domain::{Vcpu, unfinished};
 use crate::layout::PAGE;
@@ -89,7 +88,7 @@ pub fn new_row<T: Copy>(value: T, count: usize) -> Option<&'static mut [T]> {
 /// Makes the tables as long as a handle needs them; false if there is no memory for that, or another CPU made one longer
 /// meanwhile.
 fn make_room(vcpu: VcpuHandle) -> bool {
-    make_leaf(vcpu) && make_entries(vcpu) && make_timers(vcpu) && account::make_room(vcpu)
+    make_leaf(vcpu) && make_entries(vcpu) && make_timers(vcpu)
 }
 
 fn make_leaf(handle: VcpuHandle) -> bool {

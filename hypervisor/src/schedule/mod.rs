@@ -13,7 +13,7 @@ mod idle;
 
 pub use idle::idle;
 
-use crate::account;
+use crate::account::{self, Cause};
 use crate::arch::percpu;
 use crate::boot;
 use crate::device::{self, timer};
@@ -95,7 +95,7 @@ pub fn remove(vcpu: &Vcpu) {
         // Whoever calls decides anew anyhow.
         let _ = queue.remove(vcpu.handle, timer::now_ns());
     }
-    account::close(vcpu.handle);
+    account::vcpu_ends(vcpu);
     handles::name(vcpu.handle, core::ptr::null());
 }
 
@@ -127,6 +127,7 @@ fn change(vcpu: &Vcpu, act: impl FnOnce(&mut RunQueue<'static>, u64) -> Next) {
 fn note_state(queue: &RunQueue<'static>, vcpu: &Vcpu, now: u64) {
     if let Some(state) = queue.state(vcpu.handle) {
         vcpu.runstate.lock().enter(state, now);
+        account::note_state(vcpu, state);
     }
 }
 
@@ -255,16 +256,19 @@ pub fn set_device_timer(deadline: u64) {
 /// Tells the vCPUs whose timers are due, and sets the hardware for what comes next.
 pub fn timers_due() {
     let now = timer::now_ns();
+    let paying = account::paying();
     loop {
         let due = TIMERS.lock().as_mut().and_then(|t| t.pop_due(now));
         let Some((timer, _)) = due else { break };
         let Some((kind, handle)) = Kind::from_number(timer) else {
+            account::is_for_control(Cause::Device);
             device::later();
             continue;
         };
         let Some(vcpu) = handles::get(handle) else {
             continue;
         };
+        account::is_for(vcpu.domain, Cause::Timer);
         match kind {
             Kind::Periodic => period_over(vcpu),
             Kind::Poll => wake(vcpu),
@@ -274,12 +278,15 @@ pub fn timers_due() {
             }
         }
     }
+    account::pays_again(paying);
 }
 
 /// The timer interrupt.
 pub fn tick() {
     percpu::current().timer_deadline.set(u64::MAX);
     timers_due();
+    // If it was none of those it was the end of a turn.
+    account::is_for_whom_it_interrupts(Cause::Timer);
     let now = timer::now_ns();
     let next = QUEUE.lock().as_mut().map(|q| q.tick(now));
     if next == Some(Next::Decide) {

@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn a_processor_that_is_missing_or_keeps_no_books_is_a_failure() {
         let runs = "(xeno) CPU 1 (APIC id 1) runs; its time-stamp counter is 3 ticks behind CPU 0's, give or take 4\n";
-        let rest =
-            "(xeno) 2 CPUs run\nGUEST PASS hello\n(xeno) audit: all counts of 7 frames are right\n";
+        let rest = "(xeno) 2 CPUs run\nGUEST PASS hello\n(xeno) audit: all counts of 7 frames are right\n\
+             (xeno) accounts: 1 given; the accounts add up\n";
         let books = "(xeno) CPU 0: 1 in all; the books balance\n";
         let good = format!("{runs}{rest}{books}{books}");
         assert!(TWO.judge(&good, 0).is_ok());

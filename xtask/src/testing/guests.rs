@@ -376,6 +376,8 @@ mod tests {
         assert!(matches!(judge(pass, "hello", 0), Verdict::Failed(_)));
         let books = format!("{pass}(xeno) CPU 0: 1 in all; the books balance\n");
         assert!(matches!(judge(&books, "hello", 0), Verdict::Failed(_)));
+        let books = format!("{books}(xeno) accounts: 1 given; the accounts add up\n");
+        assert!(matches!(judge(&books, "hello", 0), Verdict::Failed(_)));
         let both = format!("{books}(xeno) audit: all counts of 7 frames are right\n");
         assert!(matches!(judge(&both, "hello", 0), Verdict::Passed(_)));
     }

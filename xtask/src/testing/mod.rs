@@ -103,6 +103,10 @@ fn check_last_words(console: &str) -> Result<(), String> {
             "the time accounts were not shown to balance",
         ),
         (
+            "the accounts add up",
+            "what the processors gave was not shown to be what domains have in their accounts",
+        ),
+        (
             "audit: all counts of",
             "the audit did not find all counts right",
         ),
@@ -444,6 +448,7 @@ mod tests {
     use super::*;
 
     const WELL: &str = "(xeno) 2 CPUs run\n(xeno) CPU 0: the books balance\n(xeno) CPU 1: the books balance\n\
+                        (xeno) accounts: 1 given; the accounts add up\n\
                         (xeno) audit: all counts of 7 frames are right\n";
 
     #[test]
@@ -456,6 +461,8 @@ mod tests {
         let crashed = format!("{start}(xeno) 2 CPUs run\n");
         assert_eq!(check_last_words(&format!("{crashed}{well}")), Ok(()));
         assert!(check_last_words(&format!("{well}{crashed}")).is_err());
+        let wrong = WELL.replace("add up", "DO NOT ADD UP");
+        assert!(check_last_words(&format!("{start}{wrong}")).is_err());
         // One processor's books are missing, in whichever start.
         let short = well.replacen("(xeno) CPU 1: the books balance\n", "", 1);
         assert!(check_last_words(&format!("{short}{well}")).is_err());

@@ -10,6 +10,7 @@ use crate::device::timer;
 use crate::sync::{self, Guard, Lock, rank};
 use crate::warn;
 use ::cpus::set::CpuSet;
+use ::sched::CpuBooks;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What a CPU can be asked.
@@ -55,14 +56,15 @@ static OUT: Lock<(), rank::Call> = Lock::new(());
 
 /// How a CPU's time was used, as it showed it last.
 pub struct Books {
-    /// Cycles idle.
+    /// Cycles idle, the machine's own, and for domains.
     pub idle: AtomicU64,
-    /// Cycles of the hypervisor's own.
-    pub machine: AtomicU64,
-    /// Cycles in all.
-    pub all: AtomicU64,
+    machine: AtomicU64,
+    sold: AtomicU64,
+    /// The boundaries between which that was.
+    first: AtomicU64,
+    last: AtomicU64,
     /// Whether they add up.
-    pub balanced: AtomicBool,
+    balanced: AtomicBool,
 }
 
 impl Books {
@@ -70,9 +72,35 @@ impl Books {
         Books {
             idle: AtomicU64::new(0),
             machine: AtomicU64::new(0),
-            all: AtomicU64::new(0),
+            sold: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+            last: AtomicU64::new(0),
             balanced: AtomicBool::new(false),
         }
+    }
+
+    /// Shows them. By the CPU itself.
+    pub fn show(&self, books: &CpuBooks, is_right: bool) {
+        self.idle.store(books.idle, Ordering::Relaxed);
+        self.machine.store(books.machine, Ordering::Relaxed);
+        self.sold.store(books.sold, Ordering::Relaxed);
+        self.first.store(books.first, Ordering::Relaxed);
+        self.last.store(books.last, Ordering::Relaxed);
+        let balanced = books.is_balanced() && is_right;
+        self.balanced.store(balanced, Ordering::Release);
+    }
+
+    /// What was shown, and whether it adds up. For who has asked and waited.
+    pub fn look(&self) -> (CpuBooks, bool) {
+        let balanced = self.balanced.load(Ordering::Acquire);
+        let books = CpuBooks {
+            first: self.first.load(Ordering::Relaxed),
+            last: self.last.load(Ordering::Relaxed),
+            idle: self.idle.load(Ordering::Relaxed),
+            machine: self.machine.load(Ordering::Relaxed),
+            sold: self.sold.load(Ordering::Relaxed),
+        };
+        (books, balanced)
     }
 }
 

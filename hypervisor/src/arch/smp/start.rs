@@ -198,8 +198,7 @@ impl Slot {
         if !self.prepared {
             memory::map_cpu(self.number, &mut alloc::take_ring0).ok()?;
             let isolated_root = exposed_area::new_ring0_root().ok()?;
-            let accounts = account::new_accounts()?;
-            let cpu = memory::place_cpu(self.number, Some(accounts));
+            let cpu = memory::place_cpu(self.number);
             cpu.isolated_root.set(isolated_root);
             self.prepared = true;
         }
@@ -279,7 +278,7 @@ extern "C" fn on_other_cpu() -> ! {
         apic::init_this_cpu(platform);
     }
     fpu::init_this_cpu();
-    account::open_with(this.accounts.take());
+    account::open();
     remote.stage.store(stage::READY, Ordering::Release);
     while remote.stage.load(Ordering::Acquire) != stage::RUNS {
         skew::answer();

@@ -20,6 +20,7 @@ pub use messages::{
     unmap,
 };
 
+use crate::account::{self, Cause};
 use crate::arch::{apic, trap};
 use crate::boot;
 use crate::device::msi::Source;
@@ -293,7 +294,10 @@ pub fn end_of_interrupt(pirq: u32) {
 pub fn interrupt(vector: u8) {
     let arrived = arrived(vector);
     apic::eoi();
-    let Some((pirq, storm)) = arrived else { return };
+    let Some((pirq, storm)) = arrived else {
+        return account::is_for_nobody();
+    };
+    account::is_for_control(Cause::Device);
     if let Some(control) = domain::control() {
         event::raise_pirq(control, pirq);
     }

@@ -1,5 +1,6 @@
 //! What domains and vCPUs are.
 
+use crate::account;
 use crate::arch::cpu;
 use crate::device::timer;
 use crate::domain::{Domain, Guest, Vcpu, table};
@@ -26,10 +27,9 @@ pub fn next(call: &mut Domctl) -> Outcome {
     Ok(0)
 }
 
-/// Nanoseconds a vCPU ran.
+/// Nanoseconds that a vCPU used.
 fn ran_ns(vcpu: &Vcpu) -> u64 {
-    let now = vcpu.runstate.lock().snapshot(timer::now_ns());
-    now.time_ns[State::Running as usize]
+    timer::clock().scale.ns_from_ticks(account::used(vcpu))
 }
 
 /// One domain.
@@ -42,12 +42,12 @@ pub fn describe(dom: &Domain) -> Getdomaininfo {
         max_vcpu_id: XEN_INVALID_MAX_VCPU_ID,
         handle: *dom.handle.lock(),
         gpaddr_bits: cpu::address_bits(),
+        cpu_time: timer::clock().scale.ns_from_ticks(account::used_by(dom)),
         ..Getdomaininfo::ZERO
     };
     // Blocked if all of its vCPUs are, running if one is.
     let mut flags = XEN_DOMINF_BLOCKED;
     for vcpu in dom.vcpus() {
-        info.cpu_time = info.cpu_time.saturating_add(ran_ns(vcpu));
         info.max_vcpu_id = vcpu.id;
         if !vcpu.up.load(Ordering::Acquire) {
             continue;

@@ -1,0 +1,78 @@
+//! The books, in the log, and whether they add up: the last words of a run.
+
+use crate::account;
+use crate::arch::smp::call::{self, Call};
+use crate::arch::{percpu, smp};
+use crate::domain::{Domain, all};
+use crate::{error, info};
+use ::sched::Usage;
+
+/// How long the other CPUs have to show their books.
+const BOOKS_MS: u64 = 2000;
+
+/// Logs the books of all CPUs and accounts, and whether they add up.
+pub fn say() {
+    account::works();
+    account::is_for_nobody();
+    smp::test::report();
+    let cpus = smp::online();
+    let missing = call::ask(cpus.without(percpu::current().id), Call::Books, BOOKS_MS);
+    account::show_books();
+    let mut sold = 0_u64;
+    for cpu in cpus.iter() {
+        if missing.contains(cpu) {
+            error!("CPU {cpu} did not show its books");
+            continue;
+        }
+        let (books, is_right) = smp::remote(cpu).books.look();
+        sold = sold.wrapping_add(books.sold);
+        info!(
+            "CPU {cpu}: {} cycles idle, {} the machine's own, {} for domains, {} in all; the books {}",
+            books.idle,
+            books.machine,
+            books.sold,
+            books.last.wrapping_sub(books.first),
+            if is_right {
+                "balance"
+            } else {
+                "DO NOT BALANCE"
+            }
+        );
+    }
+    let mut held = account::departed();
+    for dom in all() {
+        say_domain(dom);
+        held.add(&account::usage_of(dom));
+    }
+    let gone = account::departed().used();
+    let is_right = held.used() == sold && held.is_whole();
+    info!(
+        "accounts: {} cycles of domains that are there, {gone} of others, {sold} given by CPUs; the accounts {}",
+        held.used().wrapping_sub(gone),
+        if is_right { "add up" } else { "DO NOT ADD UP" }
+    );
+}
+
+fn say_domain(dom: &Domain) {
+    for vcpu in dom.vcpus() {
+        let who = format_args!("domain {} vCPU {}", dom.id.0, vcpu.id);
+        say_usage(who, &vcpu.account.usage());
+    }
+    let own = dom.account.usage();
+    if own != Usage::ZERO {
+        say_usage(format_args!("domain {} besides", dom.id.0), &own);
+    }
+}
+
+fn say_usage(who: core::fmt::Arguments<'_>, usage: &Usage) {
+    let [call, fault, interrupt, timer, device, switch] = usage.hypervisor;
+    info!(
+        "{who}: {} cycles user, {} kernel, {} hypervisor ({call} calls, {fault} faults, {interrupt} interrupts, \
+         {timer} timers, {device} devices, {switch} switches), {} waiting, {} times on a CPU",
+        usage.user,
+        usage.kernel,
+        usage.hypervisor_sum(),
+        usage.stolen,
+        usage.switches
+    );
+}
