@@ -39,6 +39,7 @@ pub mod segment;
 pub mod shared_info;
 pub mod start_info;
 pub mod sysctl;
+pub mod usage;
 pub mod vcpu;
 pub mod version;
 pub mod vga;

@@ -17,6 +17,10 @@ operations! {
         AttachEnd "attach_end" = 8,
         /// Detach it: the port waits for the end again. Argument: [`DetachEnd`].
         DetachEnd "detach_end" = 9,
+        /// What a domain or a vCPU used. Argument: [`Usage`](crate::usage::Usage).
+        Usage "usage" = 16,
+        /// What became of the CPUs' time. Argument: [`Books`](crate::usage::Books).
+        Books "books" = 17,
     }
 }
 

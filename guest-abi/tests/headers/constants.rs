@@ -46,6 +46,12 @@ pub const OURS: &[&str] = &[
     "xeno::MAX_END_PAGES",
     "xeno::AUDIT_TYPES",
     "xeno::AUDIT_TYPE_NAMES",
+    "usage::USAGE_OF_DOMAIN",
+    "usage::USAGE_BESIDES",
+    "usage::USAGE_NO_CPU",
+    "usage::USAGE_CAUSES",
+    "usage::USAGE_CAUSE_NAMES",
+    "usage::BOOKS_OF_MACHINE",
 ];
 
 macro_rules! table {

@@ -38,6 +38,8 @@ pub const OURS: &[&str] = &[
     "xeno::Audit",
     "xeno::AttachEnd",
     "xeno::DetachEnd",
+    "usage::Usage",
+    "usage::Books",
 ];
 
 /// Structures of which we read only the start, so that their size is not that of their counterpart.

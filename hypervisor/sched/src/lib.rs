@@ -30,8 +30,8 @@ mod runstate;
 mod timers;
 
 pub use ledger::{
-    CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Kind, Payer, Paying, SharedAccount, Usage,
-    VcpuAccount,
+    CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Held, Kind, Payer, Paying, SharedAccount,
+    Usage, VcpuAccount,
 };
 pub use queue::{AddError, Decision, Entry, EntryRows, Extra, Next, Reservation, RunQueue};
 pub use rows::Rows;

@@ -225,12 +225,29 @@ pub fn used_by(dom: &Domain) -> u64 {
 }
 
 /// What a domain used, up to the last boundary that each of its vCPUs' accounts was written at.
-pub fn usage_of(dom: &Domain) -> Usage {
+pub fn settled_usage_of(dom: &Domain) -> Usage {
     let mut sum = dom.account.usage();
     for vcpu in dom.vcpus() {
         sum.add(&vcpu.account.usage());
     }
     sum
+}
+
+/// As [`settled_usage_of`], with the waiting that goes on counted until `now`.
+pub fn usage_of(dom: &Domain, now: u64) -> Usage {
+    let mut sum = dom.account.usage();
+    for vcpu in dom.vcpus() {
+        sum.add(&usage_of_vcpu(vcpu, now));
+    }
+    sum
+}
+
+/// As [`usage_of`], of a vCPU.
+pub fn usage_of_vcpu(vcpu: &Vcpu, now: u64) -> Usage {
+    Usage {
+        stolen: vcpu.account.stolen_until(now),
+        ..vcpu.account.usage()
+    }
 }
 
 /// A vCPU that runs no more ends: what it used is its domain's (A2).

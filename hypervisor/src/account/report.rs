@@ -1,14 +1,30 @@
 //! The books, in the log, and whether they add up: the last words of a run.
 
 use crate::account;
+use crate::arch::smp::CpuSet;
 use crate::arch::smp::call::{self, Call};
 use crate::arch::{percpu, smp};
 use crate::domain::{Domain, all};
 use crate::{error, info};
-use ::sched::Usage;
+use ::cpus::MAX_CPUS;
+use ::sched::{CpuBooks, Usage};
 
 /// How long the other CPUs have to show their books.
 const BOOKS_MS: u64 = 2000;
+
+/// The books of CPUs, as of now. A number for an error: of a CPU that did not answer. No lock may be held.
+pub fn collect(cpus: CpuSet) -> Result<impl Iterator<Item = CpuBooks>, u32> {
+    let me = percpu::current().id;
+    let missing = call::ask(cpus.without(me), Call::Books, BOOKS_MS);
+    if let Some(cpu) = missing.iter().next() {
+        return Err(cpu);
+    }
+    if cpus.contains(me) {
+        account::show_books();
+    }
+    let shown = (0..MAX_CPUS as u32).filter(move |cpu| cpus.contains(*cpu));
+    Ok(shown.map(|cpu| smp::remote(cpu).books.look().0))
+}
 
 /// Logs the books of all CPUs and accounts, and whether they add up.
 pub fn say() {
@@ -42,7 +58,7 @@ pub fn say() {
     let mut held = account::departed();
     for dom in all() {
         say_domain(dom);
-        held.add(&account::usage_of(dom));
+        held.add(&account::settled_usage_of(dom));
     }
     let gone = account::departed().used();
     let is_right = held.used() == sold && held.is_whole();

@@ -135,8 +135,11 @@ impl Domain {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, within)
             .ok()?;
         let frame = alloc::take_ring0();
-        if frame.is_none() {
-            self.overhead.fetch_sub(1, Ordering::AcqRel);
+        match frame {
+            Some(_) => self.frames.lock().charge(1),
+            None => {
+                self.overhead.fetch_sub(1, Ordering::AcqRel);
+            }
         }
         frame
     }
@@ -145,17 +148,20 @@ impl Domain {
     pub fn give_charged(&self, frame: Mfn) {
         alloc::give_ring0(frame);
         self.overhead.fetch_sub(1, Ordering::AcqRel);
+        self.frames.lock().discharge(1);
     }
 
     /// Counts frames of ring 0's that the domain or a vCPU consists of: on top of what it may cause itself.
     pub fn count_fixed(&self, frames: u64) {
         self.max_overhead.fetch_add(frames, Ordering::AcqRel);
         self.overhead.fetch_add(frames, Ordering::AcqRel);
+        self.frames.lock().charge(frames);
     }
 
     /// Says that frames of [`Self::count_fixed`] are given back.
     pub fn uncount_fixed(&self, frames: u64) {
         self.overhead.fetch_sub(frames, Ordering::AcqRel);
+        self.frames.lock().discharge(frames);
         self.max_overhead.fetch_sub(frames, Ordering::AcqRel);
     }
 

@@ -21,6 +21,7 @@ pub mod platform;
 pub mod sched;
 pub mod sysctl;
 pub mod trap;
+pub mod usage;
 pub mod vcpu;
 pub mod version;
 pub mod xeno;

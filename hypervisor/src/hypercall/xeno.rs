@@ -1,8 +1,9 @@
-//! Our own operations, which Xen does not have, for the control domain: the audit, and attaching ends in ring 0.
+//! Our own operations, which Xen does not have: the audit, attaching ends in ring 0, and who used what. All but a
+//! domain's own usage are for the control domain.
 
 use crate::domain::{Guest, exposed_area};
 use crate::ends;
-use crate::hypercall::{Args, Outcome, Stop, subject};
+use crate::hypercall::{Args, Outcome, Stop, subject, usage};
 use crate::mmu::audit;
 use core::sync::atomic::Ordering;
 use guest_abi::grant::GNTST_OKAY;
@@ -11,11 +12,14 @@ use guest_abi::{Errno, Wire};
 
 /// `xeno_op(op, arg)`.
 pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
-    if !g.dom.privileged {
+    let [op, arg, ..] = args;
+    let command = XenoCommand::from_number(op as u32);
+    if !g.dom.privileged && command != Some(XenoCommand::Usage) {
         return Err(Errno::Perm.into());
     }
-    let [op, arg, ..] = args;
-    match XenoCommand::from_number(op as u32) {
+    match command {
+        Some(XenoCommand::Usage) => usage::usage(g, arg),
+        Some(XenoCommand::Books) => usage::books(g, arg),
         Some(XenoCommand::Audit) => recount(g, arg),
         Some(XenoCommand::AttachEnd) => attach_end(g, args),
         Some(XenoCommand::DetachEnd) => detach_end(g, arg),

@@ -8,7 +8,9 @@
 //! - O1: a frame whose owner is a registered domain is on exactly one list of that domain's, from `assign` to `give`.
 //! - O2: links are read and written under the lock of the list's domain, or by the allocator while nobody owns the frame.
 
+use crate::arch::cpu;
 use crate::memory::frame_table;
+use ::sched::Held;
 use core::sync::atomic::Ordering::Relaxed;
 use frames::{Frame, Mfn};
 
@@ -23,9 +25,11 @@ pub enum List {
     Left = 1,
 }
 
-/// The lists' beginnings.
+/// The lists' beginnings, and how many frames there were for how long.
 pub struct OwnedFrames {
     heads: [u32; 2],
+    frames: Held,
+    charged: Held,
 }
 
 fn record(mfn: u32) -> Option<&'static Frame> {
@@ -35,7 +39,11 @@ fn record(mfn: u32) -> Option<&'static Frame> {
 impl OwnedFrames {
     /// No frames.
     pub const fn new() -> OwnedFrames {
-        OwnedFrames { heads: [NIL; 2] }
+        OwnedFrames {
+            heads: [NIL; 2],
+            frames: Held::new(),
+            charged: Held::new(),
+        }
     }
 
     /// Puts a frame that is on no list first on one.
@@ -45,6 +53,7 @@ impl OwnedFrames {
         let Some(frame) = record(number) else {
             return;
         };
+        self.frames.take(1, cpu::rdtsc());
         frame.prev.store(NIL, Relaxed);
         frame.next.store(*head, Relaxed);
         if let Some(second) = record(*head).filter(|_| *head != NIL) {
@@ -58,6 +67,7 @@ impl OwnedFrames {
         let Some(last) = records.last() else {
             return;
         };
+        self.frames.take(records.len() as u64, cpu::rdtsc());
         let number = first.0 as u32;
         let head = &mut self.heads[list as usize];
         let mut before = NIL;
@@ -79,6 +89,7 @@ impl OwnedFrames {
         let Some(frame) = record(number) else {
             return;
         };
+        self.frames.give(1, cpu::rdtsc());
         let (prev, next) = (frame.prev.load(Relaxed), frame.next.load(Relaxed));
         if prev != NIL {
             if let Some(before) = record(prev) {
@@ -92,6 +103,21 @@ impl OwnedFrames {
         }
         frame.prev.store(NIL, Relaxed);
         frame.next.store(NIL, Relaxed);
+    }
+
+    /// Counts frames of ring 0's that exist because of the domain from now on.
+    pub fn charge(&mut self, frames: u64) {
+        self.charged.take(frames, cpu::rdtsc());
+    }
+
+    /// Counts fewer of those from now on.
+    pub fn discharge(&mut self, frames: u64) {
+        self.charged.give(frames, cpu::rdtsc());
+    }
+
+    /// How many it has, and how many of ring 0's exist because of it, over time.
+    pub fn held(&self) -> (Held, Held) {
+        (self.frames, self.charged)
     }
 
     /// The first frame of a list.

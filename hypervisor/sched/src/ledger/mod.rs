@@ -17,8 +17,10 @@
 
 mod account;
 mod cpu;
+mod held;
 mod usage;
 
 pub use account::{SharedAccount, VcpuAccount};
 pub use cpu::{CpuBooks, CpuLedger, Due, Guest, Payer, Paying};
+pub use held::Held;
 pub use usage::{CAUSES, Cause, Kind, Usage};

@@ -2,7 +2,7 @@
 
 use guest_runtime::abi::domctl::Createdomain;
 use guest_runtime::abi::{Domctl, DomctlCommand, Sysctl, SysctlCommand, VcpuGuestContext};
-use guest_runtime::abi::{errno, nr, xeno};
+use guest_runtime::abi::{errno, nr, usage, xeno};
 use guest_runtime::hypercall::call;
 use guest_runtime::{Global, check_eq, control, frames, say};
 
@@ -179,6 +179,29 @@ pub fn others(_: [u64; 5]) -> i64 {
         let result = call(nr::XENO_OP, [operation, page.va(), 0, 0, 0]);
         let wanted = either(-errno::ENOSYS, -errno::EPERM);
         compare("a xeno_op", operation as u32, 0, result, wanted);
+    }
+    // What it used itself anybody may know; what others used, not.
+    let ids = ids();
+    for (domid, ours) in [
+        (ids.own, 0),
+        (ids.control, -errno::EPERM),
+        (ids.other, -errno::EPERM),
+    ] {
+        let operation = xeno::XenoCommand::Usage as u64;
+        page.clear();
+        page.write(
+            0,
+            u64::from(xeno::XENO_INTERFACE_VERSION) | u64::from(domid) << 32,
+        );
+        page.write(1, u64::from(usage::USAGE_OF_DOMAIN));
+        let result = call(nr::XENO_OP, [operation, page.va(), 0, 0, 0]);
+        compare(
+            "usage",
+            operation as u32,
+            domid,
+            result,
+            either(-errno::ENOSYS, ours),
+        );
     }
     frames::release(page);
     // kexec_op, hypfs_op and those that nobody has any more.

@@ -1,0 +1,130 @@
+//! `xeno_op`: who used what, and what became of the CPUs' time.
+
+use crate::account::{self, report};
+use crate::arch::percpu;
+use crate::device::timer;
+use crate::domain::{Domain, Guest, Vcpu, all};
+use crate::hypercall::{Outcome, subject};
+use ::sched::{CpuBooks, Held};
+use guest_abi::usage::{
+    BOOKS_OF_MACHINE, Books, USAGE_BESIDES, USAGE_CAUSES, USAGE_NO_CPU, USAGE_OF_DOMAIN, Usage,
+};
+use guest_abi::xeno::XENO_INTERFACE_VERSION;
+use guest_abi::{Errno, Wire};
+
+const _: () = assert!(USAGE_CAUSES == ::sched::CAUSES);
+
+fn tsc_hz() -> u64 {
+    timer::clock().scale.ticks_from_ns(1_000_000_000)
+}
+
+/// `usage`: what a domain or a vCPU used. A domain asks for itself, the control domain for any.
+pub fn usage(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let want: Usage = g.memory().value(arg)?;
+    if want.version != XENO_INTERFACE_VERSION {
+        return Err(Errno::Inval.into());
+    }
+    let dom = subject(g, want.domid)?;
+    g.memory().check_writable(arg, Usage::SIZE)?;
+    let at = account::settle().last;
+    let mut answer = Usage {
+        version: XENO_INTERFACE_VERSION,
+        domid: dom.id.0,
+        vcpu: want.vcpu,
+        cpu: USAGE_NO_CPU,
+        tsc_hz: tsc_hz(),
+        at,
+        ..Usage::ZERO
+    };
+    let used = match want.vcpu {
+        USAGE_OF_DOMAIN => {
+            put_memory(&mut answer, dom, at);
+            // Its vCPUs are up to 64.
+            g.charge(u64::from(dom.max_vcpus));
+            account::usage_of(dom, at)
+        }
+        USAGE_BESIDES => dom.account.usage(),
+        id => {
+            let vcpu = (id < dom.max_vcpus).then(|| dom.vcpu(id)).flatten();
+            let vcpu = vcpu.ok_or(Errno::Inval)?;
+            put_place(&mut answer, vcpu);
+            account::usage_of_vcpu(vcpu, at)
+        }
+    };
+    (answer.user, answer.kernel) = (used.user, used.kernel);
+    answer.hypervisor = used.hypervisor;
+    (answer.guaranteed, answer.extra) = (used.guaranteed, used.extra);
+    (answer.elsewhere, answer.stolen) = (used.elsewhere, used.stolen);
+    answer.switches = used.switches;
+    g.memory().put(arg, &answer)?;
+    Ok(0)
+}
+
+/// Where a vCPU is, and up to when its account is.
+fn put_place(answer: &mut Usage, vcpu: &Vcpu) {
+    if let Some(since) = vcpu.account.open_since() {
+        answer.open_since = since;
+        // One CPU runs vCPUs.
+        answer.cpu = percpu::current().id;
+    }
+}
+
+fn put_memory(answer: &mut Usage, dom: &Domain, at: u64) {
+    let halves = |held: &Held| {
+        let sum = held.over_time_until(at);
+        [sum as u64, (sum >> 64) as u64]
+    };
+    let (frames, charged) = dom.frames.lock().held();
+    answer.frames = frames.now();
+    answer.frames_peak = frames.peak();
+    answer.frame_cycles = halves(&frames);
+    answer.overhead = charged.now();
+    answer.overhead_peak = charged.peak();
+    answer.overhead_cycles = halves(&charged);
+}
+
+/// `books`: what became of a CPU's time, or of that of all.
+pub fn books(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let want: Books = g.memory().value(arg)?;
+    if want.version != XENO_INTERFACE_VERSION {
+        return Err(Errno::Inval.into());
+    }
+    g.memory().check_writable(arg, Books::SIZE)?;
+    let cpus = crate::arch::smp::online();
+    let mut answer = Books {
+        version: XENO_INTERFACE_VERSION,
+        cpu: want.cpu,
+        nr_cpus: cpus.len(),
+        tsc_hz: tsc_hz(),
+        ..Books::ZERO
+    };
+    let asked = match want.cpu {
+        BOOKS_OF_MACHINE => cpus,
+        cpu if cpus.contains(cpu) => crate::arch::smp::CpuSet::EMPTY.with(cpu),
+        _ => return Err(Errno::Inval.into()),
+    };
+    // A CPU that does not answer is about to be told of by others.
+    let shown = report::collect(asked).map_err(|_| Errno::Busy)?;
+    let mut sum = CpuBooks::default();
+    for books in shown {
+        let elapsed = books.last.wrapping_sub(books.first);
+        answer.elapsed = answer.elapsed.wrapping_add(elapsed);
+        sum.idle = sum.idle.wrapping_add(books.idle);
+        sum.machine = sum.machine.wrapping_add(books.machine);
+        sum.sold = sum.sold.wrapping_add(books.sold);
+        (sum.first, sum.last) = (books.first, books.last);
+    }
+    (answer.idle, answer.machine, answer.sold) = (sum.idle, sum.machine, sum.sold);
+    if want.cpu == BOOKS_OF_MACHINE {
+        for dom in all() {
+            g.charge(u64::from(dom.max_vcpus) / 8 + 1);
+            let used = account::settled_usage_of(dom).used();
+            answer.held = answer.held.wrapping_add(used);
+        }
+        answer.departed = account::departed().used();
+    } else {
+        (answer.first, answer.last) = (sum.first, sum.last);
+    }
+    g.memory().put(arg, &answer)?;
+    Ok(0)
+}
