@@ -96,6 +96,16 @@ fn of_grant(op: GrantTableOp) -> Reach {
     }
 }
 
+/// Ours alone, and the control domain's alone: each command as it is known is tried, whatever its number.
+fn of_xeno(op: XenoCommand) -> Reach {
+    use XenoCommand as X;
+    match op {
+        X::Audit | X::AttachEnd | X::DetachEnd | X::Books => Machine,
+        // A domain's own is the domain's to know.
+        X::Usage => Elsewhere,
+    }
+}
+
 /// Makes a call with an argument of zeros but for the domain it names; it must be refused.
 fn tried(what: &str, number: u64, operation: u64, reach: Reach, count: u64) {
     let ids = ids();
@@ -175,14 +185,8 @@ pub fn all(_: [u64; 5]) -> i64 {
         }
     }
     for &operation in XenoCommand::ALL {
-        // Ours alone, and the control domain's alone: each command as it is known is tried, whatever its number.
-        tried(
-            operation.name(),
-            nr::XENO_OP,
-            u64::from(operation.number()),
-            Machine,
-            0,
-        );
+        let number = u64::from(operation.number());
+        tried(operation.name(), nr::XENO_OP, number, of_xeno(operation), 0);
     }
     let by_number = DomctlCommand::ALL.iter().all(|c| c.number() < 100)
         && SysctlCommand::ALL.iter().all(|c| c.number() < 40)
