@@ -27,6 +27,7 @@
 //! - S1: a vCPU that may not be chosen any more and is on no CPU is touched by none.
 //! - N1: no CPU is started twice, nor the one that starts the others, nor more than were asked for.
 //! - N2: the first code of CPUs lies in a page that is memory, free, below 640 KiB, and not the first.
+//! - N3, N4: of numbers that are given out, see [`numbers`]; T1: of telling a vCPU, see [`notice`].
 #![no_std]
 #![forbid(unsafe_code)]
 

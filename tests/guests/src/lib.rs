@@ -15,6 +15,7 @@ pub mod clock_chip;
 pub mod code;
 pub mod expect;
 pub mod lending;
+pub mod racers;
 pub mod start;
 pub mod store;
 
