@@ -83,9 +83,10 @@ fn own_initrd(tree: &Tree, payload: &Payload, kernel: &Path, added: Vec<Part>) -
 
 /// The initial domain's memory as the hypervisor is told, if that is a plain size.
 fn control_memory_mb(words: &str) -> Option<u64> {
-    let sizes = words.split_whitespace();
-    let sizes = sizes.filter_map(|word| word.strip_prefix("dom0_mem="));
-    sizes.last().and_then(megabytes)
+    let mut sizes = words
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("dom0_mem="));
+    sizes.next_back().and_then(megabytes)
 }
 
 /// The hypervisor's words unless others are asked for.
