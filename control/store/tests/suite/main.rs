@@ -5,6 +5,7 @@
 mod conformance;
 mod crash;
 mod domains;
+mod garbage;
 mod guest;
 mod harness;
 mod hostile;
