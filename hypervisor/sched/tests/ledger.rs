@@ -253,7 +253,7 @@ impl World {
                 }
                 let first = claimed.and_then(|(domain, cause)| {
                     cpu.claim(Label::Elsewhere(domain, cause));
-                    let payer = Payer(domain as u32);
+                    let payer = Payer(domain as u64);
                     cpu.ledger.claim_elsewhere(payer, cause, || now)
                 });
                 cpu.handled();
@@ -300,7 +300,7 @@ impl World {
                 None
             }
             Op::ClaimElsewhere(domain, cause) => {
-                let payer = Payer(domain as u32);
+                let payer = Payer(domain as u64);
                 let due = cpu.ledger.claim_elsewhere(payer, cause, || now);
                 cpu.claim(Label::Elsewhere(domain, cause));
                 due

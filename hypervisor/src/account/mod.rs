@@ -86,6 +86,11 @@ fn gathered(vcpu: Option<&Vcpu>) -> ::sched::Guest {
     vcpu.map_or(::sched::Guest::NONE, |vcpu| vcpu.transit.take_cycles())
 }
 
+/// A domain as a payer: its number, and which of those that had it.
+fn payer_of(dom: &Domain) -> Payer {
+    Payer(dom.serial << 16 | u64::from(dom.id.0))
+}
+
 /// Puts what is due into its account.
 fn pay(due: Option<Due>) {
     let Some(Due {
@@ -96,7 +101,8 @@ fn pay(due: Option<Due>) {
     else {
         return;
     };
-    let account = domain::get(DomId(payer.0 as u16)).map_or(&DEPARTED, |dom| &dom.account);
+    let dom = domain::get(DomId(payer.0 as u16)).filter(|dom| payer_of(dom) == payer);
+    let account = dom.map_or(&DEPARTED, |dom| &dom.account);
     account.add_elsewhere(cause, cycles);
 }
 
@@ -156,8 +162,9 @@ pub fn is_for(dom: &Domain, cause: Cause) {
     match here.in_hand.get() {
         Some(vcpu) if core::ptr::eq(vcpu.domain, dom) => here.ledger.claim(cause, cpu::rdtsc),
         _ => {
-            let payer = Payer(u32::from(dom.id.0));
-            pay(here.ledger.claim_elsewhere(payer, cause, cpu::rdtsc));
+            pay(here
+                .ledger
+                .claim_elsewhere(payer_of(dom), cause, cpu::rdtsc));
         }
     }
 }

@@ -54,7 +54,7 @@ impl Place {
 
 /// Who pays for work that is done while none of its vCPUs is in hand: a domain, by a number of the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Payer(pub u32);
+pub struct Payer(pub u64);
 
 /// Cycles to be put into the account of a domain. They count as sold: whoever gets this adds them somewhere.
 #[must_use]
