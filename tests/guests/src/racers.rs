@@ -125,10 +125,10 @@ pub fn start(count: usize, work: fn(&mut Racer)) {
     assert!(count <= MOST);
     WORK.set(Some(work));
     COUNT.set(count);
-    for racer in 0..count {
+    for (racer, own_info) in INFOS.iter().enumerate().take(count) {
         let id = racer as u64 + 1;
         let info = events::shared() as *const SharedInfo as u64 + 64 * id;
-        INFOS[racer].store(info, Ordering::Relaxed);
+        own_info.store(info, Ordering::Relaxed);
         CONTEXT.set(context(racer));
         // SAFETY: the hypervisor reads it during the call and nobody keeps a reference.
         let context = unsafe { &mut *CONTEXT.as_ptr() };
