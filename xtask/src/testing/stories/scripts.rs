@@ -48,7 +48,12 @@ pub(super) const COMMANDS: &[Try] = &[
 
 /// What shows that four vCPUs work, together and one by one. (A count of one is no count of ten.)
 pub(super) const PROCESSORS: &[Try] = &[
-    a_try("grep -c ^processor /proc/cpuinfo", r"(?m)^4$", 20),
+    // What the kernel says from here on is looked for at the end, and is no answer to what is typed.
+    a_try(
+        "dmesg -n 1; grep -c ^processor /proc/cpuinfo",
+        r"(?m)^4$",
+        20,
+    ),
     a_try("cat /sys/devices/system/cpu/online", r"(?m)^0-3$", 20),
     // Four at a time, each of which has something to do and says what it came to.
     a_try(
