@@ -231,16 +231,8 @@ pub fn used_by(dom: &Domain) -> u64 {
         .fold(own, |sum, vcpu| sum.wrapping_add(used(vcpu)))
 }
 
-/// What a domain used, up to the last boundary that each of its vCPUs' accounts was written at.
-pub fn settled_usage_of(dom: &Domain) -> Usage {
-    let mut sum = dom.account.usage();
-    for vcpu in dom.vcpus() {
-        sum.add(&vcpu.account.usage());
-    }
-    sum
-}
-
-/// As [`settled_usage_of`], with the waiting that goes on counted until `now`.
+/// What a domain used, up to the last boundary that each of its vCPUs' accounts was written at; the waiting that goes on
+/// is counted until `now`.
 pub fn usage_of(dom: &Domain, now: u64) -> Usage {
     let mut sum = dom.account.usage();
     for vcpu in dom.vcpus() {

@@ -3,7 +3,7 @@
 use crate::account;
 use crate::arch::smp::CpuSet;
 use crate::arch::smp::call::{self, Call};
-use crate::arch::{percpu, smp};
+use crate::arch::{cpu, percpu, smp};
 use crate::domain::{Domain, all};
 use crate::{error, info};
 use ::cpus::MAX_CPUS;
@@ -12,15 +12,20 @@ use ::sched::{CpuBooks, Usage};
 /// How long the other CPUs have to show their books.
 const BOOKS_MS: u64 = 2000;
 
-/// The books of CPUs, as of now. A number for an error: of a CPU that did not answer. No lock may be held.
-pub fn collect(cpus: CpuSet) -> Result<impl Iterator<Item = CpuBooks>, u32> {
+/// Has CPUs show their books as of now. Answers those that did not. No lock may be held.
+fn show(cpus: CpuSet) -> CpuSet {
     let me = percpu::current().id;
     let missing = call::ask(cpus.without(me), Call::Books, BOOKS_MS);
-    if let Some(cpu) = missing.iter().next() {
-        return Err(cpu);
-    }
     if cpus.contains(me) {
         account::show_books();
+    }
+    missing
+}
+
+/// The books of CPUs, as of now. A number for an error: of a CPU that did not answer. No lock may be held.
+pub fn collect(cpus: CpuSet) -> Result<impl Iterator<Item = CpuBooks>, u32> {
+    if let Some(cpu) = show(cpus).iter().next() {
+        return Err(cpu);
     }
     let shown = (0..MAX_CPUS as u32).filter(move |cpu| cpus.contains(*cpu));
     Ok(shown.map(|cpu| smp::remote(cpu).books.look().0))
@@ -32,8 +37,7 @@ pub fn say() {
     account::is_for_nobody();
     smp::test::report();
     let cpus = smp::online();
-    let missing = call::ask(cpus.without(percpu::current().id), Call::Books, BOOKS_MS);
-    account::show_books();
+    let missing = show(cpus);
     let mut sold = 0_u64;
     for cpu in cpus.iter() {
         if missing.contains(cpu) {
@@ -56,9 +60,10 @@ pub fn say() {
         );
     }
     let mut held = account::departed();
+    let now = cpu::rdtsc();
     for dom in all() {
         say_domain(dom);
-        held.add(&account::settled_usage_of(dom));
+        held.add(&account::usage_of(dom, now));
     }
     let gone = account::departed().used();
     let is_right = held.used() == sold && held.is_whole();

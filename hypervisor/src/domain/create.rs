@@ -1,10 +1,10 @@
 //! Making a domain and its vCPUs, before it has memory: records, exposed area, the shared page, storage for the first
 //! event channels and grants. The control domain's builder and its calls for others come here.
 
+use crate::arch::exposed;
 use crate::arch::fpu::{self, FpuState};
 use crate::arch::paging::{NoFrame, bits};
 use crate::arch::walk_cache::WalkCache;
-use crate::arch::{exposed, percpu};
 use crate::domain::allotment::Allotment;
 use crate::domain::exposed_area::{self, OWN_DESCRIPTORS, TRANSIT, VCPU_INFO};
 use crate::domain::life::{self, Life};
@@ -280,9 +280,10 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
         fresh.take()?;
     }
     exposed::fill_own_page(own, exposed::block(0));
-    breathe();
+    // Nothing of the domain is locked: an interrupt may stop this very domain (`domain::watchdog`), if another vCPU of it runs.
+    unfinished::breathe();
     let local = new_local(domain)?;
-    breathe();
+    unfinished::breathe();
     let Some(handle) = schedule::handles::take() else {
         end_local(domain, local);
         return Err(NoFrame);
@@ -295,7 +296,7 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
             return Err(NoFrame);
         }
     };
-    breathe();
+    unfinished::breathe();
     let alone = domain.bring_up.lock();
     // Another may have made it meanwhile, or begun to take the domain apart.
     let others = domain.vcpu(id);
@@ -350,19 +351,11 @@ fn unmake(domain: &Domain, vcpu: Vcpu) {
     end_local(domain, vcpu.local.into_inner());
 }
 
-/// A part of making a vCPU for a call is done. Nothing of the domain is locked: an interrupt may stop this very domain
-/// (`domain::watchdog`), if another vCPU of it runs.
-fn breathe() {
-    if percpu::current().current.get().is_some() {
-        unfinished::breathe();
-    }
-}
-
 /// What a vCPU has of its own, of memory charged to its domain.
 fn new_local(domain: &Domain) -> Result<Local, NoFrame> {
     let traps = domain.place(Traps::NONE, Charge::Fixed);
     let traps = traps.map_err(|_| NoFrame)?;
-    breathe();
+    unfinished::breathe();
     match domain.place_bytes(fpu::bytes(), Charge::Fixed) {
         Some(area) => Ok(Local::new(traps, FpuState::new(area))),
         None => {

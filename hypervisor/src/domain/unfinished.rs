@@ -94,10 +94,14 @@ pub fn let_others_in() {
     change_section();
 }
 
-/// The same in the middle of a call: what it found stays good. Graces of others are passed when it is over.
+/// The same in the middle of a call: what it found stays good. Graces of others are passed when it is over. At boot, where
+/// nobody is in hand, there is nobody to let in.
 #[track_caller]
 pub fn breathe() {
     let this = percpu::current();
+    if this.current.get().is_none() {
+        return;
+    }
     this.holds.set(true);
     change_section();
     this.holds.set(false);

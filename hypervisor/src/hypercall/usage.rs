@@ -118,7 +118,7 @@ pub fn books(g: &mut Guest<'_>, arg: u64) -> Outcome {
     if want.cpu == BOOKS_OF_MACHINE {
         for dom in all() {
             g.charge(u64::from(dom.max_vcpus) / 8 + 1);
-            let used = account::settled_usage_of(dom).used();
+            let used = account::usage_of(dom, sum.last).used();
             answer.held = answer.held.wrapping_add(used);
         }
         answer.departed = account::departed().used();

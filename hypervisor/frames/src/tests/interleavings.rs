@@ -39,6 +39,19 @@ impl One {
         one
     }
 
+    /// With a use besides its owner's claim.
+    fn used() -> One {
+        let one = One::new();
+        one.frame.get(None).unwrap();
+        one
+    }
+
+    /// That use, or one that came since, ends.
+    fn unmap(&self) {
+        self.clock.fetch_add(1, SeqCst);
+        self.left(self.frame.put(self.used_until_now()));
+    }
+
     fn now(&self) -> u32 {
         super::schedule::before_step();
         self.clock.load(SeqCst)
@@ -254,25 +267,16 @@ fn the_stamp_is_no_older_than_any_use_that_ended() {
 
 #[test]
 fn the_stamp_of_a_given_back_frame_is_no_older_than_any_use() {
-    let fresh = || {
-        let one = One::new();
-        one.frame.get(None).unwrap();
-        one
-    };
-    let unmap = |one: &One| {
-        one.clock.fetch_add(1, SeqCst);
-        one.left(one.frame.put(one.used_until_now()));
-    };
     let map_and_unmap = |one: &One| {
         if one.frame.get(Some(A)).is_ok() {
-            unmap(one);
+            one.unmap();
         }
     };
     let give_up = |one: &One| {
         assert!(one.frame.disown());
         one.left(one.frame.put(one.used_until_now()));
     };
-    every_order(fresh, &[&unmap, &map_and_unmap, &give_up], |one| {
+    every_order(One::used, &[&One::unmap, &map_and_unmap, &give_up], |one| {
         assert_eq!(one.nothing_left.load(SeqCst), 1);
         assert_eq!(one.frame.stamp(), one.newest.load(SeqCst));
     });
@@ -280,15 +284,6 @@ fn the_stamp_of_a_given_back_frame_is_no_older_than_any_use() {
 
 #[test]
 fn the_stamp_of_an_exchanged_frame_is_no_older_than_any_use() {
-    let fresh = || {
-        let one = One::new();
-        one.frame.get(None).unwrap();
-        one
-    };
-    let unmap = |one: &One| {
-        one.clock.fetch_add(1, SeqCst);
-        one.left(one.frame.put(one.used_until_now()));
-    };
     let exchange = |one: &One| {
         if one.frame.take_sole(A).is_ok() {
             one.clock.fetch_add(1, SeqCst);
@@ -297,7 +292,7 @@ fn the_stamp_of_an_exchanged_frame_is_no_older_than_any_use() {
         }
     };
     let taken = std::cell::Cell::new(0);
-    every_order(fresh, &[&unmap, &exchange], |one| {
+    every_order(One::used, &[&One::unmap, &exchange], |one| {
         if one.nothing_left.load(SeqCst) != 0 {
             taken.set(taken.get() + 1);
             assert_eq!(one.frame.stamp(), one.newest.load(SeqCst));

@@ -180,12 +180,17 @@ impl CpuLedger {
         self.last.set(now);
     }
 
-    /// A boundary.
-    fn boundary(&self, now: u64, to: Place) {
+    /// As [`Self::close`], and counts a reading that lies before the last.
+    fn close_checked(&self, now: u64) {
         if (now.wrapping_sub(self.last.get()) as i64) < 0 {
-            self.backwards.set(self.backwards.get().wrapping_add(1));
+            Self::grow(&self.backwards, 1);
         }
         self.close(now);
+    }
+
+    /// A boundary.
+    fn boundary(&self, now: u64, to: Place) {
+        self.close_checked(now);
         self.open(now, to);
     }
 
@@ -381,11 +386,8 @@ impl CpuLedger {
         guest: Guest,
         open_since: Option<u64>,
     ) -> Option<Due> {
-        if (now.wrapping_sub(self.last.get()) as i64) < 0 {
-            self.backwards.set(self.backwards.get().wrapping_add(1));
-        }
         self.handled();
-        self.close(now);
+        self.close_checked(now);
         let mut causes = [0; CAUSES];
         for (cycles, cause) in causes.iter_mut().zip(Cause::ALL) {
             *cycles = self.take(Place::of(cause));

@@ -94,6 +94,14 @@ pub fn mmu_update(ptr: u64, val: u64) -> i64 {
     mmu_update_batch(&[MmuUpdate { ptr, val }]).0
 }
 
+/// A call that takes a list; also how many of it were done.
+fn batch<T>(number: u64, requests: &[T], domains: u64) -> (i64, u32) {
+    let mut done = u32::MAX;
+    let (list, count) = (requests.as_ptr() as u64, requests.len() as u64);
+    let result = call(number, [list, count, &raw mut done as u64, domains, 0]);
+    (result, done)
+}
+
 /// mmu_update of several entries; also how many were done.
 pub fn mmu_update_batch(requests: &[MmuUpdate]) -> (i64, u32) {
     mmu_update_for(requests, DOMID_SELF)
@@ -101,18 +109,7 @@ pub fn mmu_update_batch(requests: &[MmuUpdate]) -> (i64, u32) {
 
 /// mmu_update on behalf of the domains encoded in `domains`.
 pub fn mmu_update_for(requests: &[MmuUpdate], domains: u64) -> (i64, u32) {
-    let mut done = u32::MAX;
-    let result = call(
-        nr::MMU_UPDATE,
-        [
-            requests.as_ptr() as u64,
-            requests.len() as u64,
-            &raw mut done as u64,
-            domains,
-            0,
-        ],
-    );
-    (result, done)
+    batch(nr::MMU_UPDATE, requests, domains)
 }
 
 /// mmuext_op of one command.
@@ -128,18 +125,7 @@ pub fn mmuext(cmd: u32, arg1: u64, arg2: u64) -> i64 {
 
 /// mmuext_op of several commands; also how many were done.
 pub fn mmuext_batch(requests: &[MmuextOp]) -> (i64, u32) {
-    let mut done = u32::MAX;
-    let result = call(
-        nr::MMUEXT_OP,
-        [
-            requests.as_ptr() as u64,
-            requests.len() as u64,
-            &raw mut done as u64,
-            DOMID_SELF,
-            0,
-        ],
-    );
-    (result, done)
+    batch(nr::MMUEXT_OP, requests, DOMID_SELF)
 }
 
 /// Sets the entry that maps `address`, and invalidates the translation here.

@@ -199,7 +199,7 @@ fn live_linking() {
 }
 
 /// Removes the mapping of `address` and its tables from the active root.
-fn take_down(address: u64) {
+pub fn take_down(address: u64) {
     accepted("unmap", page_table::map(address, 0));
     for level in 2..=4 {
         let Some(slot) = page_table::slot_under(page_table::root(), address, level) else {

@@ -1,5 +1,6 @@
 //! Root tables: the reserved slots, switching roots, and the user root.
 
+use crate::links::take_down;
 use guest_runtime::abi::{MmuUpdate, ROOT_TABLE_FIRST_XEN_SLOT, ROOT_TABLE_LAST_XEN_SLOT, mmuext};
 use guest_runtime::context::Context;
 use guest_runtime::frames::{self, Page};
@@ -116,7 +117,7 @@ fn switching() {
         let used = trap::catch(|| unsafe { guest_runtime::instructions::store(address, 6) });
         check!(used.is_ok(), "it is used");
         check_eq!("what was stored", page.read(0), 6);
-        remove(address);
+        take_down(address);
         frames::release(page);
         accepted("switch back", op(mmuext::NEW_BASEPTR, old.mfn(), 0));
         page_table::set_root(old);
@@ -126,20 +127,6 @@ fn switching() {
         }
     }
     page_table::release_table(copy);
-}
-
-fn remove(address: u64) {
-    accepted("unmap", page_table::map(address, 0));
-    for level in 2..=4 {
-        let Some(slot) = page_table::slot_under(page_table::root(), address, level) else {
-            continue;
-        };
-        let table = Page {
-            pfn: frames::mfn_to_pfn((slot.value() & bits::ADDRESS) >> 12),
-        };
-        accepted("unlink", slot.set(0));
-        page_table::release_table(table);
-    }
 }
 
 /// What is no valid L4 does not become a root, and the active one stays.

@@ -50,6 +50,14 @@ fn gref(n: usize) -> u32 {
     lending::FIRST + n as u32
 }
 
+/// One call of `grant_table_op` about all of them.
+fn grant_call(what: &str, op: u64, list: u64) {
+    accepted(
+        what,
+        call(nr::GRANT_TABLE_OP, [op, list, GRANTS as u64, 0, 0]),
+    );
+}
+
 /// Maps a table full of what `domain` lends, by one call.
 fn map_all(table: Page, domain: u16) {
     let list = fill(&MAPS, |n| MapGrantRef {
@@ -59,10 +67,7 @@ fn map_all(table: Page, domain: u16) {
         dom: domain,
         ..MapGrantRef::ZERO
     });
-    accepted(
-        "maps",
-        call(nr::GRANT_TABLE_OP, [0, list, GRANTS as u64, 0, 0]),
-    );
+    grant_call("maps", 0, list);
     let good = (0..GRANTS).all(|n| at(&MAPS, n).status == 0);
     check!(good, "all are mapped");
 }
@@ -74,10 +79,7 @@ fn unmap_all(table: Page) {
         handle: at(&MAPS, n).handle,
         ..UnmapGrantRef::ZERO
     });
-    accepted(
-        "unmaps",
-        call(nr::GRANT_TABLE_OP, [1, list, GRANTS as u64, 0, 0]),
-    );
+    grant_call("unmaps", 1, list);
     let good = (0..GRANTS).all(|n| at(&UNMAPS, n).status == 0);
     check!(good, "none is mapped");
 }
@@ -109,10 +111,7 @@ pub fn grants() {
             flags: GNTCOPY_SOURCE_GREF,
             ..Copy::ZERO
         });
-        accepted(
-            "copies",
-            call(nr::GRANT_TABLE_OP, [5, copies, GRANTS as u64, 0, 0]),
-        );
+        grant_call("copies", 5, copies);
         let good = (0..GRANTS).all(|n| at(&COPIES, n).status == 0);
         check!(good, "all are copied");
         if freed {
