@@ -141,6 +141,8 @@ pub struct RunQueue<'a> {
     turn_began_ns: u64,
     /// When the current vCPU's turn is over, if somebody waits by then.
     turn_ends_ns: u64,
+    /// Whose waking cut that turn short.
+    cut_for: Option<VcpuHandle>,
 }
 
 impl<'a> RunQueue<'a> {
@@ -158,6 +160,7 @@ impl<'a> RunQueue<'a> {
             current: None,
             turn_began_ns: 0,
             turn_ends_ns: 0,
+            cut_for: None,
         }
     }
 
@@ -202,6 +205,7 @@ impl<'a> RunQueue<'a> {
         if let Some(entry) = self.entry_mut(vcpu) {
             *entry = Entry::EMPTY;
         }
+        self.cut_for = self.cut_for.filter(|woken| *woken != vcpu);
         next
     }
 
@@ -214,6 +218,7 @@ impl<'a> RunQueue<'a> {
         let end_ns = self.turn_began_ns.saturating_add(self.shortest_ns);
         if self.current.is_some() && was_off && waits && end_ns < self.turn_ends_ns {
             self.turn_ends_ns = end_ns;
+            self.cut_for = Some(vcpu);
             return Next::Decide;
         }
         next
@@ -299,6 +304,12 @@ impl<'a> RunQueue<'a> {
         self.decision().until_ns
     }
 
+    /// Whose waking cut the running vCPU's turn short, if any did: the turn's end is that one's doing.
+    #[must_use]
+    pub fn turn_cut_for(&self) -> Option<VcpuHandle> {
+        self.cut_for
+    }
+
     /// The runstate a vCPU is in; `None` if it is not here. One that is blocked and paused is blocked.
     #[must_use]
     pub fn state(&self, vcpu: VcpuHandle) -> Option<State> {
@@ -321,6 +332,7 @@ impl<'a> RunQueue<'a> {
             self.append(current);
         }
         self.current = self.take_first();
+        self.cut_for = None;
         self.turn_began_ns = now_ns;
         self.turn_ends_ns = now_ns.saturating_add(self.quantum_ns);
         self.decision()

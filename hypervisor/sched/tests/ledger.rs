@@ -45,6 +45,7 @@ enum Op {
     Claim(Cause),
     ClaimElsewhere(usize, Cause),
     ClaimMachine,
+    GoesOn,
     Handled,
     /// An interrupt in ring 0 or in sleep, claimed by a domain, or by nobody.
     Interrupt(Option<(usize, Cause)>),
@@ -78,6 +79,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => any_cause().prop_map(Op::Claim),
         3 => elsewhere().prop_map(|(d, c)| Op::ClaimElsewhere(d, c)),
         1 => Just(Op::ClaimMachine),
+        2 => Just(Op::GoesOn),
         2 => Just(Op::Handled),
         3 => prop::option::of(elsewhere()).prop_map(Op::Interrupt),
         2 => Just(Op::Switches),
@@ -305,6 +307,19 @@ impl World {
                 cpu.claim(Label::Elsewhere(domain, cause));
                 due
             }
+            Op::GoesOn => {
+                let Some((v, kind)) = cpu.in_hand else { return };
+                let named = match cpu.label() {
+                    Label::Elsewhere(domain, cause) => Some((Payer(domain as u64), cause)),
+                    _ => None,
+                };
+                assert_eq!(cpu.ledger.payer(), named);
+                cpu.ledger.goes_on(|| now);
+                if let Label::Elsewhere(..) | Label::Hypervisor(_, _, Cause::Switch) = cpu.label() {
+                    cpu.note(Label::Hypervisor(v, kind, Cause::Call));
+                }
+                None
+            }
             Op::ClaimMachine => {
                 cpu.ledger.claim_machine(|| now);
                 cpu.claim(Label::Machine);
@@ -339,7 +354,7 @@ impl World {
                 cpu.handled();
                 cpu.assign(Label::Hypervisor(v, kind, Cause::Switch));
                 cpu.in_hand = Some((v, kind));
-                cpu.note(Label::Hypervisor(v, kind, Cause::Call));
+                cpu.note(Label::Hypervisor(v, kind, Cause::Switch));
                 due
             }
             Op::Sleep | Op::Works => {
@@ -546,7 +561,7 @@ fn whoever_paid_before_pays_again_after_what_others_claimed() {
     assert_eq!(ledger.pays_again(before, || 18), None);
     let due = ledger.sleeps(20, Some(&vcpu), Guest::NONE).unwrap();
     assert_eq!((due.payer, due.cycles), (Payer(2), 5));
-    assert_eq!(vcpu.usage().hypervisor[Cause::Call as usize], 12);
+    assert_eq!(vcpu.usage().hypervisor[Cause::Switch as usize], 12);
 }
 
 #[test]

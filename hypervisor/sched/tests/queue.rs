@@ -403,9 +403,29 @@ fn a_sleeper_that_wakes_waits_for_the_shortest_turn_of_who_runs_and_overtakes_no
     // A second wake-up cuts nothing more.
     assert_eq!(queue.wake(sleeps, 20), Next::Keep);
     assert_eq!(queue.tick(SHORTEST_NS), Next::Decide);
+    assert_eq!(queue.turn_cut_for(), Some(sleeps), "its doing is that end");
     assert_eq!(queue.decide(SHORTEST_NS).run, Some(waits));
+    assert_eq!(queue.turn_cut_for(), None, "and not the next");
     let later = SHORTEST_NS + QUANTUM_NS;
     assert_eq!(queue.decide(later).run, Some(sleeps));
+}
+
+#[test]
+fn the_end_of_a_turn_is_nobodys_doing_who_is_there_no_more() {
+    let mut storage = [Entry::EMPTY; 2];
+    let mut queue = RunQueue::new(&mut storage, QUANTUM_NS, SHORTEST_NS);
+    let [spins, sleeps] = [0, 1].map(VcpuHandle);
+    for vcpu in [spins, sleeps] {
+        assert_eq!(queue.add(vcpu, Reservation::BEST_EFFORT), Ok(()));
+        let _ = queue.up(vcpu, 0);
+    }
+    let _ = queue.block(sleeps, 0);
+    assert_eq!(queue.decide(0).run, Some(spins));
+    assert_eq!(queue.turn_cut_for(), None);
+    let _ = queue.wake(sleeps, 10);
+    assert_eq!(queue.turn_cut_for(), Some(sleeps));
+    let _ = queue.remove(sleeps, 20);
+    assert_eq!(queue.turn_cut_for(), None);
 }
 
 #[test]

@@ -7,9 +7,9 @@
 //!
 //! # Who pays for work in ring 0
 //! Whoever caused it. A call, a fault: the vCPU. An interrupt, from the guest's last instruction on: the domain of the
-//! device, of the timer that is due; only what has no owner is the machine's. A switch: whoever caused the decision, by
-//! going to sleep, by its turn's end, by what woke another. From sleep: whoever's interrupt that was, or else who is
-//! chosen then. See `docs/accounting.md`.
+//! device, of the timer that is due; only what has no owner is the machine's. A switch, until the other's first
+//! instruction or until the CPU sleeps: whoever caused the decision, by going to sleep, by its turn's end, by waking and
+//! having another's turn cut short. From sleep: whoever's interrupt that was, or else who is chosen then. See `docs/accounting.md`.
 //!
 //! # Invariants
 //! - A1: a vCPU's account is written by the CPU that has it in hand; [`Here::in_hand`] names it until its account is
@@ -109,15 +109,26 @@ fn pay(due: Option<Due>) {
 /// This CPU works for a vCPU from now on. The one it worked for before must not run elsewhere until then: what is in its
 /// transit page is entered here.
 pub fn works_for(vcpu: &'static Vcpu) {
-    let here = here();
-    let before = here.in_hand.replace(Some(vcpu));
+    let (ledger, in_hand) = (&here().ledger, &here().in_hand);
+    let before = in_hand.replace(Some(vcpu));
     let guest = gathered(before);
+    let caused_by = match before {
+        Some(before) if ledger.is_switching() => Some((payer_of(before.domain), Cause::Switch)),
+        _ => ledger.payer(),
+    };
     let before = before.map(|before| &before.account);
     // Nothing is reserved yet: all time is extra.
     let now = cpu::rdtsc();
-    pay(here
-        .ledger
-        .works_for(now, before, guest, &vcpu.account, Kind::Extra));
+    pay(ledger.works_for(now, before, guest, &vcpu.account, Kind::Extra));
+    // Whoever caused it pays until the guest runs.
+    if let Some((payer, cause)) = caused_by.filter(|(payer, _)| *payer != payer_of(vcpu.domain)) {
+        pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
+    }
+}
+
+/// The vCPU in hand, which was let run, has more to do before it can: what follows is its own.
+pub fn goes_on() {
+    here().ledger.goes_on(cpu::rdtsc);
 }
 
 /// This CPU waits, with nobody in hand.
@@ -129,16 +140,17 @@ pub fn idles() {
     pay(here.ledger.sleeps(cpu::rdtsc(), before, guest));
 }
 
-/// This CPU works for nobody in particular: it woke up, or it lets go of the vCPU in hand.
+/// This CPU works for nobody in particular, having woken up; or it lets go of the vCPU in hand, whose domain pays for that.
 pub fn works() {
-    let here = here();
-    let Some(before) = here.in_hand.take() else {
-        return here.ledger.woke(cpu::rdtsc);
+    let (ledger, in_hand) = (&here().ledger, &here().in_hand);
+    let Some(before) = in_hand.take() else {
+        return ledger.woke(cpu::rdtsc);
     };
     let guest = gathered(Some(before));
-    pay(here
-        .ledger
-        .works(cpu::rdtsc(), Some(&before.account), guest));
+    let caused_by = ledger.payer();
+    pay(ledger.works(cpu::rdtsc(), Some(&before.account), guest));
+    let (payer, cause) = caused_by.unwrap_or((payer_of(before.domain), Cause::Switch));
+    pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
 }
 
 /// Another vCPU takes the place of the one in hand from here on, until [`works_for`].

@@ -10,6 +10,7 @@
 //!   leave one behind. Its own events wait meanwhile; nobody else does.
 //! - U3: what a call kept to be made again is given up as soon as the call ends otherwise.
 
+use crate::account;
 use crate::arch::smp::grace;
 use crate::arch::{cpu, percpu};
 use crate::debug::sections;
@@ -49,6 +50,7 @@ fn finish(g: &mut Guest<'_>) {
         if !this.unfinished.get() {
             return;
         }
+        account::goes_on();
         if !work::in_budget() {
             let_others_in();
             continue;

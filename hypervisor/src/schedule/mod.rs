@@ -285,11 +285,17 @@ pub fn timers_due() {
 pub fn tick() {
     percpu::current().timer_deadline.set(u64::MAX);
     timers_due();
-    // If it was none of those it was the end of a turn.
-    account::is_for_whom_it_interrupts(Cause::Timer);
     let now = timer::now_ns();
-    let next = QUEUE.lock().as_mut().map(|q| q.tick(now));
-    if next == Some(Next::Decide) {
+    let (next, cut_for) = match QUEUE.lock().as_mut() {
+        Some(queue) => (queue.tick(now), queue.turn_cut_for()),
+        None => (Next::Keep, None),
+    };
+    // If it was none of those timers it was the end of a turn.
+    match cut_for.and_then(handles::get) {
+        Some(woken) if next == Next::Decide => account::is_for(woken.domain, Cause::Timer),
+        _ => account::is_for_whom_it_interrupts(Cause::Timer),
+    }
+    if next == Next::Decide {
         event::reschedule_here();
     }
     // With a decision to come the timer is set when it has been made.

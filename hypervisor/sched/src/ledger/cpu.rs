@@ -278,6 +278,27 @@ impl CpuLedger {
         }
     }
 
+    /// Who is worked for elsewhere, if anybody is now.
+    #[must_use]
+    pub fn payer(&self) -> Option<(Payer, Cause)> {
+        let elsewhere = self.elsewhere.get();
+        elsewhere.filter(|_| self.open.get() == Place::Elsewhere)
+    }
+
+    /// Whether the vCPU in hand pays for a change of vCPUs.
+    #[must_use]
+    pub fn is_switching(&self) -> bool {
+        self.open.get() == Place::Switch
+    }
+
+    /// The vCPU in hand was let run and has more to do before it can: that is its own, as for a call, whoever pays for
+    /// letting it run.
+    pub fn goes_on(&self, now: impl FnOnce() -> u64) {
+        if matches!(self.open.get(), Place::Switch | Place::Elsewhere) {
+            self.boundary(now(), Place::Call);
+        }
+    }
+
     /// The open interval is another's from its beginning.
     fn rename(&self, to: Place) {
         let last = self.last.get();
@@ -411,8 +432,8 @@ impl CpuLedger {
         self.take_due()
     }
 
-    /// The CPU works for a vCPU from now on, as for a call of its, in time of this kind; `before` was in hand until then,
-    /// perhaps the same. What nobody has claimed since the CPU slept is for the one that comes.
+    /// The CPU works for a vCPU from now on, to let it run, in time of this kind; `before` was in hand until then, perhaps
+    /// the same. What nobody has claimed since the CPU slept is for the one that comes.
     #[must_use]
     pub fn works_for(
         &self,
@@ -432,7 +453,7 @@ impl CpuLedger {
         if !same {
             vcpu.count_switch();
         }
-        self.open(now, Place::Call);
+        self.open(now, Place::Switch);
         due
     }
 
