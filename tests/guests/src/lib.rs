@@ -8,6 +8,7 @@
 //! `GUEST EXPECT CRASH name`; any other must print `GUEST PASS name`. `syscall_cost` prints `COST name value` lines.
 #![no_std]
 
+pub mod accounts;
 pub mod balance;
 pub mod blkfront;
 pub mod channels;

@@ -9,47 +9,16 @@ use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DOMID_SELF, errno, nr};
 use guest_runtime::hypercall::call;
 use guest_runtime::{check, check_eq, guest, skip};
-use guests::accepted;
+use guests::accounts::{self, ask_books, ask_usage, books_of, used};
 
 guest!(usage, main);
 
-fn ask_usage(usage: &mut Usage) -> i64 {
-    let operation = XenoCommand::Usage as u64;
-    call(nr::XENO_OP, [operation, &raw mut *usage as u64, 0, 0, 0])
-}
-
-fn ask_books(books: &mut Books) -> i64 {
-    let operation = XenoCommand::Books as u64;
-    call(nr::XENO_OP, [operation, &raw mut *books as u64, 0, 0, 0])
-}
-
 fn question(vcpu: u32) -> Usage {
-    Usage {
-        version: XENO_INTERFACE_VERSION,
-        domid: DOMID_SELF as u16,
-        vcpu,
-        ..Usage::ZERO
-    }
+    accounts::question(DOMID_SELF as u16, vcpu)
 }
 
 fn of(vcpu: u32) -> Usage {
-    let mut usage = question(vcpu);
-    accepted("a question for usage", ask_usage(&mut usage));
-    usage
-}
-
-fn books(cpu: u32) -> Books {
-    let mut books = Books {
-        version: XENO_INTERFACE_VERSION,
-        cpu,
-        ..Books::ZERO
-    };
-    accepted("a question for the books", ask_books(&mut books));
-    books
-}
-
-fn used(usage: &Usage) -> u64 {
-    usage.user + usage.kernel + usage.hypervisor.iter().sum::<u64>()
+    accounts::usage_of(DOMID_SELF as u16, vcpu)
 }
 
 fn frame_cycles([low, high]: [u64; 2]) -> u128 {
@@ -57,7 +26,7 @@ fn frame_cycles([low, high]: [u64; 2]) -> u128 {
 }
 
 fn main() {
-    if ask_usage(&mut question(0)) == -errno::ENOSYS {
+    if !accounts::are_kept(DOMID_SELF as u16) {
         skip!("another hypervisor, which keeps no such accounts");
         return;
     }
@@ -117,7 +86,7 @@ fn what_is_done_shows_where_it_belongs() {
 
 /// Books of each CPU and of all add up, and accounts hold what was sold.
 fn the_sum_is_the_whole() {
-    let all = books(BOOKS_OF_MACHINE);
+    let all = books_of(BOOKS_OF_MACHINE);
     check_eq!(
         "all CPUs' time",
         all.idle + all.machine + all.sold,
@@ -125,7 +94,7 @@ fn the_sum_is_the_whole() {
     );
     check_eq!("what was sold is held", all.held + all.departed, all.sold);
     for cpu in 0..all.nr_cpus {
-        let (one, domain) = (books(cpu), of(USAGE_OF_DOMAIN));
+        let (one, domain) = (books_of(cpu), of(USAGE_OF_DOMAIN));
         check_eq!(
             "one CPU's time",
             one.idle + one.machine + one.sold,
@@ -134,7 +103,7 @@ fn the_sum_is_the_whole() {
         check_eq!("which is what elapsed", one.elapsed, one.last - one.first);
         check!(one.last <= domain.at, "it is not of later");
     }
-    let (first, last) = (books(0), books(0));
+    let (first, last) = (books_of(0), books_of(0));
     check!(last.last > first.last, "time passes");
     check_eq!(
         "and is sold",

@@ -1,0 +1,87 @@
+//! Short ways to ask who used what.
+
+use core::arch::asm;
+
+use guest_runtime::abi::usage::{Books, Usage};
+use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
+use guest_runtime::abi::{errno, nr};
+use guest_runtime::hypercall::call;
+use guest_runtime::instructions::rdtsc;
+
+use crate::accepted;
+
+/// Instructions of one turn of [`spin`].
+pub const SPIN: u64 = 2;
+
+/// Asks as the question says: the hypervisor's answer.
+pub fn ask_usage(usage: &mut Usage) -> i64 {
+    let operation = XenoCommand::Usage as u64;
+    call(nr::XENO_OP, [operation, &raw mut *usage as u64, 0, 0, 0])
+}
+
+/// Asks as the question says: the hypervisor's answer.
+pub fn ask_books(books: &mut Books) -> i64 {
+    let operation = XenoCommand::Books as u64;
+    call(nr::XENO_OP, [operation, &raw mut *books as u64, 0, 0, 0])
+}
+
+/// A question about a domain's vCPU, or what stands for one.
+pub fn question(domid: u16, vcpu: u32) -> Usage {
+    Usage {
+        version: XENO_INTERFACE_VERSION,
+        domid,
+        vcpu,
+        ..Usage::ZERO
+    }
+}
+
+/// What a domain's vCPU used.
+pub fn usage_of(domid: u16, vcpu: u32) -> Usage {
+    let mut usage = question(domid, vcpu);
+    accepted("a question for usage", ask_usage(&mut usage));
+    usage
+}
+
+/// A CPU's books.
+pub fn books_of(cpu: u32) -> Books {
+    let mut books = Books {
+        version: XENO_INTERFACE_VERSION,
+        cpu,
+        ..Books::ZERO
+    };
+    accepted("a question for the books", ask_books(&mut books));
+    books
+}
+
+/// Whether the hypervisor keeps accounts.
+pub fn are_kept(domid: u16) -> bool {
+    ask_usage(&mut question(domid, 0)) != -errno::ENOSYS
+}
+
+/// All that was used, in cycles.
+pub fn used(usage: &Usage) -> u64 {
+    let hypervisor = usage.hypervisor.iter().sum::<u64>();
+    usage.user + usage.kernel + hypervisor
+}
+
+/// Executes [`SPIN`] instructions so often.
+pub fn spin(turns: u64) {
+    // SAFETY: counts down a register.
+    unsafe {
+        asm!("2:", "dec {turns}", "jnz 2b", turns = inout(reg) turns.max(1) => _, options(nomem, nostack));
+    }
+}
+
+/// Whether the time-stamp counter counts instructions, as an emulator's may: then they are a clock that nobody keeps but
+/// who executes them.
+pub fn clock_counts_instructions() -> bool {
+    let least = |turns| {
+        let once = || {
+            let begun = rdtsc();
+            spin(turns);
+            rdtsc() - begun
+        };
+        (0..8).map(|_| once()).min().unwrap_or(0)
+    };
+    least(9000).wrapping_sub(least(1000)) == 8000 * SPIN
+}
