@@ -1,11 +1,12 @@
 //! `xeno_op`: who used what, and what became of the CPUs' time.
 
 use crate::account::{self, report};
-use crate::arch::percpu;
 use crate::device::timer;
 use crate::domain::{Domain, Guest, Vcpu, all};
 use crate::hypercall::{Outcome, subject};
+use ::cpus::loaded::NOWHERE;
 use ::sched::{CpuBooks, Held};
+use core::sync::atomic::Ordering;
 use guest_abi::usage::{
     BOOKS_OF_MACHINE, Books, USAGE_BESIDES, USAGE_CAUSES, USAGE_NO_CPU, USAGE_OF_DOMAIN, Usage,
 };
@@ -64,8 +65,10 @@ pub fn usage(g: &mut Guest<'_>, arg: u64) -> Outcome {
 fn put_place(answer: &mut Usage, vcpu: &Vcpu) {
     if let Some(since) = vcpu.account.open_since() {
         answer.open_since = since;
-        // One CPU runs vCPUs.
-        answer.cpu = percpu::current().id;
+    }
+    match vcpu.loaded_on.load(Ordering::Acquire) {
+        NOWHERE => answer.cpu = USAGE_NO_CPU,
+        cpu => answer.cpu = cpu,
     }
 }
 
