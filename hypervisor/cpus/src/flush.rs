@@ -7,7 +7,7 @@
 //!  the CPU that asks                                 a CPU that may hold translations
 //!  change the tables (locked), read the clock
 //!  whose flush is not newer than the stamp?
-//!  asked := 1 ── interrupt, if it was 0 ──────────▶  where no walk's result is live:
+//!  asked := whom ── interrupt, if it was 0 ───────▶  where no walk's result is live:
 //!  until its flush is newer, or it holds none:       asked := 0, tick the clock, flush, note the reading
 //!     serve requests to oneself                ◀───  (seen by its note)
 //! ```
@@ -34,7 +34,18 @@ pub trait Hardware {
     fn interrupt(&self, cpu: u32);
     /// Lets time pass while `cpu` has not answered.
     fn wait(&self, cpu: u32);
+    /// For whom this CPU asks others: a number of the caller's, and not 0. The one that flushes is told it.
+    fn asks_for(&self) -> u32 {
+        FOR_NOBODY
+    }
+    /// What follows, until [`Self::served`], is for whom another CPU asked, the last of several.
+    fn serves(&self, _whom: u32) {}
+    /// That is over.
+    fn served(&self) {}
 }
+
+/// For nobody in particular.
+pub const FOR_NOBODY: u32 = 1;
 
 /// Ticks after which a holder that has not flushed is asked to (H4).
 const LAGGING: u32 = 1 << 29;
@@ -42,7 +53,7 @@ const LAGGING: u32 = 1 << 29;
 struct OneCpu {
     /// Clock at its last full flush.
     flushed_at: AtomicU32,
-    /// Somebody asked it to flush, and it has not begun yet.
+    /// Somebody asked it to flush, and it has not begun yet: for whom, or 0.
     asked: AtomicU32,
     /// Domain whose translations it may hold, plus one; 0 for any.
     domain: AtomicU32,
@@ -116,7 +127,7 @@ impl Flushes {
         for cpu in self.holders.collect().without(me).iter() {
             let age = now.wrapping_sub(self.of(cpu).flushed_at.load(Acquire));
             if age >= LAGGING {
-                self.ask(cpu, hardware);
+                self.ask(cpu, FOR_NOBODY, hardware);
             }
         }
     }
@@ -158,8 +169,9 @@ impl Flushes {
             return false;
         }
         // H3: off first. A request that comes from here on finds it off and interrupts.
-        asked.swap(0, AcqRel);
+        hardware.serves(asked.swap(0, AcqRel));
         self.here(me, hardware);
+        hardware.served();
         true
     }
 
@@ -169,8 +181,8 @@ impl Flushes {
         self.of(cpu).flushed_at.load(Acquire).wrapping_sub(stamp) as i32 <= 0
     }
 
-    fn ask(&self, cpu: u32, hardware: &impl Hardware) {
-        if self.of(cpu).asked.swap(1, AcqRel) == 0 {
+    fn ask(&self, cpu: u32, whom: u32, hardware: &impl Hardware) {
+        if self.of(cpu).asked.swap(whom.max(1), AcqRel) == 0 {
             hardware.interrupt(cpu);
         }
     }
@@ -208,10 +220,11 @@ impl Flushes {
         hardware: &impl Hardware,
     ) {
         let others = self.holders.collect().without(me);
+        let whom = hardware.asks_for();
         let mut asked = crate::set::CpuSet::EMPTY;
         for cpu in others.iter() {
             if concerned(cpu) && self.is_stale(cpu, stamp) {
-                self.ask(cpu, hardware);
+                self.ask(cpu, whom, hardware);
                 asked = asked.with(cpu);
             }
         }

@@ -201,6 +201,15 @@ pub fn is_for_whom_it_interrupts(cause: Cause) {
     }
 }
 
+/// The domain that pays for what goes on; `None` for the machine.
+pub fn who_pays() -> Option<DomId> {
+    let here = here();
+    match here.ledger.payer() {
+        Some((payer, _)) => Some(DomId(payer.0 as u16)),
+        None => here.in_hand.get().map(|vcpu| vcpu.domain.id),
+    }
+}
+
 /// Who pays for what goes on.
 pub fn paying() -> Paying {
     here().ledger.paying()

@@ -297,6 +297,47 @@ fn a_domains_flush_asks_only_cpus_with_that_domain() {
 }
 
 #[test]
+fn who_flushes_is_told_for_whom_and_when_that_is_over() {
+    let toy = Toy::with_holders(&[0, 1]);
+    let said = in_one_step(|| {
+        struct Asks<'a>(&'a Toy, &'a std::cell::RefCell<Vec<u32>>);
+        struct Serves<'a>(&'a std::cell::RefCell<Vec<u32>>);
+        impl Hardware for Asks<'_> {
+            fn flush_translations(&self) {}
+            fn interrupt(&self, cpu: u32) {
+                assert!(self.0.flushes.serve(cpu, &Serves(self.1)));
+            }
+            fn wait(&self, cpu: u32) {
+                panic!("{cpu} has answered");
+            }
+            fn asks_for(&self) -> u32 {
+                77
+            }
+        }
+        impl Hardware for Serves<'_> {
+            fn flush_translations(&self) {
+                self.0.borrow_mut().push(0);
+            }
+            fn interrupt(&self, cpu: u32) {
+                panic!("{cpu} is asked by who serves");
+            }
+            fn wait(&self, _: u32) {}
+            fn serves(&self, whom: u32) {
+                self.0.borrow_mut().push(whom);
+            }
+            fn served(&self) {
+                self.0.borrow_mut().push(1);
+            }
+        }
+        let said = std::cell::RefCell::default();
+        toy.flushes
+            .since(0, toy.flushes.clock(), &Asks(&toy, &said));
+        said.into_inner()
+    });
+    assert_eq!(said, [77, 0, 1]);
+}
+
+#[test]
 fn a_holder_that_never_flushes_is_asked_before_the_clock_comes_round() {
     let toy = Toy::at(LAGGING - 2);
     toy.begin(0);

@@ -1,9 +1,11 @@
 //! The flush handshake (crate `cpus`) on the real machine.
 
+use crate::account::{self, Cause, Paying};
 use crate::arch::{apic, cpu, pcid, percpu, smp};
 use crate::device::timer;
+use crate::domain;
 use crate::sync;
-use ::cpus::flush::{Flushes, Hardware};
+use ::cpus::flush::{FOR_NOBODY, Flushes, Hardware};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use frames::DomId;
@@ -21,7 +23,12 @@ const TURNS: u32 = 1 << 16;
 struct Here {
     turns: Cell<u32>,
     since_ns: Cell<u64>,
+    /// Who paid before another CPU's request was served.
+    paid: Cell<Option<Paying>>,
 }
+
+/// The first number by which a domain is named to a CPU that flushes for it.
+const FOR_DOMAINS: u32 = FOR_NOBODY + 1;
 
 impl Here {
     #[inline]
@@ -29,6 +36,7 @@ impl Here {
         Here {
             turns: Cell::new(0),
             since_ns: Cell::new(0),
+            paid: Cell::new(None),
         }
     }
 }
@@ -39,6 +47,26 @@ impl Hardware for Here {
         // SAFETY: reloads the root in force.
         unsafe { cpu::write_cr3(percpu::current().root.get()) };
         pcid::flush_all();
+    }
+
+    fn asks_for(&self) -> u32 {
+        account::who_pays().map_or(FOR_NOBODY, |dom| FOR_DOMAINS + u32::from(dom.0))
+    }
+
+    /// Whoever waits for this is charged for it, too: it is there as long as it waits.
+    fn serves(&self, whom: u32) {
+        self.paid.set(Some(account::paying()));
+        let dom = whom.checked_sub(FOR_DOMAINS);
+        match dom.and_then(|dom| domain::get(DomId(dom as u16))) {
+            Some(dom) => account::is_for(dom, Cause::Interrupt),
+            None => account::is_for_nobody(),
+        }
+    }
+
+    fn served(&self) {
+        if let Some(before) = self.paid.take() {
+            account::pays_again(before);
+        }
     }
 
     fn interrupt(&self, cpu: u32) {
