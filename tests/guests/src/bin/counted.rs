@@ -70,7 +70,7 @@ fn the_clock_chip() {
         last.sold - first.sold,
     ];
     say!(
-        "counted: in a second of the clock chip {cpus} CPUs had {elapsed} cycles, {off} ns off: {} idle, {} the machine's, \
+        "counted: in a second of the clock chip the CPUs had {elapsed} cycles, {off} ns off: {} idle, {} the machine's, \
          {} for domains",
         parts[0],
         parts[1],
