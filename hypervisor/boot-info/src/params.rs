@@ -25,7 +25,7 @@
 //! | `nosmp` | (also `nosmp=yes`/`no`) only the CPU that boots runs | `no` |
 //! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`, `locks`, `wait`: for tests, ring 0 crashes just before the first guest runs (the last two are found out by a checked build); `early`: on the boot stack | none |
 //! | `measure=` | `sections`: the longest stretches in which ring 0 lets nobody else in are logged when the machine ends | none |
-//! | `smp_test=` | `flush`, `absent`, `storm`: for tests, CPUs have one another flush; the last CPU is not started; it has the others flush all the time | none |
+//! | `smp_test=` | `flush`, `absent`, `storm`, `skew`: for tests, CPUs have one another flush; the last CPU is not started; it has the others flush all the time; all but the first say that their counters are behind | none |
 
 mod read;
 mod values;
@@ -222,7 +222,7 @@ impl Params {
             "smp_test" => set(
                 &mut self.smp_test,
                 smp_test(text).map(Some),
-                "`smp_test=flush|absent|storm`",
+                "`smp_test=flush|absent|storm|skew`",
             )?,
             "measure" => {
                 let sections = (text == "sections").then_some(Some(Measure::Sections));

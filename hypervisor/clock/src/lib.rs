@@ -13,7 +13,10 @@
 //! - C4: converting errs by less than 2 ns plus 1 ns in every 2^32 ns, against the frequency given.
 //! - C5: what a guest computes from a [`PvClock`] is what [`Clock::now_ns`] answers, bit for bit, from the
 //!   base on and for as long as a guest's 64-bit shift does not overflow (years, at any TSC of our time).
+//!   On a CPU whose counter is off by an [`Offset`] the same holds for the page made with it, bit for bit.
 //! - C6: a published version is even when the page is at rest and odd while it is written.
+//! - C7: what a CPU's counter shows and what the machine's shows are turned into each other without loss.
+//! - C8: a deadline on a CPU whose counter is off is never early, as C2, and never lost.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,12 +24,14 @@
 mod calibrate;
 mod civil;
 mod limit;
+mod offset;
 mod pvclock;
 mod scale;
 
 pub use calibrate::{Calibration, CounterReading, Frequency, best, hz_from_period_fs};
 pub use civil::{BadDate, CivilTime, RtcRegisters, WallClock};
 pub use limit::AtMost;
+pub use offset::Offset;
 pub use pvclock::{PvClock, VersionStep};
 pub use scale::{Clock, TscScale};
 

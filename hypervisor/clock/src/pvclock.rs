@@ -1,6 +1,6 @@
 //! The values of the time page a guest reads (invariants C5 and C6).
 
-use crate::{Clock, TscScale};
+use crate::{Clock, Offset, TscScale};
 
 /// What stands in a guest's time page, in the words of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,16 @@ impl PvClock {
             mul: clock.scale.mul(),
             shift: clock.scale.shift(),
             flags,
+        }
+    }
+
+    /// The same for a CPU whose counter is off: the guest reads that one (C5). Its arithmetic wraps around, and so may
+    /// the count here.
+    #[must_use]
+    pub const fn on(clock: &Clock, offset: Offset, flags: u8, version: u32) -> Self {
+        Self {
+            tsc_timestamp: offset.here(clock.tsc_base),
+            ..Self::new(clock, flags, version)
         }
     }
 

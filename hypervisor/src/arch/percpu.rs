@@ -13,6 +13,7 @@ use crate::debug::sections::Kind;
 use crate::domain::Vcpu;
 use crate::layout::CPU_AREAS;
 use crate::sync::OnThisCpu;
+use ::clock::Offset;
 use ::cpus::MAX_CPUS;
 use core::arch::asm;
 use core::cell::Cell;
@@ -59,6 +60,8 @@ pub struct Cpu {
     pub root: Cell<u64>,
     /// Local APIC timer's deadline in force (nanoseconds), `u64::MAX` for none.
     pub timer_deadline: Cell<u64>,
+    /// How far its time-stamp counter is ahead of CPU 0's, where that is corrected (`smp::skew`).
+    pub tsc_offset: Cell<Offset>,
     /// Somebody asked for a new scheduling decision.
     pub reschedule: Cell<bool>,
     /// The vCPU in hand has something to finish before its guest goes on (`domain::unfinished`).
@@ -96,6 +99,7 @@ impl Cpu {
             isolated_root: Cell::new(Mfn(0)),
             root: Cell::new(root),
             timer_deadline: Cell::new(u64::MAX),
+            tsc_offset: Cell::new(Offset::NONE),
             reschedule: Cell::new(false),
             unfinished: Cell::new(false),
             budget: Cell::new(i32::MAX),

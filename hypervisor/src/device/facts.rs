@@ -2,9 +2,9 @@
 
 use crate::arch::apic;
 use crate::arch::cpu;
+use crate::arch::smp::skew;
 use crate::device::{acpi, ioapic, timer};
 use arrayvec::ArrayVec;
-use boot_info::params::Tsc;
 use firmware::MAX_IO_APICS;
 use frames::Mfn;
 
@@ -71,15 +71,12 @@ pub fn wall_clock_base() -> (u64, u32) {
     (ns / 1_000_000_000, (ns % 1_000_000_000) as u32)
 }
 
-/// Whether the time-stamp counter runs at one rate on all CPUs, whatever they do: as the command line says, else as
-/// the CPU says.
+/// Whether all CPUs' time-stamp counters run as one, whatever they do: as the command line says, else as the CPU says and
+/// as it was found when the CPUs were started. The same at any time after that.
 pub fn tsc_is_stable() -> bool {
-    match crate::boot::params().tsc {
-        Tsc::Stable => true,
-        Tsc::Unstable => false,
-        Tsc::Auto => {
-            cpu::cpuid(0x8000_0000, 0).eax >= 0x8000_0007
-                && cpu::cpuid(0x8000_0007, 0).edx >> 8 & 1 == 1
-        }
-    }
+    skew::trust().is_stable(cpu_says_invariant(), skew::all_the_same())
+}
+
+fn cpu_says_invariant() -> bool {
+    cpu::cpuid(0x8000_0000, 0).eax >= 0x8000_0007 && cpu::cpuid(0x8000_0007, 0).edx >> 8 & 1 == 1
 }

@@ -4,12 +4,15 @@
 //! - T1: no wait is without bound: a reference that stands still is given up after [`LONGEST_WAIT`] TSC ticks.
 //! - T2: the clock's parameters are set once and never change, so that guests may hold copies.
 //! - T3: all references together measure for at most 60 ms.
+//! - T4: a CPU whose time-stamp counter is off by a known offset reads the same time as all others: only [`now_ns`],
+//!   [`set_deadline`] and [`time_page`] know of counts and offsets, everything else of nanoseconds.
 
-use crate::arch::{apic, cpu};
+use crate::arch::{apic, cpu, percpu};
 use crate::device::Registers;
 use crate::{debug, info, warn};
 use clock::{
-    Calibration, Clock, CounterReading, Frequency, NS_PER_SECOND, TscScale, best, hz_from_period_fs,
+    Calibration, Clock, CounterReading, Frequency, NS_PER_SECOND, Offset, PvClock, TscScale, best,
+    hz_from_period_fs,
 };
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -275,7 +278,7 @@ fn silence_pit() {
     cpu::outb(pit::CHANNEL0, 0);
 }
 
-/// The machine's clock. Before [`init`] it stands for one tick a nanosecond.
+/// The machine's clock, which counts by CPU 0's counter. Before [`init`] it stands for one tick a nanosecond.
 #[inline]
 pub fn clock() -> Clock {
     match TIMING.get() {
@@ -289,7 +292,24 @@ pub fn clock() -> Clock {
 pub fn now_ns() -> u64 {
     TIMING
         .get()
-        .map_or(0, |timing| timing.clock.now_ns(cpu::rdtsc()))
+        .map_or(0, |timing| timing.clock.now_ns(counter()))
+}
+
+/// CPU 0's counter, as this CPU's own shows it (T4). After [`init`], which runs on a stack of CPU 0's area.
+#[inline]
+fn counter() -> u64 {
+    offset().machine(cpu::rdtsc())
+}
+
+/// How far this CPU's counter is ahead of CPU 0's.
+#[inline]
+pub fn offset() -> Offset {
+    percpu::current().tsc_offset.get()
+}
+
+/// What a guest on this CPU is to read its time from.
+pub fn time_page(flags: u8, version: u32) -> PvClock {
+    PvClock::on(&clock(), offset(), flags, version)
 }
 
 /// Makes this CPU's timer interrupt when the clock has reached `ns`, at once if it has. Outside deadline mode the
@@ -301,10 +321,11 @@ pub fn set_deadline(ns: u64) {
         return;
     };
     if apic::deadline_mode() {
-        apic::arm_deadline(timing.clock.tsc_at(ns));
+        let at = offset().deadline(timing.clock.tsc_at(ns), cpu::rdtsc());
+        apic::arm_deadline(at);
         return;
     }
-    let left = ns.saturating_sub(timing.clock.now_ns(cpu::rdtsc()));
+    let left = ns.saturating_sub(timing.clock.now_ns(counter()));
     let ticks = timing.apic_scale.ticks_from_ns(left);
     apic::arm(u32::try_from(ticks).unwrap_or(u32::MAX));
 }

@@ -399,6 +399,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, loca
         account: VcpuAccount::new(),
         runstate_area: AtomicU64::new(0),
         time_area: AtomicU64::new(0),
+        time_shown: AtomicU64::new(0),
         polling: AtomicU32::new(0),
         loaded_on: AtomicU32::new(NO_CPU),
         notice: Notice::new(),

@@ -263,6 +263,9 @@ pub struct Vcpu {
     pub runstate_area: AtomicU64,
     /// Guest address where time is published besides vcpu_info, 0 for nowhere.
     pub time_area: AtomicU64,
+    /// The clock that both show, as [`Offset::word`](::clock::Offset::word) says it: they are written only where another is
+    /// to be. 0 for one that the CPU that loads the vCPU next is to write. By the CPU it is loaded on, but for that.
+    pub time_shown: AtomicU64,
     /// Where its kernel's tables were found lately. Touched by its own CPU only (D1).
     pub walks: WalkCache,
     /// Port it polls plus one: 0 none, `u32::MAX` several.

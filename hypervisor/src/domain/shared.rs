@@ -2,10 +2,11 @@
 //!
 //! Everything here is memory the guest can write at any moment. It is read and written by word and never trusted.
 
+use crate::device::timer;
 use crate::domain::{Domain, Vcpu};
 use crate::layout::PAGE;
 use crate::memory::phys;
-use clock::{Clock, PvClock};
+use clock::PvClock;
 use core::sync::atomic::{AtomicU64, Ordering};
 use events::{Port, SharedBits, VcpuId};
 
@@ -78,17 +79,21 @@ impl Vcpu {
         self.info_word(CR2).store(address, Ordering::Relaxed);
     }
 
-    /// Publishes the clock: version odd, contents, version even.
-    pub fn put_time(&self, clock: &Clock, flags: u8) {
+    /// Publishes this CPU's clock: version odd, contents, version even. What was published, and forgotten here: it is
+    /// published again when the vCPU is next loaded, if nobody says otherwise ([`Vcpu::time_shown`]).
+    pub fn put_time(&self, flags: u8) -> PvClock {
+        self.time_shown.store(0, Ordering::Relaxed);
         let first = self.info_word(TIME);
         let version = first.load(Ordering::Relaxed) as u32;
-        let words = PvClock::new(clock, flags, version.wrapping_add(2) & !1).words();
+        let page = timer::time_page(flags, version.wrapping_add(2) & !1);
+        let words = page.words();
         first.store(u64::from(version | 1), Ordering::SeqCst);
         for (i, word) in words.iter().enumerate().skip(1) {
             self.info_word(TIME + 8 * i as u64)
                 .store(*word, Ordering::Release);
         }
         first.store(words[0], Ordering::SeqCst);
+        page
     }
 }
 

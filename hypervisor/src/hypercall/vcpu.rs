@@ -232,27 +232,38 @@ pub fn publish_runstate(g: &Guest<'_>) {
     let _ = put_runstate(g, g.vcpu.runstate_area.load(Ordering::Relaxed), &now);
 }
 
-/// Writes the clock into vcpu_info and the registered area.
+/// Writes the clock of this CPU into vcpu_info and the registered area, if they do not show it already: that they are not
+/// touched while it stays the same is what the *stable* flag promises.
+#[inline]
 pub fn publish_time(g: &Guest<'_>) {
-    publish_time_of(g, g.vcpu);
+    let shown = g.vcpu.time_shown.load(Ordering::Relaxed);
+    if shown != timer::offset().word() {
+        publish_time_of(g, g.vcpu);
+    }
 }
 
-/// The same for a vCPU of the caller's domain, whose area the caller sees.
+/// Writes it, for a vCPU of the caller's domain whose area the caller sees. Another than its own writes again when it is
+/// loaded next: on a CPU whose counter is off, until then its time is another CPU's.
+#[inline(never)]
 fn publish_time_of(g: &Guest<'_>, vcpu: &Vcpu) {
-    let clock = timer::clock();
     let flags = if device::facts::tsc_is_stable() {
         PvClock::TSC_STABLE
     } else {
         0
     };
-    vcpu.put_time(&clock, flags);
+    let page = vcpu.put_time(flags);
     let area = vcpu.time_area.load(Ordering::Relaxed);
+    let mut written = true;
     if area != 0 {
-        let words = PvClock::new(&clock, flags, 2).words();
         let mut bytes = [0u8; 32];
-        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        for (to, word) in bytes.chunks_exact_mut(8).zip(page.words()) {
             to.copy_from_slice(&word.to_le_bytes());
         }
-        let _ = g.memory().write(area, &bytes);
+        // One that is not mapped just now is written another time.
+        written = g.memory().write(area, &bytes).is_ok();
+    }
+    if written && core::ptr::eq(vcpu, g.vcpu) {
+        let shown = timer::offset().word();
+        vcpu.time_shown.store(shown, Ordering::Relaxed);
     }
 }

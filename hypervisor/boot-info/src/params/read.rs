@@ -83,6 +83,7 @@ pub(super) fn smp_test(text: &str) -> Option<SmpTest> {
         "flush" => Some(SmpTest::Flush),
         "absent" => Some(SmpTest::Absent),
         "storm" => Some(SmpTest::Storm),
+        "skew" => Some(SmpTest::Skew),
         _ => None,
     }
 }

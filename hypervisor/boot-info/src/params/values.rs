@@ -102,14 +102,14 @@ pub enum OnCrash {
     Halt,
 }
 
-/// Whether the time-stamp counter can be trusted.
+/// Whether all CPUs' time-stamp counters run as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tsc {
-    /// As CPUID says.
+    /// If CPUID says so, and they are found to be the same.
     Auto,
-    /// It runs at one rate on all CPUs.
+    /// They do, whatever is found; what speaks against it is told.
     Stable,
-    /// It does not.
+    /// They do not.
     Unstable,
 }
 
@@ -145,6 +145,8 @@ pub enum SmpTest {
     Absent,
     /// The last CPU has the others flush without end, while guests run.
     Storm,
+    /// All CPUs but the first say that their time-stamp counters are behind.
+    Skew,
 }
 
 /// Something to measure while domains run.

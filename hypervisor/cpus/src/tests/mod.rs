@@ -5,7 +5,6 @@ mod order;
 use crate::MAX_CPUS;
 use crate::features::{Features, Lack};
 use crate::set::{AtomicCpuSet, CpuSet};
-use crate::skew::{Exchange, Skew};
 use crate::start::{Plan, first_code_page};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -61,27 +60,6 @@ proptest! {
             None => prop_assert!(!(0..0xa0).any(fits)),
         }
     }
-
-    #[test]
-    fn the_true_offset_of_counters_lies_within_the_error(ours: u64, gone in 0..1u64 << 40, at in 0..1u64 << 40, skew in -1i64 << 50..1 << 50) {
-        let at = at % (gone + 1);
-        let exchange = Exchange {
-            before: ours,
-            theirs: ours.wrapping_add(at).wrapping_add_signed(skew),
-            after: ours.wrapping_add(gone),
-        };
-        let found = exchange.skew();
-        prop_assert!((found.ticks - skew).unsigned_abs() <= found.error, "{found:?}");
-        prop_assert!(found.error <= gone / 2 + 1);
-    }
-}
-
-#[test]
-fn the_better_known_offset_wins() {
-    let skew = |ticks, error| Skew { ticks, error };
-    assert_eq!(skew(5, 10).better(skew(-3, 4)), skew(-3, 4));
-    assert_eq!(skew(5, 3).better(skew(-3, 4)), skew(5, 3));
-    assert!(skew(-4, 4).is_none() && !skew(5, 4).is_none());
 }
 
 #[test]

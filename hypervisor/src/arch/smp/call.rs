@@ -29,6 +29,8 @@ pub enum Call {
     Crash = 5,
     /// For tests: have the others flush without end.
     Storm = 6,
+    /// For tests: show the time.
+    Time = 7,
 }
 
 impl Call {
@@ -40,6 +42,7 @@ impl Call {
             Call::FlushTest,
             Call::Crash,
             Call::Storm,
+            Call::Time,
         ]
         .into_iter()
         .find(|call| *call as u32 == word)
@@ -183,6 +186,7 @@ pub fn serve() {
         Some(Call::WriteBackCaches) => cpu::write_back_caches(),
         Some(Call::FlushTest) => smp::test::take_part(),
         Some(Call::Storm) => smp::test::begin_storm(),
+        Some(Call::Time) => smp::test::show_time(),
         Some(Call::Stop) => {
             let _ = done();
             smp::stop::here();

@@ -21,7 +21,7 @@
 pub mod call;
 pub mod flush;
 pub mod grace;
-mod skew;
+pub mod skew;
 pub mod start;
 pub mod stop;
 pub mod test;
@@ -39,6 +39,8 @@ pub struct Remote {
     pub apic_id: AtomicU32,
     /// How far it has come ([`start`]).
     pub stage: AtomicU32,
+    /// Ticks by which its clock is to be corrected ([`skew`]): left for it before it runs.
+    tsc_offset: AtomicU64,
     /// The domain and vCPU it serves (`domid << 32 | vcpu`) plus one, or 0 for nobody. For crash reports.
     serving: AtomicU64,
     /// What it is asked to do ([`call`]).
@@ -54,6 +56,7 @@ impl Remote {
         Remote {
             apic_id: AtomicU32::new(0),
             stage: AtomicU32::new(0),
+            tsc_offset: AtomicU64::new(0),
             serving: AtomicU64::new(0),
             call: AtomicU32::new(0),
             stopped: stop::Place::new(),

@@ -24,8 +24,9 @@ use crate::memory::alloc;
 use crate::schedule;
 use crate::sync::{Lock, rank};
 use crate::{info, warn};
+use ::clock::Offset;
 use ::cpus::features::{Features, Lack};
-use ::cpus::skew::Skew;
+use ::cpus::skew::Found;
 use ::cpus::start::Plan;
 use boot_info::params::SmpTest;
 use core::sync::atomic::Ordering;
@@ -95,9 +96,11 @@ pub fn all(platform: &Platform) {
         1 => info!("1 CPU runs"),
         n => info!("{n} CPUs run"),
     }
+    skew::tell();
     match params.smp_test {
         Some(SmpTest::Flush) => smp::test::flush(),
         Some(SmpTest::Storm) => smp::test::order_storm(),
+        Some(SmpTest::Skew) => smp::test::skew(),
         _ => {}
     }
 }
@@ -133,8 +136,9 @@ fn start(apic_ids: &[u32], trampoline: &Trampoline) {
         let absent = withheld && apic_ids.last() == Some(&apic_id);
         let number = next.number;
         let why = match start_one(&mut next, apic_id, trampoline, absent) {
-            Ok(skew) => {
-                tell_skew(number, apic_id, skew);
+            Ok(found) => {
+                tell_skew(number, apic_id, found);
+                skew::judge(number, found);
                 continue;
             }
             Err(why) => why,
@@ -164,11 +168,13 @@ fn start(apic_ids: &[u32], trampoline: &Trampoline) {
     }
 }
 
-fn tell_skew(number: u32, apic_id: u32, skew: Option<Skew>) {
-    let Some(skew) = skew else {
-        warn!(
-            "CPU {number} (APIC id {apic_id}) runs; how far its time-stamp counter is off could not be measured"
-        );
+fn tell_skew(number: u32, apic_id: u32, found: Found) {
+    let (Found::Same(skew) | Found::Apart(skew)) = found else {
+        let why = match found {
+            Found::Adrift => "changes",
+            _ => "could not be measured",
+        };
+        info!("CPU {number} (APIC id {apic_id}) runs; how far its time-stamp counter is off {why}");
         return;
     };
     info!(
@@ -211,7 +217,7 @@ fn start_one(
     apic_id: u32,
     trampoline: &Trampoline,
     absent: bool,
-) -> Result<Option<Skew>, Failed> {
+) -> Result<Found, Failed> {
     slot.prepare().ok_or(Failed::NoMemory)?;
     let number = slot.number;
     let remote = smp::remote(number);
@@ -244,11 +250,13 @@ fn start_one(
             return Err(Failed::Stuck);
         }
     }
-    let skew = skew::measure();
+    let found = skew::measure();
+    let offset = found.correction(skew::trust()) as u64;
+    remote.tsc_offset.store(offset, Ordering::Relaxed);
     smp::ONLINE.insert(number);
     remote.stage.store(stage::RUNS, Ordering::Release);
     *slot = Slot::new(number + 1);
-    Ok(skew)
+    Ok(found)
 }
 
 /// Where the trampoline leads: the new CPU's own stack, the trampoline's tables.
@@ -284,5 +292,7 @@ extern "C" fn on_other_cpu() -> ! {
         skew::answer();
         core::hint::spin_loop();
     }
+    let offset = remote.tsc_offset.load(Ordering::Relaxed);
+    this.tsc_offset.set(Offset::ahead(offset as i64));
     switch::on_fresh_stack(schedule::idle)
 }

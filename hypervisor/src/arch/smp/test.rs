@@ -2,6 +2,9 @@
 //!
 //! `smp_test=storm`: a CPU without a guest has all others flush without end, while a guest runs its own tests.
 //!
+//! `smp_test=skew`: all CPUs but CPU 0 say that their time-stamp counters are behind. They are not; so a clock that is
+//! corrected by that is as much ahead.
+//!
 //! `smp_test=flush`: every CPU has a page of its own, which all CPUs read. Again and again its owner maps another frame
 //! there, has all CPUs flush, and only then marks the old frame as dead. All do so at the same time, so that they also
 //! wait for one another. A CPU that reads a dead frame used a translation that it should have forgotten. It reads before
@@ -15,6 +18,7 @@ use crate::info;
 use crate::layout::PAGE;
 use crate::memory::{alloc, phys};
 use ::cpus::MAX_CPUS;
+use ::cpus::skew::Trust;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use frames::Mfn;
 
@@ -163,6 +167,43 @@ pub fn report() {
         0 => {}
         n => info!("smp_test=storm: {n} times all CPUs flushed for one that runs no guest"),
     }
+}
+
+/// What CPU [`show_time`] read.
+static TIME: AtomicU64 = AtomicU64::new(0);
+/// How long a CPU may take to show its time, and how much that may be off: what no exchange of counters' takes.
+const SHOWING_MS: u64 = 1000;
+const TOLERANCE_NS: u64 = 10_000_000;
+
+/// Shows this CPU's time.
+pub fn show_time() {
+    TIME.store(timer::now_ns(), Ordering::Release);
+}
+
+/// Compares all CPUs' clocks with this one's: they are ahead by as much as their counters pretend to be behind, unless those
+/// are taken to be stable. Ends the boot if not.
+pub fn skew() {
+    let ahead = match smp::skew::trust() {
+        Trust::Always => 0,
+        _ => timer::clock().scale.ns_from_ticks(smp::skew::PRETENDED),
+    };
+    let others = smp::online().without(percpu::current().id);
+    for cpu in others.iter() {
+        let before = timer::now_ns() + ahead;
+        let missing = call::ask(::cpus::set::CpuSet::EMPTY.with(cpu), Call::Time, SHOWING_MS);
+        let after = timer::now_ns() + ahead;
+        let read = TIME.load(Ordering::Acquire);
+        let right = before.saturating_sub(TOLERANCE_NS)..=after + TOLERANCE_NS;
+        if !missing.is_empty() || !right.contains(&read) {
+            boot::give_up(format_args!(
+                "smp_test=skew: CPU {cpu} reads {read} ns, which should lie in {right:?}"
+            ));
+        }
+    }
+    info!(
+        "smp_test=skew: the clocks of {} CPUs are ahead by {ahead} ns, as they should",
+        others.len()
+    );
 }
 
 /// The CPU that takes no NMI any more.

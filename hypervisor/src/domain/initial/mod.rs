@@ -123,9 +123,8 @@ fn enter_state(vcpu: &'static Vcpu, map: &Layout, root: Mfn) -> Result<(), Build
     local.regs.ss = u64::from(FLAT_KERNEL_SS);
     local.regs.rflags = crate::arch::regs::flags::IF;
     vcpu.initialised.store(true, Ordering::Release);
-    let clock = device::timer::clock();
     for vcpu in vcpu.domain.vcpus() {
-        vcpu.put_time(&clock, 0);
+        vcpu.put_time(0);
     }
     let (seconds, nanoseconds) = device::wall_clock_base();
     vcpu.domain.put_wall_clock(seconds, nanoseconds);
