@@ -103,6 +103,35 @@ const CASES: &[Row] = &[
     Row {
         wanted: &[
             runs!(1),
+            r"^\(xeno\) warning: CPU 1's clock is corrected, and guests do not read time without us;",
+            r"^\(xeno\) warning: CPU 2's clock is corrected, and guests do not read time without us;",
+            r"^\(xeno\) guests are told that counters may differ \(tsc=unstable\)$",
+            r"^\(xeno\) smp_test=skew: the clocks of 2 CPUs are ahead by [1-9]\d* ns, as they should$",
+        ],
+        ..row(
+            "time-stamp counters that differ",
+            3,
+            "smp_test=skew tsc=unstable",
+            3,
+        )
+    },
+    Row {
+        wanted: &[
+            runs!(1),
+            r"^\(xeno\) error: CPU 1 was not found to have CPU 0's time-stamp counter, though `tsc=stable` says so",
+            r"^\(xeno\) guests are told that they read time without us \(tsc=stable\)$",
+            r"^\(xeno\) smp_test=skew: the clocks of 1 CPUs are ahead by 0 ns, as they should$",
+        ],
+        ..row(
+            "time-stamp counters that differ and are vouched for",
+            2,
+            "smp_test=skew tsc=stable",
+            2,
+        )
+    },
+    Row {
+        wanted: &[
+            runs!(1),
             r"^\(xeno\) warning: the CPU with APIC id 2 does not answer; it is left out$",
         ],
         ..row("one that never answers", 3, "smp_test=absent", 2)

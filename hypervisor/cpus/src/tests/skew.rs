@@ -14,7 +14,10 @@ fn exchange(ours: u64, gone: u64, at: u64, skew: i64) -> Exchange {
 }
 
 fn all(exchanges: impl IntoIterator<Item = Exchange>) -> Option<Bounds> {
-    exchanges.into_iter().map(|e| e.bounds()).reduce(Bounds::and)
+    exchanges
+        .into_iter()
+        .map(|e| e.bounds())
+        .reduce(Bounds::and)
 }
 
 proptest! {
@@ -85,7 +88,10 @@ fn an_offset_as_large_as_its_error_is_none() {
 #[test]
 fn counters_are_stable_if_both_the_cpu_and_the_check_say_so_or_somebody_vouches_for_them() {
     for (invariant, same) in [(false, false), (false, true), (true, false), (true, true)] {
-        assert_eq!(Trust::Measured.is_stable(invariant, same), invariant && same);
+        assert_eq!(
+            Trust::Measured.is_stable(invariant, same),
+            invariant && same
+        );
         assert!(Trust::Always.is_stable(invariant, same));
         assert!(!Trust::Never.is_stable(invariant, same));
     }
