@@ -23,7 +23,7 @@
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
 //! | `maxcpus=` | how many CPUs run at most, from 1 | all |
 //! | `nosmp` | (also `nosmp=yes`/`no`) only the CPU that boots runs | `no` |
-//! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`, `locks`, `wait`: for tests, ring 0 crashes just before the first guest runs (the last two are found out by a checked build); `early`: on the boot stack | none |
+//! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`, `stuck`, `locks`, `wait`: for tests, ring 0 crashes just before the first guest runs (the last two are found out by a checked build); `early`: on the boot stack | none |
 //! | `measure=` | `sections`: the longest stretches in which ring 0 lets nobody else in are logged when the machine ends | none |
 //! | `smp_test=` | `flush`, `absent`, `storm`, `skew`: for tests, CPUs have one another flush; the last CPU is not started; it has the others flush all the time; all but the first say that their counters are behind | none |
 
@@ -211,7 +211,7 @@ impl Params {
             "crash_test" => set(
                 &mut self.crash_test,
                 crash_test(text).map(Some),
-                "`crash_test=panic|fault|stack|nested|early|other|deaf|locks|wait`",
+                "`crash_test=panic|fault|stack|nested|early|other|deaf|stuck|locks|wait`",
             )?,
             "maxcpus" => set(&mut self.max_cpus, count(text).map(Some), "`maxcpus=4`")?,
             "nosmp" => set(

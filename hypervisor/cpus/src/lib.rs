@@ -12,6 +12,7 @@
 //! - [`notice`] - how a vCPU is told that something waits for it.
 //! - [`numbers`] - numbers that several CPUs give out.
 //! - [`features`] - whether a CPU can do all that the first one can.
+//! - [`watch`] - how a CPU that is stuck is found by its neighbour.
 //! - [`skew`] - how far two CPUs' time-stamp counters are apart.
 //!
 //! # Invariants
@@ -27,6 +28,7 @@
 //! - S1: a vCPU that may not be chosen any more and is on no CPU is touched by none.
 //! - N1: no CPU is started twice, nor the one that starts the others, nor more than were asked for.
 //! - N2: the first code of CPUs lies in a page that is memory, free, below 640 KiB, and not the first.
+//! - W1 to W3: of watching a CPU, see [`watch`].
 //! - N3, N4: of numbers that are given out, see [`numbers`]; T1: of telling a vCPU, see [`notice`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -46,6 +48,7 @@ pub mod skew;
 pub mod start;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 mod atomic {
     //! The atomics of `core`, and in tests ones that let a test choose who moves next.

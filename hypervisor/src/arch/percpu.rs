@@ -60,6 +60,8 @@ pub struct Cpu {
     pub root: Cell<u64>,
     /// Local APIC timer's deadline in force (nanoseconds), `u64::MAX` for none.
     pub timer_deadline: Cell<u64>,
+    /// When it looks at the CPU that it watches (nanoseconds), `u64::MAX` for never (`smp::watch`).
+    pub look_at_ns: Cell<u64>,
     /// How far its time-stamp counter is ahead of CPU 0's, where that is corrected (`smp::skew`).
     pub tsc_offset: Cell<Offset>,
     /// Somebody asked for a new scheduling decision.
@@ -99,6 +101,7 @@ impl Cpu {
             isolated_root: Cell::new(Mfn(0)),
             root: Cell::new(root),
             timer_deadline: Cell::new(u64::MAX),
+            look_at_ns: Cell::new(u64::MAX),
             tsc_offset: Cell::new(Offset::NONE),
             reschedule: Cell::new(false),
             unfinished: Cell::new(false),

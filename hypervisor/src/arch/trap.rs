@@ -201,10 +201,11 @@ fn debug_exception(g: &mut Guest<'_>) {
     inject::exception(g, vector::DEBUG, 0);
 }
 
-/// NMI: another CPU's word to stop, or else unexpected. It may come while any lock is held, so it is only counted here
+/// NMI: another CPU's word to stop, or that this one is stuck; or else unexpected. It may come while any lock is held, so it is only counted here
 /// and told later.
 fn non_maskable(regs: &Regs) {
     smp::stop::on_nmi(regs);
+    smp::watch::on_nmi(regs);
     let nmis = &percpu::current().nmis;
     nmis.set(nmis.get().saturating_add(1));
 }
@@ -224,7 +225,14 @@ fn interrupt(number: u8) {
         apic::TIMER => {
             apic::eoi();
             tell_nmis();
-            schedule::tick();
+            // On the others there is nothing but neighbours to look at, so far.
+            if percpu::current().id == schedule::RUNS {
+                schedule::tick();
+            } else {
+                percpu::current().timer_deadline.set(u64::MAX);
+                account::is_for_nobody();
+            }
+            smp::watch::tick();
         }
         CONSOLE_VECTOR => {
             device::take_console_input();
@@ -245,6 +253,7 @@ fn interrupt(number: u8) {
         apic::IPI_CALL => {
             apic::eoi();
             account::is_for_nobody();
+            smp::watch::interrupted();
             smp::call::serve();
             smp::grace::interrupted();
         }

@@ -12,6 +12,7 @@
 //! - R4: no record is ended before all domains are taken apart: until then each may hold frames of the others. It is not
 //!   built anew beside a record that stayed.
 
+use crate::arch::smp;
 use crate::boot::{self, give_up};
 use crate::debug::sections;
 use crate::device::{self, timer};
@@ -65,6 +66,8 @@ pub fn try_again() {
 
 extern "C" fn build_anew() -> ! {
     switch::vacate();
+    // Unpacking a kernel takes as long as it takes; `switch::begin` ends this.
+    smp::watch::rests();
     sections::is_for(sections::Kind::TakingApart);
     device::quiesce::all();
     sections::begin();

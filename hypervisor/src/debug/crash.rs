@@ -8,7 +8,7 @@
 //! - R3: the report takes no lock (`console` S2, `log` L2) and allocates nothing.
 
 use crate::arch::regs::Regs;
-use crate::arch::{cpu, percpu, smp};
+use crate::arch::{cpu, exposed, percpu, smp};
 use crate::debug::{log, symbols};
 use crate::device::power;
 use crate::layout::CPU_AREAS;
@@ -87,6 +87,19 @@ pub fn fatal_exception(regs: &Regs, cr2: u64) -> ! {
     );
     say!("at {}\n", Place(regs.rip));
     print_registers(regs, cr2);
+    backtrace(regs.rbp);
+    finish()
+}
+
+/// Reports that this CPU is stuck in ring 0, where an NMI found it.
+pub fn stuck(regs: &Regs, seconds: u64) -> ! {
+    begin(regs.rip);
+    say!(
+        "\n(xeno) ring 0 crashed: CPU {} is stuck in ring 0: it has taken no interrupt for {seconds} s\n",
+        percpu::number().unwrap_or(0)
+    );
+    say!("at {}\n", Place(exposed::linked(regs.rip)));
+    print_registers(regs, cpu::read_cr2());
     backtrace(regs.rbp);
     finish()
 }

@@ -45,7 +45,8 @@ pub fn crash(how: CrashTest) {
         CrashTest::Nested => panic_in_panic(),
         CrashTest::Locks => lock_outwards(),
         CrashTest::Wait => wait_with_lock(),
-        CrashTest::Other => return crash_another(),
+        CrashTest::Other => return crash_another(Call::Crash),
+        CrashTest::Stuck => return crash_another(Call::Stuck),
         CrashTest::Deaf => {
             smp::online()
                 .iter()
@@ -62,11 +63,11 @@ fn panic_on_purpose() {
     panic!("crash_test=panic");
 }
 
-/// Has the last CPU panic in a while.
-fn crash_another() {
+/// Has the last CPU panic in a while, or be stuck.
+fn crash_another(how: Call) {
     let others = smp::online().without(percpu::current().id);
     match others.iter().last() {
-        Some(last) => call::leave(last, Call::Crash),
+        Some(last) => call::leave(last, how),
         None => panic_on_purpose(),
     }
 }

@@ -200,6 +200,7 @@ pub fn begin(vcpu: &'static Vcpu) -> ! {
     schedule::up(vcpu);
     percpu::current().reschedule.set(true);
     sections::start();
+    smp::watch::works();
     on_fresh_stack(schedule::idle)
 }
 

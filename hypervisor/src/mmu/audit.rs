@@ -9,6 +9,7 @@
 //!   takes as long as it takes, and only the control domain may ask for it.
 //! - U2: every reference that is no entry, claim or pin is named by [`holders`]; who keeps a new kind names it there.
 
+use crate::arch::smp;
 use crate::domain::life::Stage;
 use crate::domain::{self, Domain, Guest, Local};
 use crate::layout::PAGE;
@@ -58,7 +59,9 @@ pub fn run(g: Option<&Guest<'_>>, about: Option<&Domain>) -> Option<Report> {
             error!("audit: {finding:x?}");
         }
     };
-    while audit.step(STEP, |hold| holders(g, hold), &mut report) == Progress::More {}
+    while audit.step(STEP, |hold| holders(g, hold), &mut report) == Progress::More {
+        smp::watch::answer();
+    }
     let mut totals = *audit.totals();
     mismatches += sums(&totals);
     for mfn in first.0..first.0 + (1 << order) {

@@ -12,7 +12,7 @@ use crate::domain::{switch, teardown, unfinished};
 use crate::mmu::work;
 
 /// The one CPU that runs vCPUs so far.
-const RUNS: u32 = 0;
+pub const RUNS: u32 = 0;
 
 /// Waits for a vCPU to run, and runs it. On a fresh stack (`switch::on_fresh_stack`).
 pub extern "C" fn idle() -> ! {
@@ -24,6 +24,7 @@ pub extern "C" fn idle() -> ! {
         work::begin_section();
         trap::tell_nmis();
         smp::test::storm();
+        smp::test::be_stuck();
         // Whoever becomes ready asks for a decision: unless one is asked for there is nobody.
         if this.reschedule.get() && this.id == RUNS {
             teardown::bury(unfinished::let_others_in);
@@ -38,7 +39,9 @@ pub extern "C" fn idle() -> ! {
 fn wait() {
     account::idles();
     sections::end();
+    smp::watch::rests();
     cpu::wait_for_interrupt();
+    smp::watch::works();
     sections::begin();
     sections::is_for(sections::Kind::Waiting);
     account::works();

@@ -11,7 +11,7 @@
 pub mod handles;
 mod idle;
 
-pub use idle::idle;
+pub use idle::{RUNS, idle};
 
 use crate::account::{self, Cause};
 use crate::arch::percpu;

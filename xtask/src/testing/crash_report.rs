@@ -167,6 +167,23 @@ const CASES: &[Crash] = &[
         ],
     },
     Crash {
+        name: "a processor that is stuck",
+        arguments: "crash_test=stuck",
+        smp: 3,
+        checked: false,
+        wanted: &[
+            r"ring 0 crashed: CPU 2 is stuck in ring 0: it has taken no interrupt for 10 s$",
+            r"^at 0xffff[0-9a-f]{12}  .*turn_for_ever\+0x",
+            r"^called from:$",
+            r"^  0xffff[0-9a-f]{12}  .*idle\+0x",
+            r"^on CPU 2$",
+            r"^serving no domain$",
+            r"^CPU 0: serving domain 0, vCPU 0, in the guest, at 0xffffffff80[0-9a-f]{6}$",
+            r"^CPU 1: idle, at 0xffff[0-9a-f]{12}  ",
+            END,
+        ],
+    },
+    Crash {
         name: "locks in the wrong order",
         arguments: "crash_test=locks",
         smp: 1,
@@ -192,8 +209,8 @@ const CASES: &[Crash] = &[
     },
 ];
 
-/// From power-on to the end of the report.
-const LIMIT: Duration = Duration::from_secs(30);
+/// From power-on to the end of the report: a CPU that is stuck is given ten seconds.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Both forms of the address space: the report is made on the domain's root or on ring 0's own.
 const FORMS: &[&str] = &["yes", "no"];

@@ -67,6 +67,7 @@ pub(super) fn crash_test(text: &str) -> Option<CrashTest> {
         "early" => Some(CrashTest::Early),
         "other" => Some(CrashTest::Other),
         "deaf" => Some(CrashTest::Deaf),
+        "stuck" => Some(CrashTest::Stuck),
         "locks" => Some(CrashTest::Locks),
         "wait" => Some(CrashTest::Wait),
         _ => None,

@@ -130,6 +130,8 @@ pub enum CrashTest {
     Other,
     /// A panic while another CPU answers nobody.
     Deaf,
+    /// Another CPU than the one that runs guests is stuck in ring 0.
+    Stuck,
     /// Two locks are taken in the wrong order.
     Locks,
     /// Interrupts are waited for while a lock is held.

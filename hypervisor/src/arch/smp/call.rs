@@ -31,6 +31,8 @@ pub enum Call {
     Storm = 6,
     /// For tests: show the time.
     Time = 7,
+    /// For tests: be stuck.
+    Stuck = 8,
 }
 
 impl Call {
@@ -43,6 +45,7 @@ impl Call {
             Call::Crash,
             Call::Storm,
             Call::Time,
+            Call::Stuck,
         ]
         .into_iter()
         .find(|call| *call as u32 == word)
@@ -152,6 +155,7 @@ impl Out {
         let mut missing = self.cpus;
         timer::wait_ms(patience_ms, || {
             smp::flush::serve();
+            smp::watch::answer();
             for cpu in missing.iter() {
                 if smp::remote(cpu).call.load(Ordering::Acquire) == 0 {
                     missing = missing.without(cpu);
@@ -187,6 +191,7 @@ pub fn serve() {
         Some(Call::FlushTest) => smp::test::take_part(),
         Some(Call::Storm) => smp::test::begin_storm(),
         Some(Call::Time) => smp::test::show_time(),
+        Some(Call::Stuck) => smp::test::begin_to_be_stuck(),
         Some(Call::Stop) => {
             let _ = done();
             smp::stop::here();
@@ -202,5 +207,6 @@ pub fn serve() {
 /// Does all that others may have asked of this CPU.
 pub fn serve_all() {
     smp::flush::serve();
+    smp::watch::answer();
     serve();
 }

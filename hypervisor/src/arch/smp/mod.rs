@@ -6,6 +6,7 @@
 //!  call       "do this for me" (rare things)   IPI_CALL  ─▶ the same, one at a time for the whole machine
 //!  grace      "come between two works"     IPI_CALL  ─▶ where nothing that was found is in hand, never while waiting
 //!  stop       "halt where you are"             NMI       ─▶ noted where it was, halted for ever
+//!  watch      "are you stuck?"          IPI_CALL, NMI  ─▶ answered, or reported from where it is
 //! ```
 //! Domains run on CPU 0 so far; the others wait in the idle loop (`schedule::idle`) and answer.
 //!
@@ -26,12 +27,14 @@ pub mod start;
 pub mod stop;
 pub mod test;
 mod trampoline;
+pub mod watch;
 
 use crate::arch::{apic, percpu};
 use ::cpus::MAX_CPUS;
 use ::cpus::set::AtomicCpuSet;
 pub use ::cpus::set::CpuSet;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use ::cpus::watch::Watched;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What others may know of a CPU, and leave for it.
 pub struct Remote {
@@ -45,6 +48,9 @@ pub struct Remote {
     serving: AtomicU64,
     /// What it is asked to do ([`call`]).
     call: AtomicU32,
+    /// What it does, for who watches it, and that it is to look at whom it watches ([`watch`]).
+    watched: Watched,
+    told_to_look: AtomicBool,
     /// Where it was stopped ([`stop`]).
     stopped: stop::Place,
     /// Its books, when it was last asked for them.
@@ -59,6 +65,8 @@ impl Remote {
             tsc_offset: AtomicU64::new(0),
             serving: AtomicU64::new(0),
             call: AtomicU32::new(0),
+            watched: Watched::new(),
+            told_to_look: AtomicBool::new(false),
             stopped: stop::Place::new(),
             books: call::Books::new(),
         }

@@ -169,7 +169,32 @@ pub fn report() {
     }
 }
 
-/// What CPU [`show_time`] read.
+/// The CPU that gets stuck.
+static STUCK: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// This CPU gets stuck as soon as it is back in its idle loop.
+pub fn begin_to_be_stuck() {
+    let me = percpu::current().id;
+    STUCK.store(me, Ordering::Release);
+    smp::interrupt(me, apic::IPI_CALL);
+}
+
+/// Does not return on the CPU that is to be stuck.
+pub fn be_stuck() {
+    if STUCK.load(Ordering::Relaxed) == percpu::current().id {
+        turn_for_ever();
+    }
+}
+
+/// Interrupts are off, and nothing comes of it.
+#[inline(never)]
+fn turn_for_ever() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// What [`show_time`] read.
 static TIME: AtomicU64 = AtomicU64::new(0);
 /// How long a CPU may take to show its time, and how much that may be off: what no exchange of counters' takes.
 const SHOWING_MS: u64 = 1000;
