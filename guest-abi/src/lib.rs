@@ -34,6 +34,7 @@ pub mod memory;
 pub mod mmu;
 pub mod physdev;
 pub mod platform;
+pub mod reserve;
 pub mod sched;
 pub mod segment;
 pub mod shared_info;

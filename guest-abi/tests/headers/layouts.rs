@@ -40,6 +40,11 @@ pub const OURS: &[&str] = &[
     "xeno::DetachEnd",
     "usage::Usage",
     "usage::Books",
+    "reserve::SchedTerms",
+    "reserve::SchedRules",
+    "reserve::SchedGet",
+    "reserve::SchedSet",
+    "reserve::SchedCpu",
 ];
 
 /// Structures of which we read only the start, so that their size is not that of their counterpart.
