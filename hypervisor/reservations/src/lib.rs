@@ -7,6 +7,7 @@
 //!   constant-bandwidth servers, then weighted fair sharing of what is left.
 //! - [`Placement`]: which CPU has room for a reservation, and what the most is that could be granted.
 //! - [`Rules`]: what the machine advertises: B, the longest section that cannot be preempted, the quantum, the reserve.
+//! - [`request`]: what callers ask for in the interface's words, as checked terms.
 //!
 //! All times are ticks of one clock of the caller's, the same on all CPUs (to within B). Storage is the caller's;
 //! nothing allocates. A `Queue` belongs to one CPU and one lock: to wake a vCPU from another CPU is to lock its queue,
@@ -42,6 +43,7 @@ mod look;
 mod moves;
 mod placement;
 mod queue;
+pub mod request;
 mod rules;
 mod server;
 #[cfg(test)]

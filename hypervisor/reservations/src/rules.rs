@@ -55,6 +55,25 @@ impl Rules {
         })
     }
 
+    /// The same with another quantum.
+    ///
+    /// # Errors
+    /// [`RulesError::Quantum`].
+    pub const fn with_quantum(&self, quantum: u64) -> Result<Self, RulesError> {
+        Self::new(
+            self.ticks_per_second,
+            self.section,
+            quantum,
+            self.reserve_ppm,
+        )
+    }
+
+    /// The part of each CPU that nobody can reserve, in millionths.
+    #[must_use]
+    pub const fn reserve_ppm(&self) -> u32 {
+        self.reserve_ppm
+    }
+
     /// B: the longest section that cannot be preempted.
     #[must_use]
     pub const fn section(&self) -> u64 {
