@@ -21,6 +21,14 @@ operations! {
         Usage "usage" = 16,
         /// What became of the CPUs' time. Argument: [`Books`](crate::usage::Books).
         Books "books" = 17,
+        /// What holds for all reservations of CPU time. Argument: [`SchedRules`](crate::reserve::SchedRules).
+        SchedRules "sched_rules" = 24,
+        /// What CPU time a vCPU has reserved. Argument: [`SchedGet`](crate::reserve::SchedGet).
+        SchedGet "sched_get" = 25,
+        /// Reserves CPU time. Argument: [`SchedSet`](crate::reserve::SchedSet).
+        SchedSet "sched_set" = 26,
+        /// What is reserved of a CPU. Argument: [`SchedCpu`](crate::reserve::SchedCpu).
+        SchedCpu "sched_cpu" = 27,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod multicall;
 pub mod page;
 pub mod physdev;
 pub mod platform;
+pub mod reserve;
 pub mod sched;
 pub mod sysctl;
 pub mod trap;

@@ -1,9 +1,9 @@
-//! Our own operations, which Xen does not have: the audit, attaching ends in ring 0, and who used what. All but a
-//! domain's own usage are for the control domain.
+//! Our own operations, which Xen does not have: the audit, attaching ends in ring 0, who used what, and reservations of
+//! CPU time. All but questions for a domain's own usage and time are for the control domain.
 
 use crate::domain::{Guest, exposed_area};
 use crate::ends;
-use crate::hypercall::{Args, Outcome, Stop, subject, usage};
+use crate::hypercall::{Args, Outcome, Stop, reserve, subject, usage};
 use crate::mmu::audit;
 use core::sync::atomic::Ordering;
 use guest_abi::grant::GNTST_OKAY;
@@ -14,7 +14,8 @@ use guest_abi::{Errno, Wire};
 pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let [op, arg, ..] = args;
     let command = XenoCommand::from_number(op as u32);
-    if !g.dom.privileged && command != Some(XenoCommand::Usage) {
+    let of_its_own = matches!(command, Some(XenoCommand::Usage | XenoCommand::SchedGet));
+    if !g.dom.privileged && !of_its_own {
         return Err(Errno::Perm.into());
     }
     match command {
@@ -23,6 +24,10 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(XenoCommand::Audit) => recount(g, arg),
         Some(XenoCommand::AttachEnd) => attach_end(g, args),
         Some(XenoCommand::DetachEnd) => detach_end(g, arg),
+        Some(XenoCommand::SchedRules) => reserve::rules(g, arg),
+        Some(XenoCommand::SchedGet) => reserve::get(g, arg),
+        Some(XenoCommand::SchedSet) => reserve::set(g, arg),
+        Some(XenoCommand::SchedCpu) => reserve::cpu(g, arg),
         None if op as u32 == SERVE_END => serve_end(g, args),
         None => Err(Errno::NoSys.into()),
     }

@@ -22,6 +22,7 @@ pub use guest_abi::memory::{
 };
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
 pub use guest_abi::physdev;
+pub use guest_abi::reserve;
 pub use guest_abi::sched::{Poll, RemoteShutdown, ShutdownReason, Watchdog};
 pub use guest_abi::segment::{
     HYPERVISOR_VIRT_END as HOLE_END, HYPERVISOR_VIRT_START as HOLE_START,
@@ -139,6 +140,7 @@ numbers! {
         ENOSPC NoSpc,
         EDOM Dom,
         ENOSYS NoSys,
+        ERANGE Range,
         EOPNOTSUPP OpNotSupp,
         EOVERFLOW Overflow,
         ENODATA NoData,

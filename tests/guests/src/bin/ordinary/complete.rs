@@ -101,8 +101,9 @@ fn of_xeno(op: XenoCommand) -> Reach {
     use XenoCommand as X;
     match op {
         X::Audit | X::AttachEnd | X::DetachEnd | X::Books => Machine,
+        X::SchedRules | X::SchedSet | X::SchedCpu => Machine,
         // A domain's own is the domain's to know.
-        X::Usage => Elsewhere,
+        X::Usage | X::SchedGet => Elsewhere,
     }
 }
 
