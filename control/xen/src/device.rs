@@ -5,8 +5,9 @@ use crate::evtchn::Evtchn;
 use crate::grants::Grants;
 use crate::privcmd::Privcmd;
 use crate::{
-    Access, Cause, DomId, DomainInfo, Error, EventChannels, Hypervisor, MachineInfo, Mapping,
-    NewDomain, Port, Result, ShutdownReason, VcpuInfo, describe,
+    Access, Cause, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, Error, EventChannels,
+    Hypervisor, MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason, VcpuInfo, describe,
+    reserve,
 };
 use guest_abi::context::VcpuGuestContext;
 use guest_abi::domctl::{self, Domctl, DomctlCommand};
@@ -378,6 +379,14 @@ impl Hypervisor for Xen {
         });
         self.domctl_in("set a vCPU's state", &mut buffer, &call)
             .map(drop)
+    }
+
+    fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer> {
+        reserve::set(&self.privcmd, domain, terms)
+    }
+
+    fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved> {
+        reserve::get(&self.privcmd, domain)
     }
 
     fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port> {

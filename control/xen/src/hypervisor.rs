@@ -1,8 +1,8 @@
 //! What the control domain can ask for: the one interface that the layers above are written against.
 
 use crate::{
-    DomainInfo, EventChannels, MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason,
-    VcpuInfo,
+    CpuAnswer, CpuReserved, CpuTerms, DomainInfo, EventChannels, MachineInfo, Mapping, NewDomain,
+    Port, Result, ShutdownReason, VcpuInfo,
 };
 use guest_abi::DomId;
 use guest_abi::context::VcpuGuestContext;
@@ -143,6 +143,18 @@ pub trait Hypervisor: Send + Sync {
     /// # Errors
     /// EINVAL if the state refers to something that is not the domain's.
     fn set_vcpu_context(&self, domain: DomId, vcpu: u32, context: &VcpuGuestContext) -> Result<()>;
+
+    /// Gives all vCPUs of a domain other terms for CPU time, from their next period on; all get them, or none.
+    ///
+    /// # Errors
+    /// ENOSYS or EOPNOTSUPP where no time can be reserved, EINVAL if it has no vCPUs yet.
+    fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer>;
+
+    /// What CPU time a domain's vCPUs have reserved.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::set_cpu_terms`].
+    fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved>;
 
     /// Makes a port of `domain` that waits for `remote`.
     ///

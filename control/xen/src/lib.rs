@@ -29,6 +29,7 @@ mod mapping;
 mod open;
 mod own_store;
 mod privcmd;
+mod reserve;
 mod sys;
 
 pub use device::Xen;
@@ -41,6 +42,7 @@ pub use guest_abi::DomId;
 pub use hypervisor::{Access, Hypervisor};
 pub use mapping::Mapping;
 pub use own_store::OwnStore;
+pub use reserve::{CpuAnswer, CpuRefusal, CpuReserved, CpuTerms};
 
 /// Bytes of a page or frame.
 pub const PAGE: usize = 4096;

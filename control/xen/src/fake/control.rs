@@ -3,8 +3,8 @@
 use super::events::FakeEvents;
 use super::{Fake, FakeDomain};
 use crate::{
-    Access, DomId, DomainInfo, Error, EventChannels, Hypervisor, MachineInfo, Mapping, NewDomain,
-    PAGE, Port, Result, ShutdownReason, VcpuInfo,
+    Access, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, Error, EventChannels, Hypervisor,
+    MachineInfo, Mapping, NewDomain, PAGE, Port, Result, ShutdownReason, VcpuInfo, reserve,
 };
 use guest_abi::Wire;
 use guest_abi::context::{VcpuGuestContext, xen_cr3_to_pfn};
@@ -69,6 +69,7 @@ impl Hypervisor for Fake {
             shutdown: None,
             dying: false,
             mappings: 0,
+            cpu_terms: None,
         };
         state.domains.insert(id, domain);
         Ok(id)
@@ -263,6 +264,16 @@ impl Hypervisor for Fake {
         }
         found.contexts.insert(vcpu, Box::new(*context));
         Ok(())
+    }
+
+    fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer> {
+        let mut state = self.step_of(reserve::SETTING, domain)?;
+        state.set_cpu_terms(domain, terms)
+    }
+
+    fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved> {
+        let mut state = self.step_of(reserve::GETTING, domain)?;
+        state.cpu_terms(domain)
     }
 
     fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port> {

@@ -6,10 +6,13 @@
 //! to fail ([`Fake::fail_at`]), and what is left afterwards can be asked for ([`Fake::leftovers`]).
 
 mod control;
+mod cpu;
 mod events;
 mod tables;
 
-use crate::{Access, DomId, Error, Mapping, NewDomain, PAGE, Port, Result, ShutdownReason, sys};
+use crate::{
+    Access, CpuTerms, DomId, Error, Mapping, NewDomain, PAGE, Port, Result, ShutdownReason, sys,
+};
 use events::Ports;
 use guest_abi::context::VcpuGuestContext;
 use guest_abi::memory::E820Entry;
@@ -56,6 +59,8 @@ pub struct FakeDomain {
     pub dying: bool,
     /// Mappings of its memory.
     pub mappings: usize,
+    /// The CPU time that each of its vCPUs has reserved.
+    pub cpu_terms: Option<CpuTerms>,
 }
 
 #[derive(Debug)]
@@ -70,6 +75,8 @@ struct State {
     steps: u64,
     fail_at: Option<(u64, i32)>,
     messages: Vec<u8>,
+    /// What can be reserved of the CPU, in nanoseconds of each second; nothing keeps reservations if there is none.
+    cpu_capacity: Option<u64>,
 }
 
 impl Fake {
@@ -91,6 +98,7 @@ impl Fake {
                 steps: 0,
                 fail_at: None,
                 messages: b"(XEN) a fake\n".to_vec(),
+                cpu_capacity: None,
             })),
             memory: Arc::new(memory),
         }
@@ -123,6 +131,11 @@ impl Fake {
     /// Lets the machine say that it has so many more free frames than it has: somebody else takes them meanwhile.
     pub fn promise(&self, frames: u64) {
         self.state().promised = frames;
+    }
+
+    /// Lets CPU time be reserved: so many nanoseconds of each second. At the start none can be.
+    pub fn keep_reservations(&self, capacity_ns: u64) {
+        self.state().cpu_capacity = Some(capacity_ns);
     }
 
     /// What is not as it was at the start, in words; nothing if all was given back.

@@ -15,8 +15,8 @@ use guest_abi::event::Virq;
 use guest_abi::memory::E820Entry;
 use xen::fake::Fake;
 use xen::{
-    Access, DomId, DomainInfo, EventChannels, Hypervisor, MachineInfo, Mapping, NewDomain, Port,
-    Result, ShutdownReason, VcpuInfo,
+    Access, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, EventChannels, Hypervisor,
+    MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason, VcpuInfo,
 };
 use xeno_api::{Access as Mode, Io};
 
@@ -97,6 +97,8 @@ impl Hypervisor for Mortal {
         fn pin_root(&self, domain: DomId, frame: u64) -> Result<()>;
         fn fill_hypercall_page(&self, domain: DomId, frame: u64) -> Result<()>;
         fn set_vcpu_context(&self, domain: DomId, vcpu: u32, context: &VcpuGuestContext) -> Result<()>;
+        fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer>;
+        fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved>;
         fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port>;
     }
 

@@ -1,0 +1,79 @@
+//! Reservations of CPU time on the fake's one CPU: charged slice / period each, and no more than there is.
+
+use super::{FakeDomain, State};
+use crate::reserve::{GETTING, SETTING};
+use crate::{CpuAnswer, CpuRefusal, CpuReserved, CpuTerms, DomId, Error, Result};
+
+/// The machine's quantum, in nanoseconds.
+const QUANTUM: u64 = 10_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// Terms in nanoseconds.
+fn in_time(terms: CpuTerms) -> CpuTerms {
+    let unit = if terms.in_quanta { QUANTUM } else { 1 };
+    CpuTerms {
+        slice: terms.slice.saturating_mul(unit),
+        period: terms.period.saturating_mul(unit),
+        in_quanta: false,
+        ..terms
+    }
+}
+
+/// Nanoseconds of each second.
+fn charge(domain: &FakeDomain) -> u64 {
+    domain.cpu_terms.map_or(0, |terms| {
+        u64::from(domain.vcpus) * (terms.slice * SECOND).div_ceil(terms.period)
+    })
+}
+
+impl State {
+    fn capacity(&self, doing: &'static str, domain: DomId) -> Result<u64> {
+        let none = || Error::refused(doing, Some(domain), libc::EOPNOTSUPP);
+        self.cpu_capacity.ok_or_else(none)
+    }
+
+    pub(super) fn set_cpu_terms(&mut self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer> {
+        let capacity = self.capacity(SETTING, domain)?;
+        let asked = in_time(terms);
+        if !(SECOND / 5000..=SECOND).contains(&asked.period) {
+            return Ok(CpuAnswer::Refused(CpuRefusal::Period));
+        }
+        let others = self.domains.iter().filter(|(id, _)| **id != domain);
+        let taken: u64 = others.map(|(_, domain)| charge(domain)).sum();
+        let found = self.of(domain);
+        if found.vcpus == 0 {
+            return Err(Error::refused(SETTING, Some(domain), libc::EINVAL));
+        }
+        let room = capacity.saturating_sub(taken) / u64::from(found.vcpus);
+        let largest = room * asked.period / SECOND;
+        if asked.slice > largest {
+            let unit = if terms.in_quanta { QUANTUM } else { 1 };
+            return Ok(CpuAnswer::Refused(CpuRefusal::NoRoom {
+                largest_slice: largest / unit,
+                largest_slice_soon: largest / unit,
+                vcpu: 0,
+            }));
+        }
+        found.cpu_terms = Some(asked);
+        Ok(CpuAnswer::Granted { in_force_at: 0 })
+    }
+
+    pub(super) fn cpu_terms(&mut self, domain: DomId) -> Result<CpuReserved> {
+        self.capacity(GETTING, domain)?;
+        let found = self.of(domain);
+        let extra = CpuTerms {
+            slice: 0,
+            period: SECOND,
+            in_quanta: false,
+            extra: true,
+            weight: 256,
+        };
+        Ok(CpuReserved {
+            terms: found.cpu_terms.unwrap_or(extra),
+            coming: None,
+            vcpus: found.vcpus,
+            alike: found.vcpus,
+            cpu: Some(0),
+        })
+    }
+}
