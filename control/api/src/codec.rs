@@ -101,6 +101,7 @@ impl Op {
                 data.0.len(),
                 Self::MAX_INPUT
             )),
+            Self::SchedSet { cpu, .. } => cpu.check().or_else(|bad| wrong(format!("cpu.{bad}"))),
             _ => Ok(()),
         }
     }

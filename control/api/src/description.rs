@@ -3,6 +3,8 @@
 //! The text is walked key by key rather than handed to a derive, so that whatever is wrong is told with the file, the
 //! line, the key and what was expected; and all of it at once.
 
+mod cpu;
+
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -114,6 +116,7 @@ const KEYS: &[&str] = &[
     "memory",
     "max_memory",
     "vcpus",
+    "cpu",
     "disks",
     "on_poweroff",
     "on_reboot",
@@ -156,6 +159,7 @@ impl Reader<'_> {
                 "memory" => draft.memory = self.size(key, value),
                 "max_memory" => draft.max_memory = self.size(key, value),
                 "vcpus" => draft.vcpus = self.vcpus(key, value),
+                "cpu" => draft.cpu = self.cpu(key, value),
                 "disks" => draft.disks = self.disks(value),
                 "on_poweroff" => draft.on_poweroff = self.on_stop(key, value),
                 "on_reboot" => draft.on_reboot = self.on_stop(key, value),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::guest::{self, check_disks};
-use crate::{Access, Disk, Fault, Guest, Name, OnStop, Size};
+use crate::{Access, Disk, Fault, Guest, Name, OnStop, Reservation, Size};
 
 /// A guest's description with things still missing: what a file says, or the options of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Draft {
     pub max_memory: Option<Size>,
     /// vCPUs.
     pub vcpus: Option<u32>,
+    /// What each vCPU has reserved.
+    pub cpu: Option<Reservation>,
     /// Disks; those without a name get the first free one.
     pub disks: Vec<DraftDisk>,
     /// On power-off.
@@ -55,6 +57,7 @@ impl Draft {
             memory: over.memory.or(self.memory),
             max_memory: over.max_memory.or(self.max_memory),
             vcpus: over.vcpus.or(self.vcpus),
+            cpu: over.cpu.or(self.cpu),
             disks: [self.disks, over.disks].concat(),
             on_poweroff: over.on_poweroff.or(self.on_poweroff),
             on_reboot: over.on_reboot.or(self.on_reboot),
@@ -114,6 +117,7 @@ impl Draft {
                 memory,
                 max_memory: self.max_memory,
                 vcpus: self.vcpus.unwrap_or_else(guest::default_vcpus),
+                cpu: self.cpu,
                 disks,
                 on_poweroff: self.on_poweroff.unwrap_or_else(OnStop::poweroff),
                 on_reboot: self.on_reboot.unwrap_or_else(OnStop::reboot),

@@ -21,6 +21,8 @@ pub enum Kind {
     Busy,
     /// There is not enough memory; the message says how much there is.
     NoMemory,
+    /// There is not enough CPU time to reserve; the message says how much there is.
+    NoTime,
     /// The domain is not in a state in which this can be done.
     State,
     /// Not something this daemon or hypervisor does (yet).

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Kind, Name, Size};
+use crate::{Error, Kind, Name, Reservation, Size};
 
 /// The most vCPUs that a description can ask for: what the hypervisor gives one domain.
 pub const MAX_VCPUS: u32 = 64;
@@ -41,6 +41,9 @@ pub struct Guest {
     /// Its vCPUs.
     #[serde(default = "default_vcpus")]
     pub vcpus: u32,
+    /// The CPU time that each of its vCPUs has reserved; none if absent: they share what nobody reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Reservation>,
     /// Its disks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<Disk>,
@@ -173,6 +176,9 @@ impl Guest {
         if let Err(what) = check_vcpus(u64::from(self.vcpus)) {
             return wrong(format!("vcpus: {what}"));
         }
+        if let Some(Err(bad)) = self.cpu.map(|cpu| cpu.check()) {
+            return wrong(format!("cpu.{bad}"));
+        }
         if let Err(what) = check_memory(self.memory) {
             return wrong(format!("memory: {what}"));
         }
@@ -281,6 +287,7 @@ pub(crate) mod tests {
             memory: "96M".parse().unwrap(),
             max_memory: None,
             vcpus: 1,
+            cpu: None,
             disks: vec![Disk {
                 file: "/a.img".into(),
                 mode: Access::ReadWrite,
@@ -306,6 +313,11 @@ pub(crate) mod tests {
         assert!(refused(|g| g.cmdline = "a\nb".to_owned()).contains("'\\n'"));
         assert!(refused(|g| g.vcpus = 0).contains("1 to 64"));
         assert!(refused(|g| g.vcpus = 65).contains("1 to 64"));
+        let none = Reservation::Quanta {
+            quanta: 0,
+            period: 1,
+        };
+        assert!(refused(|g| g.cpu = Some(none)).contains("cpu.quanta: it would never run"));
         assert!(refused(|g| g.memory = "1020K".parse().unwrap()).contains("at least 1M"));
         assert!(
             refused(|g| g.max_memory = Some("92M".parse().unwrap())).contains("less than memory")

@@ -42,7 +42,9 @@ mod guest;
 mod name;
 mod reply;
 mod request;
+mod reservation;
 mod size;
+mod span;
 mod words;
 
 pub use codec::{BadLine, Lines, MAX_LINE, encode};
@@ -53,11 +55,13 @@ pub use error::{Error, Kind};
 pub use guest::{Access, Disk, Guest, MAX_DISKS, MAX_VCPUS, OnStop};
 pub use name::{BadName, CONTROL_DOMAIN, Name, Target};
 pub use reply::{
-    Answer, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event, Io, Life,
+    Answer, CpuTime, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event, Io, Life,
     MachineInfo, Message, Reply, StopReason, Summary, Usage, VcpuInfo,
 };
 pub use request::{Op, Request};
+pub use reservation::{BadReservation, Reservation, USUAL_WEIGHT};
 pub use size::{BadSize, Size};
+pub use span::{BadSpan, Span};
 pub use words::BadWord;
 
 /// The version of the conversation described here. Both ends must have the same.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Data, DomId, Error, Guest, Size};
+use crate::{Access, Data, DomId, Error, Guest, Reservation, Size};
 
 /// A line from the daemon: which request it is about, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub enum Answer {
     },
     /// To `usage`.
     Usage(Usage),
+    /// To `sched-show`.
+    CpuTime(CpuTime),
     /// To `store-read`.
     Value {
         /// What is there.
@@ -78,6 +80,27 @@ pub enum Answer {
         /// The last components of the paths below, sorted.
         names: Vec<String>,
     },
+}
+
+/// The CPU time that a domain has reserved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTime {
+    /// What was asked for each of its vCPUs; none if nothing was, or it is not a guest of the daemon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Reservation>,
+    /// What the hypervisor keeps; none if it keeps no reservations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<Reservation>,
+    /// What it keeps from the next period on, if that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming: Option<Reservation>,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Those of them that have, and will have, the same as the first.
+    pub alike: u32,
+    /// The processor where they run, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
 }
 
 /// A domain that was just built.

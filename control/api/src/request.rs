@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Data, Guest, Size, Target};
+use crate::{Data, Guest, Reservation, Size, Target};
 
 /// An operation with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,18 @@ pub enum Op {
         domain: Target,
         /// How many shall be on line.
         vcpus: u32,
+    },
+    /// Changes what CPU time each vCPU of a guest has reserved, from their next periods on. Answer: `done`.
+    SchedSet {
+        /// Which.
+        domain: Target,
+        /// What it shall have, in the place of what it had.
+        cpu: Reservation,
+    },
+    /// What CPU time a domain has reserved. Answer: `cpu-time`.
+    SchedShow {
+        /// Which.
+        domain: Target,
     },
     /// A value of the store. Answer: `value`.
     StoreRead {

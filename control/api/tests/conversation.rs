@@ -56,6 +56,13 @@ fn operations() -> Vec<Op> {
             domain: domain(),
             memory: "64M".parse().unwrap(),
         },
+        Op::SchedSet {
+            domain: domain(),
+            cpu: "slice=5ms,period=20ms,extra=true".parse().unwrap(),
+        },
+        Op::SchedShow {
+            domain: Target::Id(0),
+        },
         Op::SetVcpus {
             domain: domain(),
             vcpus: 2,

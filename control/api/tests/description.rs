@@ -126,7 +126,42 @@ fn each_mistake_is_told_with_line_key_and_what_was_expected() {
         ),
         ("name = ", "web.toml:1: this is not TOML"),
         ("", "web.toml: name: it is missing"),
-        ("[cpu]\nslice = '1ms'", "web.toml:1: cpu: no such key"),
+        (
+            "cpu = 5",
+            "web.toml:1: cpu: expected a reservation, such as { slice",
+        ),
+        (
+            "cpu = { slcie = '1ms' }",
+            "web.toml:1: cpu.slcie: no such key: expected one of slice, period,",
+        ),
+        (
+            "[cpu]\nslice = 5\nperiod = '20ms'",
+            "web.toml:2: cpu.slice: expected a length of time, such as \"5ms\", found an integer",
+        ),
+        (
+            "\ncpu = { slice = '5ms' }",
+            "web.toml:2: cpu.period: it is missing: expected a length of time",
+        ),
+        (
+            "[cpu]\nperiod = '1ms'\nslice = '2ms'",
+            "web.toml:3: cpu.slice: 2ms is longer than its period, 1ms",
+        ),
+        (
+            "cpu = { slice = '1ms', period = '2ms', extra = 1 }",
+            "web.toml:1: cpu.extra: expected true or false, found an integer",
+        ),
+        (
+            "cpu = { extra = true, weight = 65536 }",
+            "web.toml:1: cpu.weight: 65536 is out of range: expected 1 to 65535",
+        ),
+        (
+            "cpu = { quanta = 0, period = 10 }",
+            "web.toml:1: cpu.quanta: 0 is out of range: expected 1 to 4294967295",
+        ),
+        (
+            "cpu = { quanta = 2, period = '10ms' }",
+            "web.toml:1: cpu.period: expected a number of quanta",
+        ),
     ] {
         let error = wrong(text);
         assert!(error.starts_with(told), "{text:?} gives {error:?}");
@@ -164,4 +199,27 @@ fn options_win_over_the_file() {
         (guest.memory.to_string().as_str(), guest.name.as_str()),
         ("1G", "web")
     );
+}
+
+#[test]
+fn a_reservation_has_three_forms() {
+    for (text, read) in [
+        (
+            "cpu = { slice = '5ms', period = '20ms', extra = false }",
+            "slice=5ms,period=20ms",
+        ),
+        (
+            "[cpu]\nslice = '5ms'\nperiod = '20ms'\nextra = true\nweight = 512",
+            "slice=5ms,period=20ms,extra=true,weight=512",
+        ),
+        ("cpu = { quanta = 2, period = 10 }", "quanta=2,period=10"),
+        ("cpu = { extra = true }", "extra=true"),
+    ] {
+        let text = format!("name='a'\nkernel='/k'\nmemory='1G'\n{text}");
+        let guest = Guest::from_toml(&text, "a", Path::new("/")).unwrap();
+        assert_eq!(guest.cpu, Some(read.parse().unwrap()), "{text}");
+        assert_eq!(guest.check(), Ok(()));
+        let json = serde_json::to_string(&guest).unwrap();
+        assert_eq!(serde_json::from_str::<Guest>(&json).unwrap(), guest);
+    }
 }

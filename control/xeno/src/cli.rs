@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use xeno_api::{Access, Disk, DraftDisk, Name, OnStop, SOCKET, Size, Target};
+use xeno_api::{Access, Disk, DraftDisk, Name, OnStop, Reservation, SOCKET, Size, Target};
 
 use crate::failure::EXIT_CODES;
 
@@ -81,6 +81,9 @@ pub enum Verb {
         #[arg(required = true, value_name = "memory=SIZE|vcpus=N")]
         settings: Vec<Setting>,
     },
+    /// Reserve CPU time for a guest, and show what is reserved
+    #[command(subcommand)]
+    Sched(Sched),
     /// Show what happens to domains as it happens
     Events,
     /// Print a completion script for a shell
@@ -123,6 +126,10 @@ pub struct Create {
     /// Its vCPUs [default: 1]
     #[arg(long, value_name = "N")]
     pub vcpus: Option<u32>,
+    /// The CPU time that each of its vCPUs has reserved, such as slice=5ms,period=20ms [default: none; they share what
+    /// nobody reserved]
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    pub cpu: Option<Reservation>,
     /// A disk: a raw image or a block device; `ro` or `rw` [default: rw]; a name [default: the first free of xvda to
     /// xvdz]. May be given again
     #[arg(long, value_name = "FILE[,ro|rw][,DEVICE]", value_parser = disk)]
@@ -244,6 +251,28 @@ pub enum Store {
         /// End after so many changes (the first is told at once)
         #[arg(long, short = 'n', value_name = "N")]
         count: Option<u64>,
+    },
+}
+
+/// `xeno sched`.
+#[derive(Debug, Subcommand)]
+pub enum Sched {
+    /// Change what CPU time each vCPU of a guest has reserved, from their next periods on
+    ///
+    /// All of it is said anew: what is not named is not kept. The hypervisor refuses what it cannot promise, and says
+    /// the most that it can.
+    Set {
+        /// The domain
+        name: Target,
+        /// slice=TIME period=TIME [extra=true [weight=N]]; or quanta=N period=N, in quanta of the machine; or extra=true
+        /// [weight=N], for time that nobody reserved alone
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        terms: Vec<String>,
+    },
+    /// Show what CPU time a domain has reserved
+    Show {
+        /// The domain
+        name: Target,
     },
 }
 

@@ -17,7 +17,7 @@ Exit codes:
    3  there is no such domain or store path
    4  the guest's description or the request is wrong
    5  in the way: the name is taken, a disk is in use, the domain is in another state
-   6  not enough memory
+   6  not enough memory, or CPU time to reserve
    7  not something this daemon or hypervisor does
    8  it did not happen in the time given
    9  the guest died in its first instant
@@ -89,7 +89,7 @@ impl Failure {
                 Kind::NotFound => 3,
                 Kind::Description | Kind::BadRequest => 4,
                 Kind::Exists | Kind::Busy | Kind::State => 5,
-                Kind::NoMemory => 6,
+                Kind::NoMemory | Kind::NoTime => 6,
                 Kind::Unsupported => 7,
                 Kind::TimedOut => 8,
                 Kind::Died => 9,
@@ -153,6 +153,7 @@ mod tests {
             Kind::Exists,
             Kind::Busy,
             Kind::NoMemory,
+            Kind::NoTime,
             Kind::State,
             Kind::Unsupported,
             Kind::TimedOut,

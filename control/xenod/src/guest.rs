@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use xen::{DomId, Port};
-use xeno_api::{Error, Kind, Size, StopReason};
+use xeno_api::{Error, Kind, Reservation, Size, StopReason};
 
 use crate::console::Console;
 use crate::state::Record;
@@ -35,6 +35,8 @@ pub enum Order {
     SetMemory(Size),
     /// Change how many vCPUs it has on line.
     SetVcpus(u32),
+    /// Change what CPU time it has reserved.
+    SetCpu(Reservation),
 }
 
 /// A guest that was asked to stop is asked again.

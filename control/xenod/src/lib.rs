@@ -15,6 +15,7 @@
 pub mod api;
 pub mod builders;
 pub mod console;
+mod cpu;
 pub mod daemon;
 pub mod devices;
 pub mod disk;

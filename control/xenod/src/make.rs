@@ -20,7 +20,7 @@ use crate::page::MappedPage;
 use crate::ports::Purpose;
 use crate::state::{Built, Phase, Record};
 use crate::uuid::Uuid;
-use crate::{log, nodes, task};
+use crate::{cpu, log, nodes, task};
 
 /// How long what a killed guest had under way on a disk may take to end.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
@@ -141,6 +141,10 @@ pub async fn build(daemon: &Rc<Daemon>, guest: &Rc<Guest>) -> Result<(), Error> 
     };
     guest.record.borrow_mut().built = Some(built);
     put(daemon, guest)?;
+    if let Some(asked) = description.cpu {
+        let (hypervisor, name) = (daemon.hypervisor.as_ref(), description.name.as_str());
+        cpu::reserve_soon(hypervisor, name, built.domain, asked).await?;
+    }
     let refused = |what: &str, error: String| {
         Error::new(
             Kind::Hypervisor,

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use xeno_api::{Error, Kind, Size};
+use xeno_api::{Error, Kind, Reservation, Size};
 
 use crate::daemon::{Daemon, now_s};
 use crate::guest::{Again, Guest, Order};
 use crate::life::Asked;
-use crate::{life, log, make, nodes};
+use crate::{cpu, life, log, make, nodes};
 
 /// A domain is paused at most so many times.
 const PAUSES: u32 = 255;
@@ -55,6 +55,7 @@ pub fn now(daemon: &Daemon, guest: &Guest, order: Order) -> Result<(), Error> {
         Order::Unpause => unpause(daemon, &info),
         Order::SetMemory(memory) => set_memory(daemon, guest, &info, memory),
         Order::SetVcpus(vcpus) => set_vcpus(daemon, guest, &info, vcpus),
+        Order::SetCpu(reservation) => set_cpu(daemon, guest, &info, reservation),
         Order::Stop { .. } | Order::Destroy => Ok(()),
     };
     if outcome.is_ok() {
@@ -223,6 +224,25 @@ fn set_memory(
     let kib = (memory.bytes() >> 10).to_string();
     let told = daemon.store.borrow_mut().write(&path, kib.as_bytes());
     told.map_err(|error| Error::new(Kind::Internal, format!("{path}: {error}")))
+}
+
+/// The hypervisor first, which may refuse; a record that cannot be written takes it back.
+fn set_cpu(
+    daemon: &Daemon,
+    guest: &Guest,
+    info: &xen::DomainInfo,
+    reservation: Reservation,
+) -> Result<(), Error> {
+    let (name, hypervisor) = (guest.name(), daemon.hypervisor.as_ref());
+    cpu::reserve(hypervisor, &name, info.domain, Some(reservation))?;
+    let before = guest.record.borrow_mut().guest.cpu.replace(reservation);
+    make::put(daemon, guest).inspect_err(|_| {
+        guest.record.borrow_mut().guest.cpu = before;
+        // There was room for it a moment ago; what is given up may not be free yet.
+        if let Err(error) = cpu::reserve(hypervisor, &name, info.domain, before) {
+            log::line(error);
+        }
+    })
 }
 
 fn set_vcpus(

@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use xen::DomId;
+use xeno_api::Kind;
 
 use crate::console::Console;
 use crate::daemon::{Daemon, Fatal};
 use crate::guest::Guest;
 use crate::state::{Phase, Record, Then};
 use crate::task::{self, Start};
-use crate::{log, make};
+use crate::{cpu, log, make};
 
 /// Takes everything up.
 ///
@@ -120,6 +121,12 @@ fn reconnect(daemon: &Daemon, guest: &Guest) {
     };
     if !matches!(daemon.info(&guest.record.borrow()), Ok(Some(info)) if !info.dying) {
         return;
+    }
+    // An earlier process may have been killed between the hypervisor's word and the record: the record holds.
+    let (name, asked) = (guest.name(), guest.record.borrow().guest.cpu);
+    match cpu::reserve(daemon.hypervisor.as_ref(), &name, built.domain, asked) {
+        Err(error) if error.kind != Kind::Unsupported => log::line(error),
+        _ => {}
     }
     if let Err(error) = make::connect_console(daemon, guest, Console::attach) {
         log::line(format!("the console of {}: {error}", guest.name()));

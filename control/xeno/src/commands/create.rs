@@ -105,6 +105,7 @@ fn from_options(options: &cli::Create) -> Result<Draft, Failure> {
         memory: options.memory,
         max_memory: options.max_memory,
         vcpus: options.vcpus,
+        cpu: options.cpu,
         disks: options
             .disk
             .iter()

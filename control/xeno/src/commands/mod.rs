@@ -3,6 +3,7 @@
 mod create;
 mod info;
 mod pages;
+mod sched;
 mod store;
 
 use xeno_api::{Answer, Op, Target};
@@ -59,6 +60,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Top(options) => top::run(&mut connect()?, &options, json),
         Verb::Store(verb) => store::run(&mut connect()?, verb, json),
         Verb::Set { name, settings } => set(&mut connect()?, &name, settings, json),
+        Verb::Sched(verb) => sched::run(connect, &verb, json),
         Verb::Events => events(&mut connect()?, json),
         Verb::Completions { shell } => pages::completions(shell),
         Verb::Man { directory } => pages::manual(&directory),

@@ -19,6 +19,7 @@ fn each_kind_of_refusal_is_one_sentence_and_its_code() {
         (Kind::Description, 4),
         (Kind::Busy, 5),
         (Kind::NoMemory, 6),
+        (Kind::NoTime, 6),
         (Kind::Unsupported, 7),
         (Kind::TimedOut, 8),
         (Kind::Hypervisor, 1),
@@ -141,6 +142,12 @@ fn a_wrong_command_line_is_told_with_code_2() {
         (&["pause"], "required"),
         (&["pause", "a b"], "\"a b\" is not a name"),
         (&["set", "web", "cpus=2"], "memory=SIZE or vcpus=N"),
+        (&["sched", "set", "web"], "KEY=VALUE"),
+        (
+            &["sched", "set", "web", "slice=5ms"],
+            "period: it is missing",
+        ),
+        (&["create", "--cpu", "slice=5"], "not a length of time"),
         (&["top", "--delay", "0"], "0.1 to 3600"),
         (&["explode"], "explode"),
     ] {

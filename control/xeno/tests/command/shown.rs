@@ -70,6 +70,8 @@ fn help_texts_are_as_they_were() {
         &["store", "list"],
         &["store", "watch"],
         &["set"],
+        &["sched", "set"],
+        &["sched", "show"],
         &["events"],
         &["completions"],
     ] {

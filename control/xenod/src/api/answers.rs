@@ -10,6 +10,7 @@ use xeno_api::{
     Summary, Target, Usage, VcpuInfo,
 };
 
+use crate::cpu;
 use crate::daemon::Daemon;
 use crate::ending;
 use crate::guest::{Guest, Order};
@@ -66,6 +67,8 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
         Op::Usage {} => usage(daemon),
         Op::SetMemory { domain, memory } => order(daemon, &domain, Order::SetMemory(memory)).await,
         Op::SetVcpus { domain, vcpus } => order(daemon, &domain, Order::SetVcpus(vcpus)).await,
+        Op::SchedSet { domain, cpu } => order(daemon, &domain, Order::SetCpu(cpu)).await,
+        Op::SchedShow { domain } => cpu_time(daemon, &domain),
         op => store(daemon, op),
     }
 }
@@ -123,6 +126,28 @@ fn machine(daemon: &Daemon) -> Result<Answer, Error> {
 
 /// A domain, and the guest it is, if it is one of ours.
 type Listed = (DomainInfo, Option<Rc<Guest>>);
+
+/// What CPU time a domain has reserved: also the control domain, which is no guest.
+fn cpu_time(daemon: &Daemon, target: &Target) -> Result<Answer, Error> {
+    let (domain, asked) = match (daemon.find(target), target) {
+        (Ok(guest), _) => {
+            let (domain, cpu) = (guest.domain(), guest.record.borrow().guest.cpu);
+            let name = guest.name();
+            let domain = domain.ok_or_else(|| {
+                let what = format!("{name} is being built: ask again when it is there");
+                Error::new(Kind::State, what)
+            })?;
+            (domain, cpu)
+        }
+        (Err(_), Target::Id(id))
+            if (daemon.hypervisor.domain(*id).map_err(hypervisor)?).is_some() =>
+        {
+            (*id, None)
+        }
+        (Err(error), _) => return Err(error),
+    };
+    cpu::show(daemon.hypervisor.as_ref(), domain, asked).map(Answer::CpuTime)
+}
 
 /// All domains.
 fn domains(daemon: &Daemon) -> Result<Vec<Listed>, Error> {

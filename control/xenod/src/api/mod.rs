@@ -6,7 +6,7 @@
 //! - P2: what a client does or leaves undone concerns nobody else: each connection has tasks of its own, and a request
 //!   that was begun is finished whether or not its client is still there.
 
-mod answers;
+pub(crate) mod answers;
 mod session;
 mod streams;
 

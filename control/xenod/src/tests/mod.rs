@@ -1,6 +1,7 @@
 //! The daemon as a whole, on the host: the fake hypervisor below it, and nobody's devices.
 
 mod client;
+mod cpu;
 mod guests;
 mod kills;
 mod mortal;

@@ -1,0 +1,119 @@
+//! `xeno sched`: what CPU time guests have reserved.
+
+use std::fmt::Write;
+
+use xeno_api::{Answer, CpuTime, Op, Reservation};
+
+use crate::cli::Sched;
+use crate::client::{Client, unexpected};
+use crate::failure::Failure;
+use crate::show;
+
+/// Changes or shows it. The daemon is asked only for what makes sense.
+///
+/// # Errors
+/// Terms that make none, and what the daemon refuses.
+pub fn run(
+    connect: impl FnOnce() -> Result<Client, Failure>,
+    verb: &Sched,
+    json: bool,
+) -> Result<(), Failure> {
+    match verb {
+        Sched::Set { name, terms } => {
+            let (domain, cpu) = (name.clone(), read(terms)?);
+            super::done(&mut connect()?, Op::SchedSet { domain, cpu })?;
+            if json {
+                show::out_json(&serde_json::json!({}))?;
+            }
+            Ok(())
+        }
+        Sched::Show { name } => {
+            let domain = name.clone();
+            match connect()?.call(Op::SchedShow { domain })? {
+                Answer::CpuTime(time) if json => show::out_json(&time),
+                Answer::CpuTime(time) => show::out(text(&time)),
+                other => Err(unexpected(&other)),
+            }
+        }
+    }
+}
+
+/// Words of the command line, each with one key or several.
+fn read(terms: &[String]) -> Result<Reservation, Failure> {
+    let text = terms.join(",");
+    text.parse()
+        .map_err(|error: xeno_api::BadReservation| Failure::Options(error.to_string()))
+}
+
+fn text(time: &CpuTime) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| {
+        let _ = writeln!(text, "{key:<12} {value}");
+    };
+    let words = |reservation: Option<Reservation>, none: &str| {
+        reservation.map_or_else(|| none.to_owned(), |reservation| reservation.to_string())
+    };
+    line("asked for", words(time.asked, "nothing"));
+    let none = "nothing: this hypervisor keeps no reservations yet";
+    line("in force", words(time.in_force, none));
+    if let Some(coming) = time.coming {
+        line("next period", coming.to_string());
+    }
+    if time.in_force.is_some() {
+        let alike = match time.vcpus - time.alike.min(time.vcpus) {
+            0 => format!("{}, each the same", time.vcpus),
+            others => format!("{}, of which {others} have something else", time.vcpus),
+        };
+        line("vcpus", alike);
+    }
+    if let Some(cpu) = time.cpu {
+        line("processor", cpu.to_string());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn terms_are_words_or_one_word() {
+        let several = read(&words(&["slice=5ms", "period=20ms"])).unwrap();
+        let single = read(&words(&["slice=5ms,period=20ms"])).unwrap();
+        assert_eq!(several, single);
+        let error = read(&words(&["slice=5ms"])).unwrap_err();
+        assert_eq!(error.code(), 2);
+        assert!(
+            error.to_string().starts_with("period: it is missing"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_kept_is_said() {
+        let mut time = CpuTime {
+            asked: Some("slice=5ms,period=20ms".parse().unwrap()),
+            ..CpuTime::default()
+        };
+        assert_eq!(
+            text(&time),
+            "asked for    5ms in every 20ms, no more\n\
+             in force     nothing: this hypervisor keeps no reservations yet\n"
+        );
+        time.in_force = time.asked;
+        time.coming = Some("extra=true".parse().unwrap());
+        (time.vcpus, time.alike, time.cpu) = (4, 3, Some(1));
+        let shown = text(&time);
+        assert!(
+            shown.contains("in force     5ms in every 20ms, no more\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("next period  time that nobody reserved by weight 256\n"));
+        assert!(shown.contains("vcpus        4, of which 1 have something else\n"));
+        assert!(shown.contains("processor    1\n"));
+    }
+}
