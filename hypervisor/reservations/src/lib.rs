@@ -6,6 +6,7 @@
 //! - [`Queue`]: the vCPUs of one CPU and the decision which of them runs, until when. Earliest deadline first among
 //!   constant-bandwidth servers, then weighted fair sharing of what is left.
 //! - [`Placement`]: which CPU has room for a reservation, and what the most is that could be granted.
+//! - [`Member`], [`Search`]: the same terms for several vCPUs at once, and the most that all would get.
 //! - [`Rules`]: what the machine advertises: B, the longest section that cannot be preempted, the quantum, the reserve.
 //! - [`request`]: what callers ask for in the interface's words, as checked terms.
 //!
@@ -48,6 +49,7 @@ mod rules;
 mod server;
 #[cfg(test)]
 mod steps;
+mod together;
 mod wheel;
 mod yields;
 
@@ -58,3 +60,4 @@ pub use placement::{Change, CpuBooks, Placement, Refusal, Release};
 pub use queue::{Gone, Queue, Seat, State};
 pub use rules::{Charge, Extra, Rules, RulesError, Terms, TermsError};
 pub use server::Slot;
+pub use together::{Member, Search};

@@ -240,7 +240,19 @@ impl<'a> Placement<'a> {
         self.rules.capacity().less(charged)
     }
 
-    fn take(&mut self, cpu: usize, charge: Charge, vcpus: u32) {
+    pub(crate) const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Undoes [`Self::take`], to the unit.
+    pub(crate) fn give(&mut self, cpu: usize, charge: Charge, vcpus: u32) {
+        if let Some(books) = self.cpus.get_mut(cpu) {
+            books.charged = books.charged.less(charge);
+            books.vcpus = books.vcpus.saturating_sub(vcpus);
+        }
+    }
+
+    pub(crate) fn take(&mut self, cpu: usize, charge: Charge, vcpus: u32) {
         if let Some(books) = self.cpus.get_mut(cpu) {
             books.charged = books.charged.and(charge);
             books.vcpus = books.vcpus.saturating_add(vcpus);
