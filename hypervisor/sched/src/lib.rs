@@ -6,6 +6,7 @@
 //! - [`Runstate`]: how long a vCPU ran, waited and slept, as its guest sees it.
 //! - [`CpuLedger`], [`VcpuAccount`]: which cycles went where, exactly.
 //! - [`TimerQueue`]: one-shot timers by deadline.
+//! - [`Slots`]: the numbers that a CPU's queue and timers know its vCPUs by.
 //!
 //! Handles are the slots of the hypervisor's slab of vCPUs; storage is slices of the caller's, as long as
 //! that slab, and grows with it by rows ([`Rows`]). Nothing allocates. A `RunQueue` belongs to one CPU
@@ -27,6 +28,7 @@ mod ledger;
 mod queue;
 mod rows;
 mod runstate;
+mod slots;
 mod timers;
 
 pub use ledger::{
@@ -36,6 +38,7 @@ pub use ledger::{
 pub use queue::{AddError, Decision, Entry, EntryRows, Extra, Next, Reservation, RunQueue};
 pub use rows::Rows;
 pub use runstate::{Runstate, State};
+pub use slots::{SlotRows, Slots};
 pub use timers::{NoSuchTimer, TimerQueue, TimerRows, TimerSlot};
 
 /// vCPUs there can be, whatever storage there is.
@@ -48,7 +51,7 @@ const fn rows_for<T>(number: usize) -> usize {
     number.div_ceil(4096 / size_of::<T>())
 }
 
-/// A vCPU: its slot in the hypervisor's slab of vCPUs.
+/// A vCPU: its number with the queue that it is in ([`Slots`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct VcpuHandle(pub u32);
