@@ -95,12 +95,10 @@ ranks! {
     Owned,
     /// Free frames.
     Free,
-    /// A run queue.
+    /// A CPU's run queue and timers.
     Queue,
     /// A vCPU's run state.
     RunState,
-    /// A timer queue.
-    Timers,
     /// The longest sections seen.
     Sections,
     /// How often the control domain was built anew.

@@ -22,6 +22,7 @@
 //! | `irq_ratelimit=` | interrupts of one device in 10 ms before it is held back, at least 1 | 2000 |
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
 //! | `maxcpus=` | how many CPUs run at most, from 1 | all |
+//! | `cpus=` | `first`, `all`: which CPUs run domains | `first` |
 //! | `nosmp` | (also `nosmp=yes`/`no`) only the CPU that boots runs | `no` |
 //! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`, `stuck`, `locks`, `wait`: for tests, ring 0 crashes just before the first guest runs (the last two are found out by a checked build); `early`: on the boot stack | none |
 //! | `measure=` | `sections`: the longest stretches in which ring 0 lets nobody else in are logged when the machine ends | none |
@@ -31,15 +32,15 @@ mod read;
 mod values;
 
 pub use values::{
-    Choice, Console, CrashTest, Dom0Memory, LogLevel, Measure, OnCrash, Parity, Serial, SmpTest,
-    Tsc,
+    Choice, Console, Cpus, CrashTest, Dom0Memory, LogLevel, Measure, OnCrash, Parity, Serial,
+    SmpTest, Tsc,
 };
 
 use crate::size::{parse_number, parse_size};
 use core::fmt;
 use read::{
-    boolean, choice, count, crash_test, dom0_memory, io_port, level, on_crash, serial, smp_test,
-    tsc, vcpus,
+    boolean, choice, count, cpus, crash_test, dom0_memory, io_port, level, on_crash, serial,
+    smp_test, tsc, vcpus,
 };
 
 /// The hypervisor's parameters, defaults filled in.
@@ -77,6 +78,8 @@ pub struct Params {
     pub tsc: Tsc,
     /// How many CPUs run at most.
     pub max_cpus: Option<u32>,
+    /// Which of them run domains.
+    pub cpus: Cpus,
     /// Only the CPU that boots runs.
     pub nosmp: bool,
     /// Crash on purpose before the first guest runs.
@@ -107,6 +110,7 @@ impl Default for Params {
             irq_ratelimit: 2000,
             tsc: Tsc::Auto,
             max_cpus: None,
+            cpus: Cpus::First,
             nosmp: false,
             crash_test: None,
             smp_test: None,
@@ -214,6 +218,7 @@ impl Params {
                 "`crash_test=panic|fault|stack|nested|early|other|deaf|stuck|locks|wait`",
             )?,
             "maxcpus" => set(&mut self.max_cpus, count(text).map(Some), "`maxcpus=4`")?,
+            "cpus" => set(&mut self.cpus, cpus(text), "`cpus=first|all`")?,
             "nosmp" => set(
                 &mut self.nosmp,
                 value.map_or(Some(true), boolean),

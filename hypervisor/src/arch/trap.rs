@@ -11,7 +11,7 @@ use crate::hypercall::{self, descriptor};
 use crate::layout::EXPOSED_VCPUS;
 use crate::mmu::{self, trapped};
 use crate::policy::privileged::{self, Emulated};
-use crate::{info, schedule};
+use crate::{event, info, schedule};
 
 /// Vector of the console's input.
 pub const CONSOLE_VECTOR: u8 = 0xee;
@@ -225,8 +225,8 @@ fn interrupt(number: u8) {
         apic::TIMER => {
             apic::eoi();
             tell_nmis();
-            // On the others there is nothing but neighbours to look at, so far.
-            if percpu::current().id == schedule::RUNS {
+            // On those that do not there is nothing but neighbours to look at.
+            if schedule::runs_vcpus(percpu::current().id) {
                 schedule::tick();
             } else {
                 percpu::current().timer_deadline.set(u64::MAX);
@@ -257,7 +257,13 @@ fn interrupt(number: u8) {
             smp::call::serve();
             smp::grace::interrupted();
         }
-        apic::IPI_RESCHEDULE => apic::eoi(),
+        // Or to have a guest come in: the way out looks at what waits.
+        apic::IPI_RESCHEDULE => {
+            apic::eoi();
+            if smp::is_rescheduled() {
+                event::reschedule_here();
+            }
+        }
         v if apic::DEVICE_VECTORS.contains(&v) => pirq::interrupt(v),
         // The old controllers, masked, may still raise a spurious one.
         v if pic::VECTORS.contains(&v) => account::is_for_nobody(),

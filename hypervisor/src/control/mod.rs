@@ -7,7 +7,8 @@ use crate::boot;
 use crate::debug::sections;
 use crate::device::power;
 use crate::domain::life::{self, Reason};
-use crate::domain::{Domain, Guest, crash};
+use crate::domain::{Domain, Guest, crash, park};
+use crate::hypercall::{Args, Outcome, Stop};
 use crate::mmu::audit;
 use crate::{error, info};
 use boot_info::params::{LogLevel, OnCrash};
@@ -26,7 +27,17 @@ pub fn last_words(g: &Guest<'_>) {
 
 /// A domain shuts itself down: with the control domain goes the machine, any other waits for the control domain to look
 /// after it.
-pub fn shutdown(g: &mut Guest<'_>, said: Reason) {
+pub fn shutdown(g: &mut Guest<'_>, said: Reason, args: Args) -> Outcome {
+    // What is to be said is about the whole machine, and another CPU may be about to say it.
+    if g.dom.privileged && !park::all_but(g.vcpu) {
+        return Err(Stop::Again(args));
+    }
+    g.regs.rax = 0;
+    shut_down(g, said);
+    Err(Stop::Gone)
+}
+
+fn shut_down(g: &mut Guest<'_>, said: Reason) {
     let reason = g.dom.life.reason(said);
     info!("domain {} shuts down: {}", g.dom.id.0, reason.name());
     if !g.dom.privileged && reason.known() != Some(ShutdownReason::Crash) {

@@ -16,7 +16,7 @@ use crate::arch::smp;
 use crate::boot::{self, give_up};
 use crate::debug::sections;
 use crate::device::{self, timer};
-use crate::domain::{self, Domain, life, switch, teardown, unfinished};
+use crate::domain::{self, Domain, life, park, switch, teardown, unfinished};
 use crate::hypercall::descriptor;
 use crate::memory::{alloc, heap};
 use crate::mmu::{audit, work};
@@ -46,7 +46,7 @@ pub fn note_before() {
 }
 
 fn free_or_kept() -> u64 {
-    let kept = domain::table::leaves() + schedule::handles::kept_frames();
+    let kept = domain::table::leaves() + schedule::kept_frames();
     alloc::free_frames() + boot::memory::device_tables() + kept
 }
 
@@ -81,6 +81,7 @@ extern "C" fn build_anew() -> ! {
             dom.id.0
         ));
     }
+    park::end();
     info!("the control domain is built anew");
     match domain::initial::build(boot::boot_info(), boot::params()) {
         Ok(vcpu) => switch::begin(vcpu),

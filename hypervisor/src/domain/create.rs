@@ -20,10 +20,11 @@ use crate::memory::owned::{List, OwnedFrames};
 use crate::memory::pieces::{Charge, Pieces};
 use crate::memory::record;
 use crate::memory::{alloc, frame_table, m2p, phys};
+use crate::schedule::cpu::Home;
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
-use ::sched::{Runstate, SharedAccount, State, VcpuAccount, VcpuHandle};
+use ::sched::{Runstate, SharedAccount, State, VcpuAccount};
 use arrayvec::ArrayVec;
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
@@ -284,11 +285,11 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     unfinished::breathe();
     let local = new_local(domain)?;
     unfinished::breathe();
-    let Some(handle) = schedule::handles::take() else {
+    let Some(home) = schedule::cpu::take(domain.privileged, id) else {
         end_local(domain, local);
         return Err(NoFrame);
     };
-    let made = domain.place(new_vcpu(domain, id, handle, own, local), Charge::Fixed);
+    let made = domain.place(new_vcpu(domain, id, home, own, local), Charge::Fixed);
     let vcpu = match made {
         Ok(vcpu) => vcpu,
         Err(vcpu) => {
@@ -347,7 +348,7 @@ fn show(domain: &Domain, vcpu: &Vcpu, fresh: &mut Fresh) -> Result<(), NoFrame> 
 
 /// Gives back what a vCPU consists of that nobody was told of, but for its own page.
 fn unmake(domain: &Domain, vcpu: Vcpu) {
-    schedule::handles::give(vcpu.handle);
+    schedule::cpu::give_unused(&vcpu.home);
     end_local(domain, vcpu.local.into_inner());
 }
 
@@ -371,12 +372,12 @@ pub(super) fn end_local(domain: &Domain, local: Local) {
     domain.take_back_bytes(local.fpu.into_memory());
 }
 
-fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, local: Local) -> Vcpu {
+fn new_vcpu(domain: &'static Domain, id: u32, home: Home, own: Mfn, local: Local) -> Vcpu {
     let area = exposed_area::vcpu_area(id);
     Vcpu {
         id,
         domain,
-        handle,
+        home,
         transit: Transit::new(own, area + OWN_DESCRIPTORS + TRANSIT),
         area,
         own_descriptors: own,
@@ -391,6 +392,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, handle: VcpuHandle, own: Mfn, loca
             soft: ::cpus::set::CpuSet::ALL,
         }),
         held: AtomicBool::new(false),
+        parked: AtomicBool::new(false),
         next_ended: AtomicPtr::new(core::ptr::null_mut()),
         up: AtomicBool::new(false),
         period_ns: AtomicU64::new(0),

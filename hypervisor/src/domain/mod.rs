@@ -20,6 +20,7 @@ pub mod initial;
 pub mod inject;
 pub mod life;
 pub mod local;
+pub mod park;
 pub mod permissions;
 pub mod run;
 pub mod shared;
@@ -39,6 +40,7 @@ use crate::memory::owned::OwnedFrames;
 use crate::memory::pieces::Pieces;
 use crate::memory::{alloc, phys};
 use crate::mmu::work::Kept;
+use crate::schedule;
 use crate::sync::{Lock, rank};
 use ::cpus::notice::Notice;
 use core::cell::UnsafeCell;
@@ -47,7 +49,7 @@ use frames::table::UndoList;
 use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
-use sched::{Runstate, SharedAccount, VcpuAccount, VcpuHandle};
+use sched::{Runstate, SharedAccount, VcpuAccount};
 pub use table::{all, control, get, living};
 
 /// vCPUs a domain may have.
@@ -227,8 +229,8 @@ pub struct Vcpu {
     pub id: u32,
     /// Whose it is.
     pub domain: &'static Domain,
-    /// Its number in the machine, for scheduler and ledger.
-    pub handle: VcpuHandle,
+    /// The CPU in whose queue it is.
+    pub home: schedule::cpu::Home,
     /// The words for the entry code.
     pub transit: Transit,
     /// First address of its descriptor tables in the exposed area.
@@ -247,6 +249,8 @@ pub struct Vcpu {
     pub affinity: Lock<Affinity, rank::Settings>,
     /// Whether it is held still for a call about its state. Changed under [`Domain::bring_up`].
     pub held: AtomicBool,
+    /// Whether it is paused while the machine is parked ([`park`]). Changed under [`Domain::bring_up`].
+    pub parked: AtomicBool,
     /// The next of [`Domain::ended_vcpus`].
     next_ended: AtomicPtr<Vcpu>,
     /// Whether it takes part. Changed under [`Domain::bring_up`].

@@ -4,7 +4,7 @@ use crate::account;
 use crate::arch::regs::Regs;
 use crate::arch::{paging, percpu};
 use crate::debug::crash;
-use crate::domain::{Guest, Vcpu, exposed_area, inject, switch, teardown, unfinished};
+use crate::domain::{Guest, Vcpu, exposed_area, inject, park, switch, teardown, unfinished};
 use crate::layout::{PAGE, is_canonical};
 use crate::mmu::work;
 use crate::schedule;
@@ -141,7 +141,9 @@ fn sanitize(regs: &mut Regs) {
 pub(super) fn reschedule(g: &mut Guest<'_>) {
     loop {
         teardown::bury(unfinished::let_others_in);
-        if g.dom.stopped.load(Ordering::Acquire) && g.dom.privileged {
+        let machine_ends = g.dom.stopped.load(Ordering::Acquire) && g.dom.privileged;
+        // Whoever comes second is put away below.
+        if machine_ends && park::all_but(g.vcpu) {
             for vcpu in g.dom.vcpus() {
                 schedule::down(vcpu);
             }

@@ -251,7 +251,6 @@ fn end_vcpu(dom: &'static Domain) -> bool {
         let info = Mfn(vcpu.info.load(Ordering::Acquire) / PAGE);
         drop(Held::kept(t, info, Writable));
     }
-    schedule::forget(vcpu.handle);
     // Its table is there as long as the domain.
     let _ = exposed_area::map(
         dom.exposed_l3,

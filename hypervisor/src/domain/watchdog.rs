@@ -123,8 +123,8 @@ fn fired(dom: &'static Domain) {
     }
     error!("the control domain is stopped by its watchdog");
     control::note_crash(dom);
-    dom.stopped.store(true, Ordering::Release);
-    // Whoever of it comes to a CPU next finds it stopped.
-    dom.vcpus().for_each(schedule::wake);
+    dom.stopped.swap(true, Ordering::SeqCst);
+    // Whoever of it is on a CPU, or comes to one next, finds it stopped.
+    event::interrupt_all(dom);
     event::reschedule_here();
 }

@@ -7,8 +7,8 @@ pub mod links;
 
 pub use links::close_some;
 
-use crate::arch::percpu;
-use crate::domain::{Domain, Vcpu};
+use crate::arch::{percpu, smp};
+use crate::domain::{Domain, NO_CPU, Vcpu};
 use crate::memory::pieces::Charge;
 use crate::schedule;
 use core::sync::atomic::Ordering;
@@ -44,10 +44,38 @@ fn finish(dom: &Domain, wake: Wake) {
     }
 }
 
-/// Makes a vCPU notice: wakes it if it sleeps; if it runs here, the way out looks. One that was told already looks before
-/// it sleeps or goes on.
+/// Makes a vCPU notice: wakes it if it sleeps; if it runs here, the way out looks, and if it runs on another CPU, that is
+/// interrupted. One that was told already looks before it sleeps or goes on.
 pub fn kick(vcpu: &'static Vcpu) {
-    if vcpu.notice.give() && (!vcpu.events_masked() || vcpu.polling.load(Ordering::Acquire) == 0) {
+    if !vcpu.notice.give() {
+        return;
+    }
+    interrupt(vcpu);
+    if !vcpu.events_masked() || vcpu.polling.load(Ordering::Acquire) == 0 {
+        schedule::wake(vcpu);
+    }
+}
+
+/// Has the CPU that a vCPU is on look at what waits for it, if that is another CPU. What waits was set before, by a locked
+/// operation: a CPU that takes the vCPU up from here on sees it.
+fn interrupt(vcpu: &Vcpu) {
+    let cpu = vcpu.loaded_on.load(Ordering::SeqCst);
+    if cpu != NO_CPU && cpu != percpu::current().id {
+        smp::notice(cpu);
+    }
+}
+
+/// Sends a vCPU an NMI.
+pub fn send_nmi(vcpu: &Vcpu) {
+    vcpu.nmi_pending.swap(true, Ordering::SeqCst);
+    interrupt(vcpu);
+    schedule::wake(vcpu);
+}
+
+/// Has all vCPUs of a domain come out of their guests, and those that sleep wake: something changed for all of them.
+pub fn interrupt_all(dom: &Domain) {
+    for vcpu in dom.vcpus() {
+        interrupt(vcpu);
         schedule::wake(vcpu);
     }
 }

@@ -4,7 +4,7 @@ use crate::control;
 use crate::domain::Guest;
 use crate::domain::life::{self, Reason};
 use crate::domain::watchdog;
-use crate::hypercall::{Args, Outcome, Stop, subject};
+use crate::hypercall::{Args, Outcome, subject};
 use crate::schedule;
 use core::sync::atomic::Ordering;
 use events::{Port, SharedBits};
@@ -30,9 +30,7 @@ pub fn sched_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(SchedOp::Poll) => poll(g, arg),
         Some(SchedOp::Shutdown) => {
             let s: Shutdown = g.memory().value(arg)?;
-            g.regs.rax = 0;
-            control::shutdown(g, Reason(s.reason as u8));
-            Err(Stop::Gone)
+            control::shutdown(g, Reason(s.reason as u8), args)
         }
         Some(SchedOp::RemoteShutdown) => remote_shutdown(g, arg),
         Some(SchedOp::ShutdownCode) => {

@@ -37,7 +37,7 @@ pub fn vcpu_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     match VcpuOp::from_number(op as u32).ok_or(Errno::NoSys)? {
         VcpuOp::Initialise => initialise::initialise(g, vcpu, args),
         VcpuOp::Up => bring_up(g, vcpu),
-        VcpuOp::Down => take_down(g, vcpu),
+        VcpuOp::Down => take_down(g, vcpu, args),
         VcpuOp::IsUp => Ok(u64::from(vcpu.up.load(Ordering::Acquire))),
         VcpuOp::GetRunstateInfo => {
             let now = vcpu.runstate.lock().snapshot(timer::now_ns());
@@ -93,8 +93,7 @@ pub fn vcpu_op(g: &mut Guest<'_>, args: Args) -> Outcome {
             if arg != 0 {
                 return Err(Errno::Inval.into());
             }
-            vcpu.nmi_pending.store(true, Ordering::Release);
-            schedule::wake(vcpu);
+            event::send_nmi(vcpu);
             Ok(0)
         }
         // Only vCPUs that are pinned to a CPU have one to tell of.
@@ -116,7 +115,7 @@ fn bring_up(g: &Guest<'_>, vcpu: &Vcpu) -> Outcome {
 
 /// Takes a vCPU out; it keeps its state. One that takes itself out has left when the call returns, which is when it is
 /// brought up again.
-fn take_down(g: &mut Guest<'_>, vcpu: &Vcpu) -> Outcome {
+fn take_down(g: &mut Guest<'_>, vcpu: &Vcpu, args: Args) -> Outcome {
     let alone = g.dom.bring_up.lock();
     let others_up = g
         .dom
@@ -125,9 +124,7 @@ fn take_down(g: &mut Guest<'_>, vcpu: &Vcpu) -> Outcome {
     if !others_up {
         // The last vCPU going down is how a kernel without another way out says that it is done.
         drop(alone);
-        g.regs.rax = 0;
-        control::shutdown(g, ShutdownReason::Poweroff.into());
-        return Err(Stop::Gone);
+        return control::shutdown(g, ShutdownReason::Poweroff.into(), args);
     }
     if vcpu.up.swap(false, Ordering::AcqRel) {
         // Where it runs is this CPU, if it runs: the way out puts it away.

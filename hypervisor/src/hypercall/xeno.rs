@@ -1,7 +1,7 @@
 //! Our own operations, which Xen does not have: the audit, attaching ends in ring 0, who used what, and reservations of
 //! CPU time. All but questions for a domain's own usage and time are for the control domain.
 
-use crate::domain::{Guest, exposed_area};
+use crate::domain::{Guest, exposed_area, park};
 use crate::ends;
 use crate::hypercall::{Args, Outcome, Stop, reserve, subject, usage};
 use crate::mmu::audit;
@@ -21,7 +21,7 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     match command {
         Some(XenoCommand::Usage) => usage::usage(g, arg),
         Some(XenoCommand::Books) => usage::books(g, arg),
-        Some(XenoCommand::Audit) => recount(g, arg),
+        Some(XenoCommand::Audit) => recount(g, args),
         Some(XenoCommand::AttachEnd) => attach_end(g, args),
         Some(XenoCommand::DetachEnd) => detach_end(g, arg),
         Some(XenoCommand::SchedRules) => reserve::rules(g, arg),
@@ -37,7 +37,17 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
 const SERVE_END: u32 = 1 << 31 | XenoCommand::AttachEnd as u32;
 
 /// Recounts every frame. Not continued in parts: what is counted must not change meanwhile.
-fn recount(g: &mut Guest<'_>, arg: u64) -> Outcome {
+fn recount(g: &mut Guest<'_>, args: Args) -> Outcome {
+    // Before anything is looked up.
+    if !park::all_but(g.vcpu) {
+        return Err(Stop::Again(args));
+    }
+    let outcome = recount_parked(g, args[1]);
+    park::go_on();
+    outcome
+}
+
+fn recount_parked(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let want: Audit = g.memory().value(arg)?;
     if want.version != XENO_INTERFACE_VERSION {
         return Err(Errno::Inval.into());

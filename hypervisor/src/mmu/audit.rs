@@ -4,8 +4,8 @@
 //! level asks for everything. It takes a stretch of memory for its counters and gives it back.
 //!
 //! # Invariants
-//! - U1: while it runs, no vCPU of any domain does: it is one section of ring 0, and vCPUs run on this CPU only. Work
-//!   grows with memory (three looks at each frame, one at each entry of each table): it is the one operation here that
+//! - U1: while it runs, no vCPU of any domain does: it is one section of ring 0, and the other CPUs are parked
+//!   (`domain::park`) or stand still for the same reason. Work grows with memory (three looks at each frame, one at each entry of each table): it is the one operation here that
 //!   takes as long as it takes, and only the control domain may ask for it.
 //! - U2: every reference that is no entry, claim or pin is named by [`holders`]; who keeps a new kind names it there.
 

@@ -4,20 +4,19 @@
 //! - I1: from the last look at [`percpu::Cpu::reschedule`] until the CPU waits interrupts are off, so that what sets it in
 //!   between ends the wait at once.
 
-use super::decide;
+use super::{decide, runs_vcpus};
 use crate::account;
 use crate::arch::{cpu, percpu, smp, trap};
 use crate::debug::sections;
-use crate::domain::{switch, teardown, unfinished};
+use crate::domain::{park, switch, teardown, unfinished};
 use crate::mmu::work;
-
-/// The one CPU that runs vCPUs so far.
-pub const RUNS: u32 = 0;
 
 /// Waits for a vCPU to run, and runs it. On a fresh stack (`switch::on_fresh_stack`).
 pub extern "C" fn idle() -> ! {
     let this = percpu::current();
     loop {
+        // Interrupts are off until it waits: who parks the machine and is not seen here ends that.
+        park::stay_if_asked();
         if !this.reschedule.get() {
             wait();
         }
@@ -26,7 +25,10 @@ pub extern "C" fn idle() -> ! {
         smp::test::storm();
         smp::test::be_stuck();
         // Whoever becomes ready asks for a decision: unless one is asked for there is nobody.
-        if this.reschedule.get() && this.id == RUNS {
+        if !runs_vcpus(this.id) {
+            this.reschedule.set(false);
+        }
+        if this.reschedule.get() {
             teardown::bury(unfinished::let_others_in);
             if let Some(vcpu) = decide() {
                 // SAFETY: this function's contract: nothing lies above its frame.

@@ -5,7 +5,7 @@
 //!   [`super`]).
 
 use crate::params::{
-    Choice, CrashTest, Dom0Memory, LogLevel, OnCrash, Params, Parity, Serial, SmpTest, Tsc,
+    Choice, Cpus, CrashTest, Dom0Memory, LogLevel, OnCrash, Params, Parity, Serial, SmpTest, Tsc,
 };
 use crate::size::{parse_number, parse_size};
 
@@ -77,6 +77,14 @@ pub(super) fn crash_test(text: &str) -> Option<CrashTest> {
 /// vCPUs of one domain.
 pub(super) fn vcpus(text: &str) -> Option<u32> {
     count(text).filter(|count| *count <= Params::MAX_VCPUS)
+}
+
+pub(super) fn cpus(text: &str) -> Option<Cpus> {
+    match text {
+        "first" => Some(Cpus::First),
+        "all" => Some(Cpus::All),
+        _ => None,
+    }
 }
 
 pub(super) fn smp_test(text: &str) -> Option<SmpTest> {

@@ -113,6 +113,15 @@ pub enum Tsc {
     Unstable,
 }
 
+/// Which CPUs run domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cpus {
+    /// The one that boots.
+    First,
+    /// Every one that runs.
+    All,
+}
+
 /// A way for ring 0 to crash on purpose, so that a test can see it reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashTest {

@@ -3,12 +3,14 @@
 //! ```text
 //!  start      CPU 0: INIT, start-up ─▶ trampoline.s ─▶ on_other_cpu ─▶ idle ◀─┐
 //!  flush      "forget translations"            IPI_FLUSH ─▶ served in idle, on the way in from a guest, while waiting
+//!  reschedule "decide anew"             IPI_RESCHEDULE ─▶ noted, done on the way out or in idle
 //!  call       "do this for me" (rare things)   IPI_CALL  ─▶ the same, one at a time for the whole machine
 //!  grace      "come between two works"     IPI_CALL  ─▶ where nothing that was found is in hand, never while waiting
 //!  stop       "halt where you are"             NMI       ─▶ noted where it was, halted for ever
 //!  watch      "are you stuck?"          IPI_CALL, NMI  ─▶ answered, or reported from where it is
 //! ```
-//! Domains run on CPU 0 so far; the others wait in the idle loop (`schedule::idle`) and answer.
+//! Domains run on CPU 0, or with `cpus=all` on all; who has nobody to run waits in the idle loop (`schedule::idle`) and
+//! answers.
 //!
 //! # Invariants
 //! - O1: a CPU is in [`ONLINE`] from when it answers interrupts of others until it is stopped.
@@ -46,6 +48,12 @@ pub struct Remote {
     tsc_offset: AtomicU64,
     /// The domain and vCPU it serves (`domid << 32 | vcpu`) plus one, or 0 for nobody. For crash reports.
     serving: AtomicU64,
+    /// It is asked to decide anew who runs there.
+    resched: AtomicBool,
+    /// What its timer is set for, `u64::MAX` for nothing (`schedule`'s timers).
+    pub armed: AtomicU64,
+    /// The last time that it stayed where it was while the machine was parked (`domain::park`).
+    pub parked: AtomicU64,
     /// What it is asked to do ([`call`]).
     call: AtomicU32,
     /// What it does, for who watches it, and that it is to look at whom it watches ([`watch`]).
@@ -64,6 +72,9 @@ impl Remote {
             stage: AtomicU32::new(0),
             tsc_offset: AtomicU64::new(0),
             serving: AtomicU64::new(0),
+            resched: AtomicBool::new(false),
+            armed: AtomicU64::new(u64::MAX),
+            parked: AtomicU64::new(0),
             call: AtomicU32::new(0),
             watched: Watched::new(),
             told_to_look: AtomicBool::new(false),
@@ -111,11 +122,29 @@ pub fn init() {
 }
 
 /// The CPUs that run, but for this one.
-fn others() -> CpuSet {
+pub fn others() -> CpuSet {
     online().without(percpu::current().id)
 }
 
 /// Sends an interrupt of ours to a CPU.
 fn interrupt(cpu: u32, vector: u8) {
     apic::send_ipi(remote(cpu).apic_id.load(Ordering::Relaxed), vector);
+}
+
+/// Has another CPU decide anew who runs there. What changed has changed before.
+pub fn reschedule(cpu: u32) {
+    if !remote(cpu).resched.swap(true, Ordering::SeqCst) {
+        interrupt(cpu, apic::IPI_RESCHEDULE);
+    }
+}
+
+/// Has another CPU come out of its guest, and look at what waits on its way back.
+pub fn notice(cpu: u32) {
+    interrupt(cpu, apic::IPI_RESCHEDULE);
+}
+
+/// Whether this CPU was asked to decide anew. What it sees from here on is newer than what it was asked for.
+pub fn is_rescheduled() -> bool {
+    let asked = &remote(percpu::current().id).resched;
+    asked.load(Ordering::Relaxed) && asked.swap(false, Ordering::SeqCst)
 }

@@ -206,6 +206,7 @@ impl Slot {
             let isolated_root = exposed_area::new_ring0_root().ok()?;
             let cpu = memory::place_cpu(self.number);
             cpu.isolated_root.set(isolated_root);
+            schedule::cpu::prepare(self.number).then_some(())?;
             self.prepared = true;
         }
         Some(())

@@ -1,0 +1,196 @@
+//! Timers of vCPUs, and the devices': in the queue of a vCPU's home, and of CPU 0.
+//!
+//! # Invariants
+//! - T1: [`smp::Remote::armed`] is what a CPU's hardware timer is set for at the latest. Who sets an earlier timer for another
+//!   CPU tells it to look. The mirror is written after the queue was looked at, or before: who set a timer in between either
+//!   finds the old, later time and tells it, or is found.
+
+use super::cpu::{self, CpuSched};
+use super::{at_home, wake};
+use crate::account::{self, Cause};
+use crate::arch::{percpu, smp};
+use crate::device::{self, timer};
+use crate::domain::Vcpu;
+use crate::event;
+use ::sched::{Next, RunQueue, State, TimerQueue, VcpuHandle};
+use core::sync::atomic::Ordering;
+
+/// The devices' own timer, on the CPU that takes their interrupts.
+const DEVICE_TIMER: u32 = 0;
+const DEVICE_CPU: u32 = 0;
+/// Timers each vCPU has, behind that.
+const TIMERS_EACH: u32 = 3;
+
+/// A vCPU's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Kind {
+    /// The one that its guest sets.
+    Own = 0,
+    /// Ends a poll.
+    Poll = 1,
+    /// Ticks.
+    Periodic = 2,
+}
+
+impl Kind {
+    pub const ALL: [Kind; TIMERS_EACH as usize] = [Kind::Own, Kind::Poll, Kind::Periodic];
+    /// The one with the highest number.
+    pub const LAST: Kind = Kind::Periodic;
+
+    /// The number of the timer of who has a seat.
+    pub const fn of(self, seat: VcpuHandle) -> u32 {
+        DEVICE_TIMER + 1 + seat.0 * TIMERS_EACH + self as u32
+    }
+
+    /// Whose a number is that is not the devices'.
+    fn from_number(timer: u32) -> Option<(Kind, VcpuHandle)> {
+        let timer = timer.checked_sub(DEVICE_TIMER + 1)?;
+        let kind = Kind::ALL.get((timer % TIMERS_EACH) as usize)?;
+        Some((*kind, VcpuHandle(timer / TIMERS_EACH)))
+    }
+}
+
+/// Sets a timer of a vCPU's (system time in nanoseconds), or clears it.
+fn set(vcpu: &Vcpu, kind: Kind, deadline: Option<u64>) {
+    let home = at_home(vcpu, |sched, seat| match deadline {
+        // Every seat has its timers.
+        Some(at) => drop(sched.timers.set(kind.of(seat), at)),
+        None => drop(sched.timers.cancel(kind.of(seat))),
+    });
+    if let (Some((home, ())), Some(at)) = (home, deadline) {
+        arm(home, at);
+    }
+}
+
+/// Has a CPU set its hardware timer for a time at the latest, which is in its queue (T1).
+fn arm(cpu: u32, deadline: u64) {
+    if cpu == percpu::current().id {
+        program();
+    } else if deadline < smp::remote(cpu).armed.load(Ordering::SeqCst) {
+        smp::reschedule(cpu);
+    }
+}
+
+/// Sets a vCPU's one-shot timer (system time in nanoseconds), or clears it.
+pub fn set_timer(vcpu: &Vcpu, deadline: Option<u64>) {
+    set(vcpu, Kind::Own, deadline);
+}
+
+/// Sets a vCPU's periodic timer going, its first tick a period (in nanoseconds) from now; 0 stops it.
+pub fn set_period(vcpu: &Vcpu, period_ns: u64) {
+    vcpu.period_ns.store(period_ns, Ordering::Release);
+    let first = timer::now_ns().saturating_add(period_ns);
+    set(vcpu, Kind::Periodic, (period_ns != 0).then_some(first));
+}
+
+/// A tick of a periodic timer. A vCPU that sleeps or is down is not told, and not woken: Xen's stand still then, too.
+fn period_over(vcpu: &'static Vcpu) {
+    let period_ns = vcpu.period_ns.load(Ordering::Acquire);
+    if period_ns == 0 {
+        return;
+    }
+    // From now, not from when it was due: ticks that were missed are not made up for.
+    set_period(vcpu, period_ns);
+    let state = vcpu.runstate.lock().state;
+    if matches!(state, State::Running | State::Runnable) {
+        event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
+    }
+}
+
+/// Wakes a polling vCPU at a system time at the latest.
+pub fn set_poll_timeout(vcpu: &Vcpu, deadline: u64) {
+    set(vcpu, Kind::Poll, Some(deadline));
+}
+
+/// A vCPU polls no more.
+pub fn end_poll(vcpu: &Vcpu) {
+    set(vcpu, Kind::Poll, None);
+}
+
+/// Has [`device::later`] called at a system time, or earlier if that was asked for.
+pub fn set_device_timer(deadline: u64) {
+    cpu::with(DEVICE_CPU, |sched| {
+        let asked = sched.timers.deadline(DEVICE_TIMER).unwrap_or(u64::MAX);
+        let _ = sched.timers.set(DEVICE_TIMER, asked.min(deadline));
+    });
+    arm(DEVICE_CPU, deadline);
+}
+
+/// The next timer that is due: whose and which, or the devices'.
+fn pop(sched: &mut CpuSched, now: u64) -> Option<Option<(Kind, &'static Vcpu)>> {
+    loop {
+        let (timer, _) = sched.timers.pop_due(now)?;
+        let Some((kind, seat)) = Kind::from_number(timer) else {
+            return Some(None);
+        };
+        if let Some(vcpu) = sched.vcpu(seat) {
+            return Some(Some((kind, vcpu)));
+        }
+    }
+}
+
+/// Tells the vCPUs at home here whose timers are due.
+pub fn timers_due() {
+    let here = percpu::current().id;
+    let now = timer::now_ns();
+    let paying = account::paying();
+    while let Some(due) = cpu::with(here, |sched| pop(sched, now)).flatten() {
+        let Some((kind, vcpu)) = due else {
+            account::is_for_control(Cause::Device);
+            device::later();
+            continue;
+        };
+        account::is_for(vcpu.domain, Cause::Timer);
+        match kind {
+            Kind::Periodic => period_over(vcpu),
+            Kind::Poll => wake(vcpu),
+            Kind::Own => {
+                event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
+                wake(vcpu);
+            }
+        }
+    }
+    account::pays_again(paying);
+}
+
+/// The timer interrupt.
+pub fn tick() {
+    let this = percpu::current();
+    this.timer_deadline.set(u64::MAX);
+    smp::remote(this.id).armed.store(u64::MAX, Ordering::SeqCst);
+    timers_due();
+    let (next, cut_for) = cpu::with(this.id, |sched| {
+        let next = sched.queue.tick(timer::now_ns());
+        let cut_for = sched.queue.turn_cut_for();
+        (next, cut_for.and_then(|seat| sched.vcpu(seat)))
+    })
+    .unwrap_or((Next::Keep, None));
+    // If it was none of those timers it was the end of a turn.
+    match cut_for {
+        Some(woken) if next == Next::Decide => account::is_for(woken.domain, Cause::Timer),
+        _ => account::is_for_whom_it_interrupts(Cause::Timer),
+    }
+    if next == Next::Decide {
+        event::reschedule_here();
+    }
+    // With a decision to come the timer is set when it has been made.
+    if !this.reschedule.get() {
+        program();
+    }
+}
+
+/// Sets this CPU's hardware timer for the nearer of the next timer and the end of the running vCPU's turn.
+pub(super) fn program() {
+    let this = percpu::current();
+    let next = cpu::with(this.id, |sched| {
+        let timer = TimerQueue::next_deadline(&sched.timers).unwrap_or(u64::MAX);
+        let turn = RunQueue::turn_ends_ns(&sched.queue).unwrap_or(u64::MAX);
+        timer.min(turn)
+    });
+    if let Some(next) = next.filter(|next| *next < this.timer_deadline.get()) {
+        this.timer_deadline.set(next);
+        smp::remote(this.id).armed.store(next, Ordering::SeqCst);
+        timer::set_deadline(next);
+    }
+}
