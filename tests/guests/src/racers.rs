@@ -27,8 +27,21 @@ const STACK: usize = 16 * 1024;
 #[derive(Clone, Copy)]
 struct Stack([u8; STACK]);
 
-/// Where each racer's vcpu_info lies: what its GS base leads to.
-static INFOS: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
+/// What a racer's GS base leads to.
+#[repr(C)]
+struct Own {
+    /// Where its vcpu_info lies.
+    info: AtomicU64,
+    /// How often it was told of events.
+    told: AtomicU64,
+}
+
+static OWN: [Own; MOST] = [const {
+    Own {
+        info: AtomicU64::new(0),
+        told: AtomicU64::new(0),
+    }
+}; MOST];
 static STACKS: Global<[Stack; MOST]> = Global::new([Stack([0; STACK]); MOST]);
 /// What VCPUOP_initialise was last given.
 static CONTEXT: Global<VcpuGuestContext> = Global::new(VcpuGuestContext::ZERO);
@@ -52,6 +65,8 @@ pub struct Racer {
     /// The round, from 1.
     pub round: u64,
     state: u64,
+    /// How often it had been told of events when it looked last.
+    seen: u64,
 }
 
 impl Racer {
@@ -63,12 +78,34 @@ impl Racer {
         self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) % end
     }
 
+    /// Whether events wait for it, and whether it is not to be told of them: bytes of its own vcpu_info.
+    fn upcall(&self) -> [&'static AtomicU8; 2] {
+        let info = OWN[self.number].info.load(Ordering::Relaxed);
+        // SAFETY: its own vcpu_info, mapped for good; others change it as other threads would.
+        [0, 1].map(|at| unsafe { AtomicU8::from_ptr((info + at) as *mut u8) })
+    }
+
+    /// Waits until a port that leads to its vCPU is pending, and takes that: running, without a call, until it is told.
+    pub fn spin_for(&mut self, port: u32) {
+        let [waits, mask] = self.upcall();
+        mask.store(0, Ordering::SeqCst);
+        if waits.load(Ordering::SeqCst) != 0 {
+            // What came before it was unmasked is delivered on the way out of a call.
+            give_way();
+        }
+        let told = &OWN[self.number].told;
+        while !events::clear_port(port) {
+            while told.load(Ordering::Acquire) == self.seen {
+                core::hint::spin_loop();
+            }
+            self.seen = told.load(Ordering::Acquire);
+        }
+    }
+
     /// Waits until a port that leads to its vCPU is pending, and takes that: asleep for any event, if the port is not
     /// masked.
     pub fn sleep_for(&self, port: u32) {
-        let info = INFOS[self.number].load(Ordering::Relaxed);
-        // SAFETY: its own vcpu_info, mapped for good; others change it as other threads would.
-        let mask = unsafe { AtomicU8::from_ptr((info + 1) as *mut u8) };
+        let [_, mask] = self.upcall();
         loop {
             // What comes from here on is delivered when the call unmasks it, and ends the sleep.
             mask.store(1, Ordering::SeqCst);
@@ -125,10 +162,10 @@ pub fn start(count: usize, work: fn(&mut Racer)) {
     assert!(count <= MOST);
     WORK.set(Some(work));
     COUNT.set(count);
-    for (racer, own_info) in INFOS.iter().enumerate().take(count) {
+    for (racer, own) in OWN.iter().enumerate().take(count) {
         let id = racer as u64 + 1;
         let info = events::shared() as *const SharedInfo as u64 + 64 * id;
-        own_info.store(info, Ordering::Relaxed);
+        own.info.store(info, Ordering::Relaxed);
         CONTEXT.set(context(racer));
         // SAFETY: the hypervisor reads it during the call and nobody keeps a reference.
         let context = unsafe { &mut *CONTEXT.as_ptr() };
@@ -157,7 +194,7 @@ fn context(racer: usize) -> VcpuGuestContext {
     c.kernel_ss = u64::from(DATA);
     c.kernel_sp = top;
     c.event_callback_eip = code::event();
-    c.gs_base_kernel = &raw const INFOS[racer] as u64;
+    c.gs_base_kernel = &raw const OWN[racer] as u64;
     c.ctrlreg[3] = page_table::root().maddr();
     c
 }
@@ -167,6 +204,7 @@ extern "C" fn run(number: usize) -> ! {
     let mut racer = Racer {
         number,
         round: 0,
+        seen: 0,
         state: 0x9e37_79b9_7f4a_7c15 ^ number as u64,
     };
     let work = WORK.get();
@@ -282,6 +320,7 @@ pub mod code {
                 "mov rax, gs:[0]",
                 "mov byte ptr [rax], 0",
                 "mov qword ptr [rax + 8], 0",
+                "inc qword ptr gs:[8]",
                 "pop rax",
                 "jmp racers_return",
                 ".popsection",

@@ -7,7 +7,8 @@
 //! A guest says what it needs in comments of its source file, one word a line:
 //! `//! xtask: memory=1G`, `tier=full`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`, `clock=host`,
 //! `device=WORDS` (as the emulator's `-device` takes it; may come again), `domain=ordinary` (it is not tried here, but by
-//! the story of a control domain that creates it).
+//! the story of a control domain that creates it), `parallel=4` (it is tried once more, on so many CPUs that all run its
+//! vCPUs).
 //!
 //! Unless a guest asks for the host's clock or for several CPUs, its machine's clock counts instructions: a run then
 //! repeats exactly, and a busy host cannot make a timer late.
@@ -33,6 +34,8 @@ struct Form {
     isolate: &'static str,
     /// On the hypervisor that checks itself, its order of locks above all.
     checked: bool,
+    /// Whether all CPUs run vCPUs, of as many as the guest says.
+    parallel: bool,
     /// The smallest tier that tries it.
     tier: Tier,
 }
@@ -43,21 +46,33 @@ const FORMS: &[Form] = &[
         name: "isolate=yes",
         isolate: "yes",
         checked: false,
+        parallel: false,
         tier: Tier::Quick,
     },
     Form {
         name: "isolate=no",
         isolate: "no",
         checked: false,
+        parallel: false,
         tier: Tier::Quick,
     },
     Form {
         name: "checked",
         isolate: "yes",
         checked: true,
+        parallel: false,
         tier: Tier::Normal,
     },
 ];
+
+/// A guest that says so is tried on several CPUs, too, on the hypervisor that checks itself.
+const PARALLEL: Form = Form {
+    name: "parallel",
+    isolate: "yes",
+    checked: true,
+    parallel: true,
+    tier: Tier::Normal,
+};
 
 impl Form {
     /// The smallest tier that tries a guest in this form. One that is over as soon as it runs takes few locks.
@@ -82,6 +97,8 @@ pub struct Wants {
     tier: Option<Tier>,
     dom0_memory: String,
     smp: u32,
+    /// How many CPUs run its vCPUs in [`PARALLEL`], if it is tried in that form.
+    parallel: Option<u32>,
     limit: Duration,
     /// Words of its own command line.
     pub append: String,
@@ -100,6 +117,7 @@ impl Default for Wants {
             tier: None,
             dom0_memory: "128M".to_owned(),
             smp: 1,
+            parallel: None,
             limit: Duration::from_secs(60),
             append: String::new(),
             hypervisor: String::new(),
@@ -123,7 +141,8 @@ pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
         }
         // Long ones in one form: what they try is the same in both, and two at a time may be more than the host has.
         let forms = if wants.tier.is_some() { 1 } else { FORMS.len() };
-        for &form in FORMS.iter().take(forms) {
+        let parallel = wants.parallel.map(|_| &PARALLEL);
+        for &form in FORMS.iter().take(forms).chain(parallel) {
             let (guest, wants) = (name.clone(), wants.clone());
             cases.push(Case {
                 name: format!("guest {name} ({})", form.name),
@@ -176,6 +195,9 @@ fn parse_wants(text: &str) -> Result<Wants> {
             "memory" => wants.memory = text(),
             "dom0_mem" => wants.dom0_memory = text(),
             "smp" => wants.smp = value.parse().context("`smp` is not a number")?,
+            "parallel" => {
+                wants.parallel = Some(value.parse().context("`parallel` is not a number")?)
+            }
             "seconds" => {
                 wants.limit =
                     Duration::from_secs(value.parse().context("`seconds` is not a number")?)
@@ -211,8 +233,10 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
         run::hypervisor_arguments(&wants.dom0_memory),
         form.isolate
     );
+    let parallel = wants.parallel.filter(|_| form.parallel);
+    let cpus = if parallel.is_some() { "cpus=all" } else { "" };
     let contents = iso::Contents {
-        hypervisor_arguments: merge_words(&defaults, &wants.hypervisor),
+        hypervisor_arguments: merge_words(&merge_words(&defaults, &wants.hypervisor), cpus),
         kernel: Module::new(tree.guests().join(name), wants.append.clone()),
         initrd: None,
     };
@@ -222,8 +246,8 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
     };
     let machine = Machine {
         memory: wants.memory.clone(),
-        smp: wants.smp,
-        icount: wants.counted_clock && wants.smp == 1,
+        smp: parallel.unwrap_or(wants.smp),
+        icount: wants.counted_clock && wants.smp == 1 && parallel.is_none(),
         extra: wants
             .devices
             .iter()

@@ -3,6 +3,7 @@
 //! or mapped, never both: the domain never has more frames than it had, and every count is right.
 //!
 //! xtask: hv=dom0_max_vcpus=4
+//! xtask: parallel=2
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -3,6 +3,7 @@
 //! until it is taken, and that whoever sleeps is woken by what is sent: as many events come out as went in.
 //!
 //! xtask: hv=dom0_max_vcpus=4
+//! xtask: parallel=2
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -4,6 +4,7 @@
 //! frame is ordinary memory in the end.
 //!
 //! xtask: hv=dom0_max_vcpus=4
+//! xtask: parallel=2
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicU64, Ordering};
