@@ -128,6 +128,12 @@ pub struct Domain {
     pub max_vcpus: u32,
 }
 
+// It is charged in whole frames: one more is 4 KiB more of every guest. What needs room can have it in `Domain::pieces`.
+const _: () = assert!(
+    size_of::<Domain>() as u64 <= PAGE,
+    "a domain's record fits into a frame"
+);
+
 impl Domain {
     /// A zeroed frame of ring 0's, charged to this domain; `None` when it has had its share or there is none.
     pub fn take_charged(&self) -> Option<Mfn> {

@@ -182,7 +182,7 @@ fn clear_entry(g: &Guest<'_>, mapping: &Mapping, table: Mfn, index: usize) -> Re
     for _ in 0..TRIES {
         let seen = Entry(phys::word(table, index).load(Ordering::Acquire));
         let is_its = seen.is_present()
-            && seen.mfn() == Mfn(u64::from(mapping.frame.0))
+            && seen.mfn() == super::mfn_of(mapping.frame)
             && seen.is_writable() == (mapping.access == Access::Write);
         if !is_its {
             return Err(GENERAL);

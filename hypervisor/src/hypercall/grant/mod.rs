@@ -33,7 +33,8 @@ use core::sync::atomic::Ordering;
 use frames::audit::Hold;
 use frames::{Class, DomId, FrameType, Mfn};
 use grants::{
-    Access, Entry, FIRST_ENTRIES, Grants, MAX_TABLE_FRAMES, Mapping, Status, Storage, Uses, Wanted,
+    Access, Entry, FIRST_ENTRIES, Frame, Grants, MAX_TABLE_FRAMES, Mapping, Status, Storage, Uses,
+    Wanted,
 };
 use guest_abi::grant::{
     Copy, GNTST_BAD_DOMAIN, GNTST_BAD_PAGE, GNTST_GENERAL_ERROR, GNTST_NO_SPACE, GNTST_OKAY,
@@ -46,11 +47,16 @@ const TRIES: u32 = 5;
 /// The most elements of a list, as Xen has it.
 const MAX_COUNT: u64 = i32::MAX as u64;
 
+/// As ring 0 has it elsewhere.
+fn mfn_of(frame: Frame) -> Mfn {
+    Mfn(u64::from(frame.0))
+}
+
 /// A domain's grants.
 pub struct DomainGrants {
     rules: Grants<'static>,
-    /// The table's frames (V1).
-    frames: [Option<Mfn>; MAX_TABLE_FRAMES],
+    /// The table's frames (V1), in half of an `Option<Mfn>`: a domain's record is to fit into a frame.
+    frames: [Option<Frame>; MAX_TABLE_FRAMES],
 }
 
 impl DomainGrants {
@@ -70,16 +76,21 @@ impl DomainGrants {
 
     /// Every reference that is held for the table and its mappings (V1, V2).
     pub fn held(&self, report: &mut dyn FnMut(Mfn, Hold)) {
-        for frame in self.frames.iter().flatten() {
-            report(*frame, Hold::Type(FrameType::Writable));
+        for frame in self.frames() {
+            report(frame, Hold::Type(FrameType::Writable));
         }
         for mapping in self.rules.mappings() {
             let hold = match mapping.access {
                 Access::Read => Hold::General,
                 Access::Write => Hold::Type(FrameType::Writable),
             };
-            report(Mfn(u64::from(mapping.frame.0)), hold);
+            report(mfn_of(mapping.frame), hold);
         }
+    }
+
+    /// The table's frames there are.
+    fn frames(&self) -> impl Iterator<Item = Mfn> {
+        self.frames.iter().flatten().map(|frame| mfn_of(*frame))
     }
 
     /// Frames that the table may have.
@@ -92,7 +103,7 @@ impl DomainGrants {
         let (frame, index) = self.rules.place(gref)?;
         let frame = self.frames.get(frame).copied().flatten();
         frame
-            .map(|frame| phys::word(frame, index))
+            .map(|frame| phys::word(mfn_of(frame), index))
             .ok_or(Status(GNTST_GENERAL_ERROR))
     }
 
@@ -100,7 +111,7 @@ impl DomainGrants {
     fn look(&self, gref: u32, who: u16, access: Access) -> Result<Mfn, Status> {
         let entry = Entry(self.word(gref)?.load(Ordering::Acquire));
         let begin = self.rules.begin(gref, entry, who, access)?;
-        Ok(Mfn(u64::from(begin.frame.0)))
+        Ok(mfn_of(begin.frame))
     }
 
     /// Begins a use of an entry whose frame is held already; false if it means another frame by now, or changes.
@@ -108,7 +119,7 @@ impl DomainGrants {
         let word = self.word(gref)?;
         let entry = Entry(word.load(Ordering::Acquire));
         let begin = self.rules.begin(gref, entry, who, access)?;
-        if Mfn(u64::from(begin.frame.0)) != held {
+        if mfn_of(begin.frame) != held {
             return Ok(false);
         }
         let stored =
@@ -150,7 +161,7 @@ pub fn add_page(dom: &Domain, frame: Mfn) -> bool {
     if let (Ok(held), Some(slot)) = (held, slot)
         && rules.add_table_frame()
     {
-        *slot = Some(held.keep());
+        *slot = Some(Frame(held.keep().0 as u32));
         return true;
     }
     drop(table);
@@ -190,8 +201,8 @@ fn add_uses(dom: &Domain, gref: u32) -> bool {
 pub fn table_frame(dom: &Domain, index: usize) -> Option<Mfn> {
     loop {
         let have = dom.grants.lock().frames.get(index).copied()?;
-        if have.is_some() {
-            return have;
+        if let Some(have) = have {
+            return Some(mfn_of(have));
         }
         if !grow(dom) {
             return None;
@@ -345,7 +356,7 @@ fn status(result: Result<(), Status>) -> i16 {
 
 /// What `mapping` holds, given back with its use.
 fn finish(mapping: &Mapping) {
-    let frame = Mfn(u64::from(mapping.frame.0));
+    let frame = mfn_of(mapping.frame);
     finish_use(DomId(mapping.granter), mapping.gref, frame, mapping.access);
 }
 

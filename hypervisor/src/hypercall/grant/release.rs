@@ -3,7 +3,7 @@
 //! First what it has mapped of others', then its own table. Others may go on using what they have mapped of it: each
 //! such mapping holds its frame, and with the frame the domain's record, until it ends.
 
-use super::{DomainGrants, finish};
+use super::{DomainGrants, finish, mfn_of};
 use crate::domain::Domain;
 use crate::layout::{DIRECT_MAP, PAGE};
 use crate::mmu::{hold, kept_writable};
@@ -51,6 +51,7 @@ impl DomainGrants {
         }
         let at = self.rules.nr_frames();
         if let Some(frame) = self.frames.get_mut(at).and_then(Option::take) {
+            let frame = mfn_of(frame);
             give_page(dom, frame);
             drop(kept_writable(dom.id, frame));
         }

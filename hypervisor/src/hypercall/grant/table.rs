@@ -74,7 +74,7 @@ fn grow_to(g: &mut Guest<'_>, dom: &Domain, wanted: usize) -> Option<bool> {
 fn list(g: &mut Guest<'_>, dom: &Domain, wanted: usize, list: u64) -> Result<(), Status> {
     let mut bytes = [0u8; MAX_TABLE_FRAMES * 8];
     let table = dom.grants.lock();
-    for (place, frame) in bytes.chunks_exact_mut(8).zip(table.frames.iter().flatten()) {
+    for (place, frame) in bytes.chunks_exact_mut(8).zip(table.frames()) {
         place.copy_from_slice(&frame.0.to_le_bytes());
     }
     drop(table);
