@@ -116,7 +116,7 @@ impl Queue<'_> {
     fn plan(&self, now: u64) -> Plan {
         let next_period = self
             .waiting
-            .root(self.slots)
+            .root(&self.slots)
             .and_then(|who| self.get(who))
             .map(|server| server.deadline);
         let mut plan = Plan {
@@ -126,13 +126,13 @@ impl Queue<'_> {
             turn_ends: self.turn_ends,
             until: next_period,
         };
-        if let Some(who) = self.ready.root(self.slots)
+        if let Some(who) = self.ready.root(&self.slots)
             && let Some(server) = self.get(who)
         {
             // Alone in everything: what it runs beyond its budget takes nothing from anybody.
             plan.spills = self.ready.len() == 1
                 && self.extra.len() == 1
-                && self.extra.root(self.slots) == Some(who);
+                && self.extra.root(&self.slots) == Some(who);
             let end = if plan.spills {
                 server.deadline
             } else {
@@ -141,11 +141,11 @@ impl Queue<'_> {
             plan.run = Some(who);
             plan.kind = Kind::Guaranteed;
             plan.until = Some(next_period.map_or(end, |next| next.min(end)));
-        } else if let Some(first) = self.extra.root(self.slots) {
+        } else if let Some(first) = self.extra.root(&self.slots) {
             plan.kind = Kind::Extra;
             let stays = self.kind == Kind::Extra && now < self.turn_ends;
             match self.running {
-                Some(who) if stays && self.extra.contains(self.slots, who) => plan.run = Some(who),
+                Some(who) if stays && self.extra.contains(&self.slots, who) => plan.run = Some(who),
                 _ => {
                     plan.run = Some(first);
                     plan.turn_ends = now.saturating_add(self.rules.quantum());
@@ -173,7 +173,7 @@ impl Queue<'_> {
     fn due(&self, now: u64) -> Option<u32> {
         [&self.waiting, &self.ready]
             .into_iter()
-            .filter_map(|heap| heap.root(self.slots))
+            .filter_map(|heap| heap.root(&self.slots))
             .find(|&who| self.get(who).is_some_and(|server| server.deadline <= now))
     }
 
@@ -221,7 +221,7 @@ impl Queue<'_> {
             }
             Some(who) => self.charge_extra(who, now - last),
         }
-        if let Some(first) = self.extra.root(self.slots).and_then(|who| self.get(who)) {
+        if let Some(first) = self.extra.root(&self.slots).and_then(|who| self.get(who)) {
             self.floor = self.floor.max(first.virtual_time);
         }
         now
@@ -254,6 +254,6 @@ impl Queue<'_> {
         };
         server.account.extra = server.account.extra.wrapping_add(ticks);
         server.weigh(ticks);
-        self.extra.moved(self.slots, who);
+        self.extra.moved(&mut self.slots, who);
     }
 }

@@ -4,7 +4,7 @@
 //! server `i`, which knows its place in each heap. So a heap has room for all servers, and inserting, removing and
 //! moving one takes O(log n) steps at worst (invariant T9; tests count them).
 
-use crate::server::Slot;
+use crate::server::Slots;
 
 /// A server that is not in a heap is in no place; a place or list that is empty holds nobody.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -45,19 +45,19 @@ impl Heap {
     }
 
     /// The first in order.
-    pub(crate) fn root(&self, slots: &[Slot]) -> Option<u32> {
+    pub(crate) fn root(&self, slots: &Slots<'_>) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
         self.at(slots, 0)
     }
 
-    pub(crate) fn contains(&self, slots: &[Slot], who: u32) -> bool {
+    pub(crate) fn contains(&self, slots: &Slots<'_>, who: u32) -> bool {
         self.place(slots, who).is_some()
     }
 
     /// For audits: nobody comes before the one above, and everybody knows the place it is in.
-    pub(crate) fn is_in_order(&self, slots: &[Slot]) -> bool {
+    pub(crate) fn is_in_order(&self, slots: &Slots<'_>) -> bool {
         (0..self.len).all(|place| {
             let knows = self
                 .at(slots, place)
@@ -68,7 +68,7 @@ impl Heap {
     }
 
     /// Takes a server in; nothing changes if it is in already.
-    pub(crate) fn insert(&mut self, slots: &mut [Slot], who: u32) {
+    pub(crate) fn insert(&mut self, slots: &mut Slots<'_>, who: u32) {
         if self.contains(slots, who) {
             return;
         }
@@ -80,7 +80,7 @@ impl Heap {
     }
 
     /// Takes a server out; nothing changes if it is not in.
-    pub(crate) fn remove(&mut self, slots: &mut [Slot], who: u32) {
+    pub(crate) fn remove(&mut self, slots: &mut Slots<'_>, who: u32) {
         let Some(place) = self.place(slots, who) else {
             return;
         };
@@ -96,18 +96,18 @@ impl Heap {
     }
 
     /// Puts a server where its key, which has changed, wants it.
-    pub(crate) fn moved(&mut self, slots: &mut [Slot], who: u32) {
+    pub(crate) fn moved(&mut self, slots: &mut Slots<'_>, who: u32) {
         if let Some(place) = self.place(slots, who) {
             self.settle(slots, place);
         }
     }
 
-    fn settle(&mut self, slots: &mut [Slot], place: u32) {
+    fn settle(&mut self, slots: &mut Slots<'_>, place: u32) {
         let place = self.rise(slots, place);
         self.sink(slots, place);
     }
 
-    fn rise(&mut self, slots: &mut [Slot], mut place: u32) -> u32 {
+    fn rise(&mut self, slots: &mut Slots<'_>, mut place: u32) -> u32 {
         while place > 0 {
             let parent = (place - 1) / 2;
             if !self.swap_if_later(slots, parent, place) {
@@ -118,7 +118,7 @@ impl Heap {
         place
     }
 
-    fn sink(&mut self, slots: &mut [Slot], mut place: u32) {
+    fn sink(&mut self, slots: &mut Slots<'_>, mut place: u32) {
         loop {
             // A heap is no longer than the storage, so this stays far below the end of the type on any machine that
             // can hold it; a slot is hundreds of bytes.
@@ -138,7 +138,7 @@ impl Heap {
     }
 
     /// Swaps two places if the upper one's key is the later.
-    fn swap_if_later(&mut self, slots: &mut [Slot], upper: u32, lower: u32) -> bool {
+    fn swap_if_later(&mut self, slots: &mut Slots<'_>, upper: u32, lower: u32) -> bool {
         #[cfg(test)]
         {
             self.steps += 1;
@@ -155,7 +155,7 @@ impl Heap {
     }
 
     /// What the heap is ordered by. Turns are given out once, so the order is total.
-    fn key(&self, slots: &[Slot], who: u32) -> (u128, u64) {
+    fn key(&self, slots: &Slots<'_>, who: u32) -> (u128, u64) {
         match (slots.get(who as usize), self.which) {
             (Some(slot), Which::Extra) => (slot.server.virtual_time, slot.server.turn),
             (Some(slot), _) => (u128::from(slot.server.deadline), slot.server.turn),
@@ -163,32 +163,32 @@ impl Heap {
         }
     }
 
-    fn key_at(&self, slots: &[Slot], place: u32) -> (u128, u64) {
+    fn key_at(&self, slots: &Slots<'_>, place: u32) -> (u128, u64) {
         match self.at(slots, place) {
             Some(who) => self.key(slots, who),
             None => (u128::MAX, u64::MAX),
         }
     }
 
-    fn at(&self, slots: &[Slot], place: u32) -> Option<u32> {
+    fn at(&self, slots: &Slots<'_>, place: u32) -> Option<u32> {
         slots
             .get(place as usize)
             .map(|slot| slot.places[self.which as usize])
     }
 
-    fn place(&self, slots: &[Slot], who: u32) -> Option<u32> {
+    fn place(&self, slots: &Slots<'_>, who: u32) -> Option<u32> {
         let place = slots.get(who as usize)?.server.at[self.which as usize];
         (place != NONE).then_some(place)
     }
 
-    fn put(&self, slots: &mut [Slot], place: u32, who: u32) {
+    fn put(&self, slots: &mut Slots<'_>, place: u32, who: u32) {
         if let Some(slot) = slots.get_mut(place as usize) {
             slot.places[self.which as usize] = who;
         }
         self.set_place(slots, who, place);
     }
 
-    fn set_place(&self, slots: &mut [Slot], who: u32, place: u32) {
+    fn set_place(&self, slots: &mut Slots<'_>, who: u32, place: u32) {
         if let Some(slot) = slots.get_mut(who as usize) {
             slot.server.at[self.which as usize] = place;
         }

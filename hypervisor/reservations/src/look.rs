@@ -119,7 +119,7 @@ impl Queue<'_> {
             ];
             let heaps = [&self.ready, &self.waiting, &self.extra];
             for ((heap, wanted), count) in heaps.into_iter().zip(wanted).zip(&mut counted) {
-                if heap.contains(self.slots, who as u32) != wanted {
+                if heap.contains(&self.slots, who as u32) != wanted {
                     return false;
                 }
                 *count += u32::from(wanted);
@@ -129,6 +129,6 @@ impl Queue<'_> {
         heaps
             .into_iter()
             .zip(counted)
-            .all(|(heap, count)| heap.len() == count && heap.is_in_order(self.slots))
+            .all(|(heap, count)| heap.len() == count && heap.is_in_order(&self.slots))
     }
 }

@@ -10,7 +10,7 @@ use crate::queue::{Gone, Queue, Seat};
 use crate::rules::Terms;
 use crate::server::{Server, Stage};
 
-/// The storage is used up: [`Queue::grow`] it.
+/// The storage is used up: [`Queue::add_row`] brings more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 

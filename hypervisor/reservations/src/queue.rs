@@ -19,7 +19,7 @@ use crate::accounts::Books;
 use crate::decide::Kind;
 use crate::heap::{Heap, NONE, Which};
 use crate::rules::Rules;
-use crate::server::{Server, Slot, Stage};
+use crate::server::{Server, Slot, Slots, Stage};
 
 /// A vCPU's place in a queue, as long as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +48,7 @@ pub enum State {
 
 /// The vCPUs of one CPU.
 pub struct Queue<'a> {
-    pub(crate) slots: &'a mut [Slot],
+    pub(crate) slots: Slots<'a>,
     pub(crate) rules: Rules,
     pub(crate) ready: Heap,
     pub(crate) waiting: Heap,
@@ -73,12 +73,16 @@ pub struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    /// An empty queue. There is room for as many vCPUs as there are slots; what they hold is overwritten.
+    /// Slots a row has.
+    pub const PER_ROW: usize = Slots::PER_ROW;
+
+    /// An empty queue. There is room for as many vCPUs as there are slots, which is what [`Self::add_row`] brings and what
+    /// is here already; what they hold is overwritten.
     #[must_use]
     pub fn new(slots: &'a mut [Slot], rules: Rules, now: u64) -> Self {
         slots.fill(Slot::EMPTY);
         let mut queue = Self {
-            slots,
+            slots: Slots::new(slots),
             rules,
             ready: Heap::new(Which::Ready),
             waiting: Heap::new(Which::Waiting),
@@ -102,29 +106,24 @@ impl<'a> Queue<'a> {
         queue
     }
 
-    /// Goes on with more storage, and gives back what it had; `Err` if it is no more. O(slots): not for hot paths.
-    ///
-    /// # Errors
-    /// The storage that was offered.
-    pub fn grow(&mut self, larger: &'a mut [Slot]) -> Result<&'a mut [Slot], &'a mut [Slot]> {
-        let had = self.slots.len();
-        if larger.len() <= had {
-            return Err(larger);
-        }
-        larger.fill(Slot::EMPTY);
-        for (new, old) in larger.iter_mut().zip(self.slots.iter()) {
-            *new = *old;
-        }
-        let old = core::mem::replace(&mut self.slots, larger);
-        self.free_from(had);
-        Ok(old)
+    /// vCPUs that there is storage for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.slots.len()
     }
 
-    /// Puts the slots from this one on into the list of free ones.
+    /// Adds a row of storage, [`Self::PER_ROW`] slots or, as the last, fewer; nobody is moved. False if it cannot be.
+    pub fn add_row(&mut self, row: &'a mut [Slot]) -> bool {
+        let had = self.slots.len();
+        row.fill(Slot::EMPTY);
+        let added = self.slots.add(row);
+        self.free_from(had);
+        added
+    }
+
+    /// Puts the slots from this one on into the list of free ones: as many as were added.
     fn free_from(&mut self, first: usize) {
-        // The last slot that the type can number is left out: its number means nobody.
-        let end = self.slots.len().min(NONE as usize);
-        for index in (first..end).rev() {
+        for index in (first..self.slots.len()).rev() {
             let free = self.free;
             if let Some(slot) = self.slots.get_mut(index) {
                 slot.link = free;
@@ -171,11 +170,11 @@ impl<'a> Queue<'a> {
         ];
         for (heap, wanted) in wanted {
             if !wanted {
-                heap.remove(self.slots, who);
-            } else if heap.contains(self.slots, who) {
-                heap.moved(self.slots, who);
+                heap.remove(&mut self.slots, who);
+            } else if heap.contains(&self.slots, who) {
+                heap.moved(&mut self.slots, who);
             } else {
-                heap.insert(self.slots, who);
+                heap.insert(&mut self.slots, who);
             }
         }
     }

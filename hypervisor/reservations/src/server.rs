@@ -15,6 +15,7 @@
 use crate::accounts::Account;
 use crate::heap::{HEAPS, NONE};
 use crate::rules::{Extra, Terms};
+use rows::{Rows, rows_for};
 
 /// The caller's storage for one vCPU on one CPU.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,15 @@ impl Slot {
         link: NONE,
     };
 }
+
+/// vCPUs that a queue can have, whatever storage there is.
+const MAX_VCPUS: usize = 8192;
+
+// Sixteen find room in a page.
+const _: () = assert!(size_of::<Slot>() <= 256);
+
+/// The storage of as many.
+pub(crate) type Slots<'a> = Rows<'a, Slot, { rows_for::<Slot>(MAX_VCPUS) }>;
 
 /// Why a vCPU does not want to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ impl Queue<'_> {
         let latest = now.saturating_add(server.terms.map_or(0, |terms| terms.period()));
         let behind = self
             .siblings(who)
-            .filter(|&other| self.ready.contains(self.slots, other))
+            .filter(|&other| self.ready.contains(&self.slots, other))
             .filter_map(|other| self.get(other))
             .map(|other| (other.deadline, other.turn))
             .filter(|&(deadline, _)| deadline <= latest.max(server.deadline))
@@ -62,7 +62,7 @@ impl Queue<'_> {
         self.turn_ends = self.turn_ends.min(now);
         let behind = self
             .siblings(who)
-            .filter(|&other| self.extra.contains(self.slots, other))
+            .filter(|&other| self.extra.contains(&self.slots, other))
             .filter_map(|other| self.get(other))
             .map(|other| other.virtual_time)
             .min();

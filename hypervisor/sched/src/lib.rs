@@ -26,17 +26,17 @@
 
 mod ledger;
 mod queue;
-mod rows;
 mod runstate;
 mod slots;
 mod timers;
 
+pub(crate) use ::rows;
+pub use ::rows::Rows;
 pub use ledger::{
     CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Held, Kind, Payer, Paying, SharedAccount,
     Usage, VcpuAccount,
 };
 pub use queue::{AddError, Decision, Entry, EntryRows, Extra, Next, Reservation, RunQueue};
-pub use rows::Rows;
 pub use runstate::{Runstate, State};
 pub use slots::{SlotRows, Slots};
 pub use timers::{NoSuchTimer, TimerQueue, TimerRows, TimerSlot};
@@ -45,11 +45,6 @@ pub use timers::{NoSuchTimer, TimerQueue, TimerRows, TimerSlot};
 pub const MAX_VCPUS: usize = 8192;
 /// Timers there can be: each vCPU's three, and one more.
 pub const MAX_TIMERS: usize = 3 * MAX_VCPUS + 1;
-
-/// Rows in which so many of a kind find room.
-const fn rows_for<T>(number: usize) -> usize {
-    number.div_ceil(4096 / size_of::<T>())
-}
 
 /// A vCPU: its number with the queue that it is in ([`Slots`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -19,8 +19,8 @@
 //! All calls are O(1). A call for a vCPU that is not here changes nothing: it may have been removed a
 //! moment ago by another CPU.
 
-use crate::rows::Rows;
-use crate::{MAX_VCPUS, State, VcpuHandle, rows_for};
+use crate::rows::{Rows, rows_for};
+use crate::{MAX_VCPUS, State, VcpuHandle};
 
 /// What a vCPU was promised: at least `slice_ns` of CPU in every `period_ns` while it wants to run.
 /// Turns do not look at it yet; it is kept with the vCPU for the policy that will.

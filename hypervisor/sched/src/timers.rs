@@ -1,7 +1,7 @@
 //! One-shot timers by deadline (invariant S7): a binary heap whose places are known to each timer.
 
-use crate::rows::Rows;
-use crate::{MAX_TIMERS, rows_for};
+use crate::MAX_TIMERS;
+use crate::rows::{Rows, rows_for};
 
 /// The caller's storage for one timer.
 ///
