@@ -8,6 +8,7 @@ mod create;
 mod density;
 mod machines;
 mod micro;
+mod sched;
 mod sections;
 mod stack;
 mod store;
@@ -45,6 +46,8 @@ enum What {
     Create(create::Options),
     /// How many of the smallest stock guests fit, and what each costs beyond its memory
     Density(density::Options),
+    /// Whether domains get the CPU time they reserved, what sharing costs, and how late sleepers wake
+    Sched(sched::Options),
     /// The longest stretches in which the hypervisor lets nobody else in
     Sections(sections::Options),
 }
@@ -122,6 +125,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         What::Micro(options) => micro::command(tree, options),
         What::Create(options) => create::command(tree, options),
         What::Density(options) => density::command(tree, options),
+        What::Sched(options) => sched::command(tree, options),
         What::Sections(options) => sections::command(tree, options),
     }
 }

@@ -19,6 +19,7 @@
 //! - U2: a build leaves nothing mapped but the child's console and link pages, which [`Child::destroy`] unmaps first.
 
 mod image;
+mod kept;
 mod plan;
 mod relay;
 
@@ -33,6 +34,7 @@ use relay::Relay;
 
 pub use image::MOST_PAGES;
 pub(crate) use image::keep_data;
+pub use kept::Kept;
 pub use plan::{NotBuilt, Plan, Stage};
 
 /// Nanoseconds that a parent waits for a step, or for a child's end.
