@@ -48,6 +48,10 @@ pub struct Books {
     pub last: u64,
     /// Nobody ran.
     pub idle: u64,
+    /// Worked for vCPUs of other CPUs ([`crate::Queue::excused`]).
+    pub for_others: u64,
+    /// What other CPUs worked for vCPUs of this one ([`crate::Queue::owes`]): in their accounts, and not of this CPU's time.
+    pub by_others: u64,
     /// What vCPUs got that have left this CPU.
     pub departed: Account,
 }

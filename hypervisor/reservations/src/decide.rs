@@ -98,6 +98,13 @@ impl Queue<'_> {
         self.what_follows(now)
     }
 
+    /// The caller's name of one that waited for its next period, which has begun by `now` and was not looked at yet.
+    #[must_use]
+    pub fn period_begins_of(&self, now: u64) -> Option<u64> {
+        let first = self.get(self.waiting.root(&self.slots)?)?;
+        (first.deadline <= now).then_some(first.tag)
+    }
+
     /// Whether the decision in force is still what would be decided, and ends early enough.
     pub(crate) fn what_follows(&self, now: u64) -> Next {
         let plan = self.plan(now);

@@ -156,14 +156,42 @@ impl Queue<'_> {
         let began = self.advance(now.saturating_sub(ticks));
         let ticks = now.saturating_sub(began);
         self.books.last = self.books.last.max(now);
-        let server = self.get_mut(who).ok_or(Gone)?;
-        server.account.elsewhere = server.account.elsewhere.wrapping_add(ticks);
-        if server.slice() == 0 {
-            server.weigh(ticks);
-        } else {
-            server.debit(ticks);
+        self.take_elsewhere(who, ticks);
+        Ok(self.what_follows(self.books.last))
+    }
+
+    /// Another CPU worked for this vCPU: as [`Self::worked_for`], of time that is not this CPU's. Where it was worked
+    /// [`Self::excused`] is called with as many ticks.
+    ///
+    /// # Errors
+    /// [`Gone`]; nobody has paid.
+    pub fn owes(&mut self, now: u64, seat: Seat, ticks: u64) -> Result<Next, Gone> {
+        let now = self.advance(now);
+        let who = self.find(seat)?;
+        self.take_elsewhere(who, ticks);
+        self.books.by_others = self.books.by_others.wrapping_add(ticks);
+        Ok(self.what_follows(now))
+    }
+
+    /// This CPU worked in the last `ticks` before `now` for a vCPU that is at home with another: whoever runs here does not
+    /// pay. At most the time since the last call is counted; answers how much that is.
+    pub fn excused(&mut self, now: u64, ticks: u64) -> (u64, Next) {
+        let began = self.advance(now.saturating_sub(ticks));
+        let ticks = now.saturating_sub(began);
+        self.books.last = self.books.last.max(now);
+        self.books.for_others = self.books.for_others.wrapping_add(ticks);
+        (ticks, self.what_follows(self.books.last))
+    }
+
+    fn take_elsewhere(&mut self, who: u32, ticks: u64) {
+        if let Some(server) = self.get_mut(who) {
+            server.account.elsewhere = server.account.elsewhere.wrapping_add(ticks);
+            if server.slice() == 0 {
+                server.weigh(ticks);
+            } else {
+                server.debit(ticks);
+            }
         }
         self.refile(who);
-        Ok(self.what_follows(self.books.last))
     }
 }

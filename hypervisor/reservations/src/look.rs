@@ -1,6 +1,7 @@
 //! What can be asked of a queue without changing it.
 
 use crate::accounts::{Account, Books};
+use crate::decide::Kind;
 use crate::queue::{Gone, Queue, Seat, State};
 use crate::rules::{Rules, Terms};
 use crate::server::{Sleep, Stage};
@@ -64,6 +65,35 @@ impl Queue<'_> {
             .ok_or(Gone)
     }
 
+    /// What it was granted last: the terms that will be in force from its next period on, or those that are and stay.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn granted(&self, seat: Seat) -> Result<Terms, Gone> {
+        let (in_force, coming) = self.terms(seat)?;
+        Ok(coming.unwrap_or(in_force))
+    }
+
+    /// The terms that will be in force from its next period on, and when that begins as far as is known: a period can be
+    /// put off. `None` if those in force stay.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn coming(&self, seat: Seat) -> Result<Option<(Terms, u64)>, Gone> {
+        let who = self.find(seat)?;
+        let server = self.get(who).ok_or(Gone)?;
+        Ok(server.next_terms.map(|terms| (terms, server.deadline)))
+    }
+
+    /// When the running vCPU's own time is over while it may run on because nobody else wants any: the last decision then
+    /// ends later, and what it runs beyond is left-over time.
+    #[must_use]
+    pub fn budget_ends(&self) -> Option<u64> {
+        let server = self.running.and_then(|who| self.get(who))?;
+        let spills = self.kind == Kind::Guaranteed && self.spills;
+        spills.then(|| self.books.last.saturating_add(server.budget))
+    }
+
     /// When its period ends, what is left of its budget, and what it owes.
     ///
     /// # Errors
@@ -102,7 +132,10 @@ impl Queue<'_> {
                 sum.wrapping_add(slot.server.account.used())
             });
         let whole = self.books.last.wrapping_sub(self.books.first);
-        used.wrapping_add(self.books.idle) == whole
+        let here = used
+            .wrapping_add(self.books.idle)
+            .wrapping_add(self.books.for_others);
+        here == whole.wrapping_add(self.books.by_others)
     }
 
     /// T5 and T7, and that the heaps are in order: true unless somebody was lost. O(slots): for audits.

@@ -175,6 +175,30 @@ impl<'a> Placement<'a> {
         self.cpus.get(cpu).map(|books| books.charged)
     }
 
+    /// Of what is charged, what is only taken until it is paid for, as of `now`; `None` if there is no such CPU.
+    #[must_use]
+    pub fn departing(&mut self, now: u64, cpu: usize) -> Option<Charge> {
+        self.turn(now);
+        self.cpus
+            .get(cpu)
+            .map(|books| books.departing.collect_held())
+    }
+
+    /// Whether a CPU takes vCPUs.
+    #[must_use]
+    pub fn is_online(&self, cpu: usize) -> bool {
+        self.cpus.get(cpu).is_some_and(|books| books.online)
+    }
+
+    /// Goes on with another quantum; false, and nothing changes, if the rules differ in more than that.
+    pub fn set_quantum(&mut self, rules: Rules) -> bool {
+        let is_same = self.rules.with_quantum(rules.quantum()) == Ok(rules);
+        if is_same {
+            self.rules = rules;
+        }
+        is_same
+    }
+
     /// How many vCPUs are on a CPU; `None` if there is no such CPU.
     #[must_use]
     pub fn vcpus(&self, cpu: usize) -> Option<u32> {
@@ -240,7 +264,9 @@ impl<'a> Placement<'a> {
         self.rules.capacity().less(charged)
     }
 
-    pub(crate) const fn rules(&self) -> &Rules {
+    /// The rules that it goes by.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
         &self.rules
     }
 

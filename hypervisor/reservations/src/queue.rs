@@ -28,6 +28,23 @@ pub struct Seat {
     pub(crate) generation: u32,
 }
 
+impl Seat {
+    /// As a number, to be kept where a number is. It means a seat only to the queue that gave it.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.generation as u64) << 32 | self.slot as u64
+    }
+
+    /// The seat that a number was made of.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            slot: bits as u32,
+            generation: (bits >> 32) as u32,
+        }
+    }
+}
+
 /// The seat is nobody's any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
@@ -121,6 +138,16 @@ impl<'a> Queue<'a> {
         added
     }
 
+    /// Goes on with another quantum: turns that begin from now on are as long. False, and nothing changes, if the rules
+    /// differ in more than that: what was granted counts on the rest.
+    pub fn set_quantum(&mut self, rules: Rules) -> bool {
+        let is_same = self.rules.with_quantum(rules.quantum()) == Ok(rules);
+        if is_same {
+            self.rules = rules;
+        }
+        is_same
+    }
+
     /// Puts the slots from this one on into the list of free ones: as many as were added.
     fn free_from(&mut self, first: usize) {
         for index in (first..self.slots.len()).rev() {
@@ -159,14 +186,17 @@ impl<'a> Queue<'a> {
 
     /// Puts a vCPU, whose state, budget or keys have changed, into the heaps where it belongs (T7).
     pub(crate) fn refile(&mut self, who: u32) {
-        let Some(&server) = self.get(who) else {
+        let Some(server) = self.get(who) else {
             return;
         };
-        let promised = server.can_run() && server.slice() != 0;
+        let can_run = server.can_run();
+        let promised = can_run && server.slice() != 0;
+        let has_budget = server.budget != 0;
+        let takes_extra = can_run && server.takes_extra();
         let wanted = [
-            (&mut self.ready, promised && server.budget != 0),
-            (&mut self.waiting, promised && server.budget == 0),
-            (&mut self.extra, server.can_run() && server.takes_extra()),
+            (&mut self.ready, promised && has_budget),
+            (&mut self.waiting, promised && !has_budget),
+            (&mut self.extra, takes_extra),
         ];
         for (heap, wanted) in wanted {
             if !wanted {

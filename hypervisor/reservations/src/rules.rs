@@ -203,6 +203,28 @@ impl Terms {
         Self::new(rules, slice, period, Extra::Never, Self::USUAL_WEIGHT)
     }
 
+    /// These, or with a slice so short that so many with them are charged no more than `limit` in all. What leaves no slice
+    /// is best effort for who takes part in left-over time; others keep the shortest there is.
+    #[must_use]
+    pub const fn within(&self, rules: &Rules, number: u32, limit: Charge) -> Self {
+        let each = Charge(limit.0 / if number == 0 { 1 } else { number as u64 });
+        let most = each.largest_slice(rules, self.period);
+        let slice = if self.slice <= most { self.slice } else { most };
+        let slice = match self.extra {
+            Extra::Never if slice == 0 => rules.section,
+            _ => slice,
+        };
+        Self { slice, ..*self }
+    }
+
+    /// These with another slice.
+    ///
+    /// # Errors
+    /// See [`TermsError`].
+    pub const fn with_slice(&self, rules: &Rules, slice: u64) -> Result<Self, TermsError> {
+        Self::new(rules, slice, self.period, self.extra, self.weight)
+    }
+
     /// CPU time promised in each period.
     #[must_use]
     pub const fn slice(&self) -> u64 {
@@ -262,6 +284,42 @@ impl Charge {
     #[must_use]
     pub const fn ppm(self) -> u64 {
         ((self.0 as u128 * 1_000_000) >> Self::BITS) as u64
+    }
+
+    /// So many millionths of a CPU, rounded down; all of it at most.
+    #[must_use]
+    pub const fn of_ppm(ppm: u32) -> Self {
+        let ppm = if ppm > 1_000_000 { 1_000_000 } else { ppm };
+        Self(Self::WHOLE.0 / 1_000_000 * ppm as u64)
+    }
+
+    /// The lesser of both.
+    #[must_use]
+    pub const fn at_most(self, other: Self) -> Self {
+        if self.0 < other.0 { self } else { other }
+    }
+
+    /// As a part of a time, rounded down.
+    #[must_use]
+    pub const fn of(self, ticks: u64) -> u64 {
+        // At most 2^64 of 2^48 parts each: what is too large for the type is more than a CPU, which none is charged.
+        let product = (self.0 as u128 * ticks as u128) >> Self::BITS;
+        if product > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            product as u64
+        }
+    }
+
+    /// As a part of a time, rounded up.
+    #[must_use]
+    pub const fn of_rounded_up(self, ticks: u64) -> u64 {
+        let product = (self.0 as u128 * ticks as u128).div_ceil(1 << Self::BITS);
+        if product > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            product as u64
+        }
     }
 
     /// What is left of this when another is taken away; nothing if it is more.

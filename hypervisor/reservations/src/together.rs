@@ -116,6 +116,26 @@ impl Search {
         }
     }
 
+    /// Goes on where [`Self::parts`] were told. They may be anything: what makes no sense is brought to where it does.
+    #[must_use]
+    pub const fn resume(refused: &Terms, rules: &Rules, parts: (u64, u64)) -> Self {
+        let mut search = Self::below(refused, rules);
+        let (fits, does_not) = parts;
+        if does_not > search.shortest && does_not < search.does_not {
+            search.does_not = does_not;
+        }
+        if fits >= search.shortest && fits < search.does_not {
+            search.fits = fits;
+        }
+        search
+    }
+
+    /// What is known: the largest that fitted, and one that did not.
+    #[must_use]
+    pub const fn parts(&self) -> (u64, u64) {
+        (self.fits, self.does_not)
+    }
+
     /// The slice to try next; `None` when there is no doubt left. At most 41 times.
     #[must_use]
     pub const fn next(&self) -> Option<u64> {

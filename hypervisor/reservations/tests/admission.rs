@@ -3,7 +3,7 @@
 mod sim;
 
 use reservations::{
-    Change, CpuBooks, Extra, Placement, Refusal, Rules, RulesError, Terms, TermsError,
+    Change, Charge, CpuBooks, Extra, Placement, Refusal, Rules, RulesError, Terms, TermsError,
 };
 use sim::{Dice, SECTION, rules, terms};
 
@@ -193,4 +193,45 @@ fn terms_that_make_no_sense_are_refused_by_name() {
         Rules::new(1_000_000, 20, 20, 1_000_001),
         Err(RulesError::Reserve)
     );
+}
+
+#[test]
+fn what_departs_is_told_and_parts_of_a_second_are_rounded_to_the_careful_side() {
+    let mut books = [CpuBooks::OFFLINE; 2];
+    let mut placement = Placement::new(&mut books, rules());
+    assert!(placement.set_online(0, true));
+    assert!(placement.is_online(0) && !placement.is_online(1) && !placement.is_online(2));
+    let third = terms(30, 100, Extra::Never);
+    let cpu = placement.admit(0, &third, |_| true, |_| true).unwrap();
+    assert_eq!(placement.departing(0, cpu), Some(Charge::NOTHING));
+    let release = placement.withdraw(cpu, &third);
+    placement.release(0, release, 100);
+    let held = placement.departing(50, cpu).unwrap();
+    assert_eq!(held, placement.charged(cpu).unwrap());
+    // (30 + 3) / 100 of a million, and its charge was rounded up.
+    assert_eq!(
+        (held.of(1_000_000), held.of_rounded_up(1_000_000)),
+        (330_000, 330_001)
+    );
+    assert_eq!(Charge::WHOLE.of(u64::MAX), u64::MAX);
+    assert_eq!(placement.departing(500_000, cpu), Some(Charge::NOTHING));
+    assert_eq!(placement.charged(cpu), Some(Charge::NOTHING));
+}
+
+#[test]
+fn several_on_a_cpu_share_what_is_kept_for_them() {
+    let half = rules().capacity().at_most(Charge::of_ppm(500_000));
+    let asked = terms(100, 1000, Extra::ByWeight);
+    for number in [1, 2, 4, 5, 20, 64, 160] {
+        let each = asked.within(&rules(), number, half);
+        let charge = each.charge(&rules());
+        let all = (0..number).fold(Charge::NOTHING, |sum, _| sum.and(charge));
+        assert!(all <= half, "{number}: {each:?}");
+        assert_eq!((each.period(), each.extra()), (1000, Extra::ByWeight));
+        // (100 + 3) / 1000 fits four times into half.
+        assert_eq!(each.slice() == 100, number <= 4);
+        assert_eq!(each.slice() == 0, number == 160, "{number}");
+    }
+    let capped = terms(100, 1000, Extra::Never).within(&rules(), 160, half);
+    assert_eq!(capped.slice(), SECTION);
 }

@@ -122,3 +122,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_search_goes_on_from_its_parts_and_ends_whatever_they_are() {
+    let rules = rules();
+    let refused = terms(90 * MS, 100 * MS);
+    let room = |slice: u64| slice <= 37 * MS;
+    let run = |mut search: Search| {
+        for _ in 0..50 {
+            let Some(slice) = search.next() else {
+                return search.largest();
+            };
+            search.note(slice, room(slice));
+            search = Search::resume(&refused, &rules, search.parts());
+        }
+        panic!("no end");
+    };
+    assert_eq!(run(Search::below(&refused, &rules)), 37 * MS);
+    assert_eq!(run(Search::resume(&refused, &rules, (0, 0))), 37 * MS);
+    for parts in [
+        (5, 3),
+        (u64::MAX, 7),
+        (0, u64::MAX),
+        (90 * MS, 90 * MS),
+        (1, 2),
+        (89 * MS, 89 * MS),
+    ] {
+        // No end is worse than a wrong answer to who lied.
+        assert!(
+            run(Search::resume(&refused, &rules, parts)) < 90 * MS,
+            "{parts:?}"
+        );
+    }
+}

@@ -2,7 +2,9 @@
 
 use crate::sim::Dice;
 use crate::sim::watched::Watched;
-use reservations::{CpuBooks, Decision, Extra, Kind, Next, Placement, Queue, Rules, Slot, State};
+use reservations::{
+    CpuBooks, Decision, Extra, Kind, Next, Placement, Queue, Rules, Seat, Slot, State,
+};
 
 pub struct Cpu<'a> {
     pub queue: Queue<'a>,
@@ -118,7 +120,14 @@ impl<'a> Machine<'a> {
         if let Some(on) = self.cpus[cpu].on {
             self.vcpus[on].look(now);
         }
+        let before = self.states(cpu);
+        let ran = self.cpus[cpu].queue.decision().run;
         let decision = self.cpus[cpu].queue.decide(now);
+        // Ring 0 looks at these two alone.
+        for ((seat, before), (_, after)) in before.into_iter().zip(self.states(cpu)) {
+            let is_one_of_them = ran == Some(seat) || decision.run == Some(seat);
+            assert!(before == after || is_one_of_them, "{seat:?} {before:?}");
+        }
         self.cpus[cpu].decision = decision;
         self.cpus[cpu].on = decision.run.map(|seat| {
             let index = (decision.tag & 0xffff_ffff) as usize;
@@ -134,6 +143,13 @@ impl<'a> Machine<'a> {
             }
         }
         self.check(cpu);
+    }
+
+    fn states(&self, cpu: usize) -> Vec<(Seat, State)> {
+        let queue = &self.cpus[cpu].queue;
+        let here = self.vcpus.iter().filter(|v| v.alive && v.cpu == cpu);
+        here.filter_map(|v| Some((v.seat, queue.state(v.seat).ok()?)))
+            .collect()
     }
 
     /// T5, from outside.

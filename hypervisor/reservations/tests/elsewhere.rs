@@ -1,0 +1,151 @@
+//! What is worked for vCPUs while others run: on their own CPU, and on another.
+
+mod sim;
+
+use reservations::{Arrival, Extra, Kind, Queue, Seat, Slot, Terms};
+use sim::{Dice, rules, terms};
+
+fn arrive(queue: &mut Queue<'_>, tag: u64, terms: Terms) -> Seat {
+    let arrival = Arrival {
+        tag,
+        domain: tag as u32,
+        sibling: None,
+        origin: 0,
+        terms,
+    };
+    let seat = queue.arrive(0, arrival).unwrap();
+    let _ = queue.up(0, seat).unwrap();
+    seat
+}
+
+#[test]
+fn work_on_another_cpu_is_off_the_budget_at_home_and_nobodys_there() {
+    let (mut here, mut there) = ([Slot::EMPTY; 2], [Slot::EMPTY; 2]);
+    let mut home = Queue::new(&mut here, rules(), 0);
+    let mut other = Queue::new(&mut there, rules(), 0);
+    let seat = arrive(&mut home, 1, terms(30, 100, Extra::Never));
+    let hog = arrive(&mut other, 2, terms(50, 100, Extra::Never));
+    let _ = home.decide(0);
+    let _ = other.decide(0);
+
+    // The other CPU works for it from 10 to 17.
+    let (excused, _) = other.excused(17, 7);
+    assert_eq!(excused, 7);
+    let _ = home.owes(18, seat, excused).unwrap();
+    assert_eq!(other.account(hog).unwrap().used(), 10);
+    assert_eq!(home.account(seat).unwrap().elsewhere, 7);
+    // 18 run, 7 worked for it: 5 of 30 are left.
+    assert_eq!(home.period(seat).unwrap().1, 5);
+    assert_eq!(home.decide(18).until, Some(23));
+    // The hog has its whole slice: 10 before, and 40 from 17 on.
+    assert_eq!(other.decide(17).until, Some(57));
+    assert!(home.is_balanced() && other.is_balanced());
+}
+
+#[test]
+fn no_more_is_excused_than_passed_since_the_last_call() {
+    let mut slots = [Slot::EMPTY; 1];
+    let mut queue = Queue::new(&mut slots, rules(), 0);
+    let seat = arrive(&mut queue, 1, terms(50, 100, Extra::Never));
+    let _ = queue.decide(0);
+    let _ = queue.decide(20);
+    assert_eq!(queue.excused(25, 1000).0, 5);
+    assert_eq!(queue.excused(25, 1000).0, 0);
+    assert_eq!(queue.excused(7, 3).0, 0, "time does not run backwards");
+    assert_eq!(queue.account(seat).unwrap().used(), 20);
+    assert!(queue.is_balanced());
+}
+
+#[test]
+fn who_has_others_work_for_it_everywhere_gets_its_rate_and_no_more() {
+    for seed in 0..50 {
+        let mut dice = Dice(seed);
+        let (mut here, mut there) = ([Slot::EMPTY; 3], [Slot::EMPTY; 3]);
+        let mut home = Queue::new(&mut here, rules(), 0);
+        let mut other = Queue::new(&mut there, rules(), 0);
+        let seat = arrive(&mut home, 1, terms(30, 100, Extra::Never));
+        arrive(&mut home, 2, terms(20, 80, Extra::ByWeight));
+        arrive(&mut other, 3, terms(50, 100, Extra::ByWeight));
+        let mut now = 0;
+        while now < 20_000 {
+            now += dice.below(9);
+            let (excused, _) = other.excused(now, dice.below(3));
+            let _ = home.owes(now, seat, excused).unwrap();
+            let _ = home.decide(now);
+            let _ = other.decide(now);
+            assert!(home.is_balanced() && other.is_balanced(), "seed {seed}");
+            assert!(home.is_sound() && other.is_sound(), "seed {seed}");
+        }
+        let account = home.account(seat).unwrap();
+        // What is worked for it is not stopped by an empty budget: its own running makes up for it. Decisions are up to
+        // nine ticks apart, and a debt is paid from the periods that follow.
+        let most = 30 * now / 100 + 2 * 30 + 3 * 9;
+        assert!(
+            account.used() <= most,
+            "{account:?} > {most} at {now}, seed {seed}"
+        );
+        assert!(account.elsewhere > 1_000, "there was work");
+        let idle_there = other.books().idle;
+        assert_eq!(
+            (home.books().by_others, idle_there),
+            (other.books().for_others, 0)
+        );
+    }
+}
+
+#[test]
+fn one_alone_that_runs_beyond_its_budget_says_when_that_is_over() {
+    let mut slots = [Slot::EMPTY; 2];
+    let mut queue = Queue::new(&mut slots, rules(), 0);
+    let alone = arrive(&mut queue, 1, terms(30, 100, Extra::ByWeight));
+    let decision = queue.decide(0);
+    assert_eq!(
+        (decision.kind, decision.until),
+        (Kind::Guaranteed, Some(100))
+    );
+    assert_eq!(queue.budget_ends(), Some(30));
+    let _ = queue.decide(12);
+    assert_eq!(queue.budget_ends(), Some(30));
+    let _ = queue.decide(100);
+    let account = queue.account(alone).unwrap();
+    assert_eq!((account.guaranteed, account.extra), (30, 70));
+    assert_eq!(queue.budget_ends(), Some(130));
+    // With somebody beside it, the decision ends there and nothing is cut.
+    arrive(&mut queue, 2, terms(0, 100, Extra::ByWeight));
+    assert_eq!(queue.decide(100).until, Some(130));
+    assert_eq!(queue.budget_ends(), None);
+}
+
+#[test]
+fn what_is_coming_is_told_with_its_time_and_a_seat_survives_as_a_number() {
+    let mut slots = [Slot::EMPTY; 1];
+    let mut queue = Queue::new(&mut slots, rules(), 0);
+    let (now, then) = (terms(30, 100, Extra::Never), terms(40, 90, Extra::Never));
+    let seat = arrive(&mut queue, 1, now);
+    assert_eq!(Seat::from_bits(seat.to_bits()), seat);
+    assert_eq!(queue.coming(seat), Ok(None));
+    let (at, _) = queue.change(10, seat, then).unwrap();
+    assert_eq!(queue.coming(seat), Ok(Some((then, at))));
+    let _ = queue.decide(at);
+    assert_eq!(queue.coming(seat), Ok(None));
+    assert_eq!(queue.terms(seat), Ok((then, None)));
+    let _ = queue.remove(at, seat).unwrap();
+    assert!(queue.coming(Seat::from_bits(seat.to_bits())).is_err());
+}
+
+#[test]
+fn the_quantum_changes_for_turns_to_come_and_nothing_else_does() {
+    let mut slots = [Slot::EMPTY; 2];
+    let mut queue = Queue::new(&mut slots, rules(), 0);
+    arrive(&mut queue, 1, terms(0, 100, Extra::ByWeight));
+    arrive(&mut queue, 2, terms(0, 100, Extra::ByWeight));
+    assert_eq!(queue.decide(0).until, Some(rules().quantum()));
+    let longer = rules().with_quantum(rules().quantum() * 3).unwrap();
+    assert!(queue.set_quantum(longer));
+    assert_eq!(queue.decide(0).until, Some(rules().quantum()));
+    let end = rules().quantum();
+    assert_eq!(queue.decide(end).until, Some(end + longer.quantum()));
+    let other = reservations::Rules::new(1_000_000, 4, rules().quantum(), 0).unwrap();
+    assert!(!queue.set_quantum(other));
+    assert_eq!(queue.rules(), &longer);
+}
