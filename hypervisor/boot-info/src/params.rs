@@ -13,6 +13,7 @@
 //! | `com1=`, `com2=` | baud`,`data bits parity stop bits`,`I/O port, as `115200,8n1,0x3f8`; later fields may be left out | `115200,8n1` at the PC's port |
 //! | `dom0_mem=` | size, `min:`size, `max:`size, separated by commas; a bare number counts KiB | what the machine has |
 //! | `dom0_max_vcpus=` | 1 to 64: the initial domain's vCPUs | 1 |
+//! | `dom0_cpu=` | `none`, or slice`/`period, perhaps with `,extra`: CPU time of each of the initial domain's vCPUs, as `2ms/20ms,extra` | that, or less if there are many |
 //! | `dom0_overhead=` | size, at least 4K: ring 0's memory that the initial domain may cause to be used | 1M |
 //! | `noreboot` | (also `noreboot=yes`/`no`) after a crash, stay instead of rebooting | `no` |
 //! | `dom0_crash=` | `restart`, `reboot`, `halt`: what a crash of the initial domain leads to | as `noreboot` says |
@@ -23,6 +24,9 @@
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
 //! | `maxcpus=` | how many CPUs run at most, from 1 | all |
 //! | `cpus=` | `first`, `all`: which CPUs run domains | `first` |
+//! | `quantum=` | a time to a second: a turn in time that nobody reserved, and the unit of reservations in quanta | `10ms` |
+//! | `section=` | a time, `1us` to `200us`: the longest stretch of ring 0 that admission counts on | `20us` |
+//! | `reserve=` | millionths of each CPU that nobody can reserve, at most 500000 | 20000 |
 //! | `nosmp` | (also `nosmp=yes`/`no`) only the CPU that boots runs | `no` |
 //! | `crash_test=` | `panic`, `fault`, `stack`, `nested`, `other`, `deaf`, `stuck`, `locks`, `wait`: for tests, ring 0 crashes just before the first guest runs (the last two are found out by a checked build); `early`: on the boot stack | none |
 //! | `measure=` | `sections`: the longest stretches in which ring 0 lets nobody else in are logged when the machine ends | none |
@@ -32,15 +36,15 @@ mod read;
 mod values;
 
 pub use values::{
-    Choice, Console, Cpus, CrashTest, Dom0Memory, LogLevel, Measure, OnCrash, Parity, Serial,
-    SmpTest, Tsc,
+    Choice, Console, Cpus, CrashTest, Dom0Cpu, Dom0Memory, LogLevel, Measure, OnCrash, Parity,
+    Serial, SmpTest, Tsc,
 };
 
 use crate::size::{parse_number, parse_size};
 use core::fmt;
 use read::{
-    boolean, choice, count, cpus, crash_test, dom0_memory, io_port, level, on_crash, serial,
-    smp_test, tsc, vcpus,
+    boolean, choice, count, cpus, crash_test, dom0_cpu, dom0_memory, io_port, level, on_crash,
+    quantum, reserve, section, serial, smp_test, tsc, vcpus,
 };
 
 /// The hypervisor's parameters, defaults filled in.
@@ -80,6 +84,14 @@ pub struct Params {
     pub max_cpus: Option<u32>,
     /// Which of them run domains.
     pub cpus: Cpus,
+    /// CPU time of each of the initial domain's vCPUs.
+    pub dom0_cpu: Dom0Cpu,
+    /// The quantum, in nanoseconds.
+    pub quantum_ns: u64,
+    /// The longest section of ring 0 that admission counts on, in nanoseconds.
+    pub section_ns: u64,
+    /// What of each CPU nobody can reserve, in millionths.
+    pub reserve_ppm: u32,
     /// Only the CPU that boots runs.
     pub nosmp: bool,
     /// Crash on purpose before the first guest runs.
@@ -111,6 +123,10 @@ impl Default for Params {
             tsc: Tsc::Auto,
             max_cpus: None,
             cpus: Cpus::First,
+            dom0_cpu: Dom0Cpu::Usual,
+            quantum_ns: 10_000_000,
+            section_ns: 20_000,
+            reserve_ppm: 20_000,
             nosmp: false,
             crash_test: None,
             smp_test: None,
@@ -151,6 +167,13 @@ impl Params {
                 }
                 Err(Wrong::InPart(what)) => warn(format_args!("command line: in `{word}`, {what}")),
             }
+        }
+        if params.quantum_ns < params.section_ns {
+            warn(format_args!(
+                "command line: `quantum=` is shorter than `section=`; both are ignored"
+            ));
+            let usual = Params::default();
+            (params.quantum_ns, params.section_ns) = (usual.quantum_ns, usual.section_ns);
         }
         params
     }
@@ -219,6 +242,26 @@ impl Params {
             )?,
             "maxcpus" => set(&mut self.max_cpus, count(text).map(Some), "`maxcpus=4`")?,
             "cpus" => set(&mut self.cpus, cpus(text), "`cpus=first|all`")?,
+            "dom0_cpu" => set(
+                &mut self.dom0_cpu,
+                dom0_cpu(text),
+                "`dom0_cpu=2ms/20ms`, `dom0_cpu=2ms/20ms,extra` or `dom0_cpu=none`",
+            )?,
+            "quantum" => set(
+                &mut self.quantum_ns,
+                quantum(text),
+                "`quantum=10ms`, at most 1s",
+            )?,
+            "section" => set(
+                &mut self.section_ns,
+                section(text),
+                "`section=20us`, 1us to 200us",
+            )?,
+            "reserve" => set(
+                &mut self.reserve_ppm,
+                reserve(text),
+                "`reserve=20000`, in millionths, at most 500000",
+            )?,
             "nosmp" => set(
                 &mut self.nosmp,
                 value.map_or(Some(true), boolean),

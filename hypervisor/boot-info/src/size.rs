@@ -1,4 +1,4 @@
-//! Numbers and sizes as server admins write them.
+//! Numbers, sizes and times as server admins write them.
 
 /// Reads a non-negative number: decimal, or hexadecimal after `0x`. `None` if it is anything else or does not fit.
 pub fn parse_number(text: &str) -> Option<u64> {
@@ -32,6 +32,22 @@ pub fn parse_size(text: &str) -> Option<u64> {
     parse_number(number)?.checked_mul(1 << shift)
 }
 
+/// Reads a time in nanoseconds: a number and its unit, ns, us, ms or s. `None` if it is none or does not fit.
+pub fn parse_time(text: &str) -> Option<u64> {
+    // The longer units first: each ends in `s`.
+    for (unit, factor) in [
+        ("ns", 1),
+        ("us", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+    ] {
+        if let Some(number) = text.strip_suffix(unit) {
+            return parse_number(number)?.checked_mul(factor);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +66,17 @@ mod tests {
         assert_eq!(parse_size("3g"), Some(3 << 30));
         assert_eq!(parse_size("0x10T"), Some(16 << 40));
         assert_eq!(parse_size("0x1B"), Some(0x1b * 1024));
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!(parse_time("20us"), Some(20_000));
+        assert_eq!(parse_time("10ms"), Some(10_000_000));
+        assert_eq!(parse_time("1s"), Some(1_000_000_000));
+        assert_eq!(parse_time("7ns"), Some(7));
+        for text in ["", "s", "10", "ms", "-1ms", "1.5ms", "1m", "99999999999s"] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //!   [`super`]).
 
 use crate::params::{
-    Choice, Cpus, CrashTest, Dom0Memory, LogLevel, OnCrash, Params, Parity, Serial, SmpTest, Tsc,
+    Choice, Cpus, CrashTest, Dom0Cpu, Dom0Memory, LogLevel, OnCrash, Params, Parity, Serial,
+    SmpTest, Tsc,
 };
-use crate::size::{parse_number, parse_size};
+use crate::size::{parse_number, parse_size, parse_time};
 
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
@@ -85,6 +86,41 @@ pub(super) fn cpus(text: &str) -> Option<Cpus> {
         "all" => Some(Cpus::All),
         _ => None,
     }
+}
+
+/// A quantum: a millionth of a second to a second.
+pub(super) fn quantum(text: &str) -> Option<u64> {
+    parse_time(text).filter(|ns| (1_000..=1_000_000_000).contains(ns))
+}
+
+/// The longest section: a microsecond to 200.
+pub(super) fn section(text: &str) -> Option<u64> {
+    parse_time(text).filter(|ns| (1_000..=200_000).contains(ns))
+}
+
+/// A part of each CPU, in millionths: half of it at most.
+pub(super) fn reserve(text: &str) -> Option<u32> {
+    let number = parse_number(text)?;
+    u32::try_from(number).ok().filter(|ppm| *ppm <= 500_000)
+}
+
+/// `none`, or `SLICE/PERIOD[,extra]`.
+pub(super) fn dom0_cpu(text: &str) -> Option<Dom0Cpu> {
+    if text == "none" {
+        return Some(Dom0Cpu::None);
+    }
+    let (times, extra) = match text.strip_suffix(",extra") {
+        Some(times) => (times, true),
+        None => (text, false),
+    };
+    let (slice, period) = times.split_once('/')?;
+    let (slice_ns, period_ns) = (parse_time(slice)?, parse_time(period)?);
+    let makes_sense = slice_ns != 0 && slice_ns <= period_ns && period_ns <= 1_000_000_000;
+    makes_sense.then_some(Dom0Cpu::Slice {
+        slice_ns,
+        period_ns,
+        extra,
+    })
 }
 
 pub(super) fn smp_test(text: &str) -> Option<SmpTest> {

@@ -25,7 +25,7 @@ fn nothing_said_means_the_defaults() {
 fn every_word_an_admin_knows_is_taken() {
     let params = silent(
         "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_max_vcpus=64 dom0_overhead=64K noreboot dom0_crash=restart loglvl=all isolate=no smap=yes pcid=no \
-         exit_port=0xf4 irq_ratelimit=50 tsc=stable crash_test=stack maxcpus=4 cpus=all nosmp smp_test=flush measure=sections",
+         exit_port=0xf4 irq_ratelimit=50 tsc=stable crash_test=stack maxcpus=4 cpus=all dom0_cpu=3ms/30ms,extra quantum=1ms section=15us reserve=30000 nosmp smp_test=flush measure=sections",
     );
     assert_eq!(params.console, Console::Com2);
     assert_eq!(
@@ -68,6 +68,16 @@ fn every_word_an_admin_knows_is_taken() {
     assert_eq!(params.crash_test, Some(CrashTest::Stack));
     assert_eq!((params.max_cpus, params.nosmp), (Some(4), true));
     assert_eq!(params.cpus, Cpus::All);
+    let asked = |extra| Dom0Cpu::Slice {
+        slice_ns: 3_000_000,
+        period_ns: 30_000_000,
+        extra,
+    };
+    assert_eq!(params.dom0_cpu, asked(true));
+    assert_eq!(silent("dom0_cpu=3ms/30ms").dom0_cpu, asked(false));
+    assert_eq!(silent("dom0_cpu=none").dom0_cpu, Dom0Cpu::None);
+    assert_eq!((params.quantum_ns, params.section_ns), (1_000_000, 15_000));
+    assert_eq!(params.reserve_ppm, 30_000);
     assert_eq!(params.smp_test, Some(SmpTest::Flush));
     assert_eq!(params.measure, Some(Measure::Sections));
 }
@@ -132,6 +142,20 @@ fn each_bad_word_costs_one_warning_that_names_it_and_its_default_holds() {
         "noreboot=so",
         "dom0_crash",
         "dom0_crash=again",
+        "dom0_cpu",
+        "dom0_cpu=all",
+        "dom0_cpu=2ms",
+        "dom0_cpu=20ms/2ms",
+        "dom0_cpu=0ms/20ms",
+        "dom0_cpu=2ms/2s",
+        "dom0_cpu=2ms/20ms,more",
+        "quantum=0ms",
+        "quantum=2s",
+        "quantum=10",
+        "section=201us",
+        "section=999ns",
+        "reserve=500001",
+        "reserve=2%",
         "console=vga",
         "console=",
         "=",
@@ -160,4 +184,12 @@ fn parsing_goes_on_after_a_bad_word_and_the_last_good_one_holds() {
     assert_eq!(warnings.len(), 2);
     assert_eq!(params.loglvl, LogLevel::Warning);
     assert_eq!(params.dom0_mem.size, Some(1 << 30));
+}
+
+#[test]
+fn a_quantum_shorter_than_a_section_costs_a_warning_and_both_are_as_usual() {
+    let (params, warnings) = parse("section=100us quantum=50us");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(params, Params::default());
+    assert_eq!(silent("section=100us quantum=100us").quantum_ns, 100_000);
 }

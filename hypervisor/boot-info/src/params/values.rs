@@ -177,3 +177,21 @@ pub struct Dom0Memory {
     /// The most it may be given, now and later.
     pub max: Option<u64>,
 }
+
+/// CPU time that each of the initial domain's vCPUs is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dom0Cpu {
+    /// A little, so that it is never starved.
+    Usual,
+    /// None but what nobody reserved.
+    None,
+    /// This much.
+    Slice {
+        /// CPU time in each period, in nanoseconds.
+        slice_ns: u64,
+        /// The period, in nanoseconds.
+        period_ns: u64,
+        /// Whether it takes part in time that nobody reserved.
+        extra: bool,
+    },
+}
