@@ -9,6 +9,7 @@
 #![no_std]
 
 pub mod accounts;
+pub mod attacks;
 pub mod balance;
 pub mod blkfront;
 pub mod channels;

@@ -11,13 +11,15 @@ const WINDOW: u64 = 10 * SECOND;
 /// The quanta, in nanoseconds.
 pub const QUANTUMS: [u64; 2] = [MS, 20 * MS];
 /// Attackers, by the name that the guest knows them by, and what they do.
-pub const ATTACKS: [(&str, &str); 6] = [
+pub const ATTACKS: [(&str, &str); 8] = [
     ("yields", "yields before its turn ends"),
     ("naps", "sleeps where a tick would be"),
     ("wakes", "wakes often and works little"),
     ("timers", "timers that fall into others' turns"),
     ("calls", "tiny calls"),
     ("storm", "events to the control domain"),
+    ("copies", "copies"),
+    ("flushes", "flushes"),
 ];
 
 /// What a case is to show.

@@ -14,12 +14,11 @@
 
 mod attacks;
 mod measure;
-mod steps;
 
 use guest_runtime::abi::DOMID_SELF;
 use guest_runtime::builder::{self, Child, Plan};
 use guest_runtime::{check, guest, say, skip};
-use guests::accounts;
+use guests::{accounts, attacks as steps};
 
 use measure::Attack;
 

@@ -4,13 +4,12 @@
 //! up what he has for the period by then, so that between two looks there are whole periods for each.
 
 use guest_runtime::abi::DOMID_SELF;
-use guest_runtime::abi::nr;
-use guest_runtime::abi::usage::{BOOKS_OF_MACHINE, Books, USAGE_OF_DOMAIN, Usage};
-use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
+use guest_runtime::abi::usage::{BOOKS_OF_MACHINE, Books, USAGE_OF_DOMAIN};
 use guest_runtime::builder::{self, Kept, Plan};
-use guest_runtime::hypercall::{self, call};
+use guest_runtime::hypercall;
 use guest_runtime::instructions::rdtsc;
-use guest_runtime::{check, check_eq, child, control, events, say};
+use guest_runtime::{check, check_eq, child, control, events};
+use guests::accounts::{books_of, usage_of, used};
 
 use crate::deeds;
 use crate::load::{self, Kind, Share};
@@ -173,7 +172,7 @@ impl Member {
                 (info.cpu_time, 0)
             }
             Keeper::Ours | Keeper::OursInTurns => {
-                let usage = usage_of(self.kept.id);
+                let usage = usage_of(self.kept.id, USAGE_OF_DOMAIN);
                 (nanoseconds(used(&usage), usage.tsc_hz), usage.switches)
             }
         };
@@ -246,9 +245,13 @@ impl Clocks {
         let is_ours = keeper != Keeper::Caps;
         Self {
             ticks: rdtsc(),
-            books: if is_ours { books() } else { Books::ZERO },
+            books: if is_ours {
+                books_of(BOOKS_OF_MACHINE)
+            } else {
+                Books::ZERO
+            },
             control: if is_ours {
-                used(&usage_of(DOMID_SELF as u16))
+                used(&usage_of(DOMID_SELF as u16, USAGE_OF_DOMAIN))
             } else {
                 0
             },
@@ -263,40 +266,6 @@ impl Clocks {
             control: self.control - first.control,
         }
     }
-}
-
-fn ask<T>(operation: XenoCommand, argument: &mut T) -> i64 {
-    let operation = u64::from(operation.number());
-    call(nr::XENO_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
-}
-
-fn usage_of(domid: u16) -> Usage {
-    let mut usage = Usage {
-        version: XENO_INTERFACE_VERSION,
-        domid,
-        vcpu: USAGE_OF_DOMAIN,
-        ..Usage::ZERO
-    };
-    if ask(XenoCommand::Usage, &mut usage) != 0 {
-        say!("no account of domain {domid}");
-    }
-    usage
-}
-
-fn books() -> Books {
-    let mut books = Books {
-        version: XENO_INTERFACE_VERSION,
-        cpu: BOOKS_OF_MACHINE,
-        ..Books::ZERO
-    };
-    if ask(XenoCommand::Books, &mut books) != 0 {
-        say!("no books");
-    }
-    books
-}
-
-fn used(usage: &Usage) -> u64 {
-    usage.user + usage.kernel + usage.hypervisor.iter().sum::<u64>()
 }
 
 fn nanoseconds(ticks: u64, hz: u64) -> u64 {

@@ -2,25 +2,25 @@
 
 use core::arch::asm;
 
-use guest_runtime::abi::{nr, sched};
 use guest_runtime::instructions::rdtsc;
 use guest_runtime::link::{FREE, Link};
 use guest_runtime::{child, events, hypercall};
+use guests::attacks;
 
 use crate::load::Kind;
 
 /// Instructions of its own that it has executed, or ticks that it was on the CPU, as it counts them.
 pub const OWN: usize = FREE;
-/// What it did of its kind: cycles, sleeps, yields, calls.
-pub const DEEDS: usize = FREE + 1;
+/// What it did of its kind: cycles, sleeps, an attacker's deeds.
+pub const DEEDS: usize = attacks::DEEDS;
 /// Cycles whose work was not done before the next began.
-pub const MISSED: usize = FREE + 2;
+pub const MISSED: usize = FREE + 8;
 /// The longest that a cycle's work took from when it was due, in nanoseconds.
-pub const LONGEST: usize = FREE + 3;
+pub const LONGEST: usize = FREE + 9;
 /// The latest that it woke, in nanoseconds.
-pub const LATEST: usize = FREE + 4;
+pub const LATEST: usize = FREE + 10;
 /// Times that somebody else was on the CPU for longer than [`ELSEWHERE`].
-pub const GAPS: usize = FREE + 5;
+pub const GAPS: usize = FREE + 11;
 /// How often it woke so late: from 2^n to 2^(n+1) nanoseconds, for n from 0 on.
 pub const LATE: usize = FREE + 16;
 /// Words from [`LATE`] on.
@@ -38,8 +38,6 @@ const WORK_NS: u64 = 2_000_000;
 const PERIOD_NS: u64 = 10_000_000;
 /// What a sleeper works.
 const SHORT_WORK: u64 = 20_000;
-/// Where a tick would be.
-const TICK_NS: u64 = 10_000_000;
 /// Ticks between two readings of the clock that nothing of one's own takes.
 const INTERRUPTED: u64 = 300;
 /// Ticks that another's turn takes at least.
@@ -53,12 +51,30 @@ pub fn of(kind: Kind) -> fn() {
         Kind::Cyclic => cyclic,
         Kind::Sleeper => sleeper,
         Kind::Echo => echo,
-        Kind::Yields => yields,
-        Kind::Naps => naps,
-        Kind::Wakes => wakes,
-        Kind::Timers => timers,
-        Kind::Calls => calls,
-        Kind::Storm => storm,
+        Kind::Yields => || {
+            attacks::yields_early([0; 5]);
+        },
+        Kind::Naps => || {
+            attacks::sleeps_over_ticks([0; 5]);
+        },
+        Kind::Wakes => || {
+            attacks::wakes_often([0; 5]);
+        },
+        Kind::Timers => || {
+            attacks::timers([0; 5]);
+        },
+        Kind::Calls => || {
+            attacks::tiny_calls([0; 5]);
+        },
+        Kind::Storm => || {
+            attacks::storm([0; 5]);
+        },
+        Kind::Copies => || {
+            attacks::copies([0; 5]);
+        },
+        Kind::Flushes => || {
+            attacks::flushes([0; 5]);
+        },
     }
 }
 
@@ -181,67 +197,5 @@ fn echo() {
             child::wait(&[port], 0);
         }
         hypercall::send(port);
-    }
-}
-
-fn yields() {
-    loop {
-        let begun = events::now_ns();
-        while events::now_ns() - begun < TICK_NS / 10 * 9 {
-            work(10_000);
-        }
-        hypercall::call(nr::SCHED_OP, [sched::YIELD, 0, 0, 0, 0]);
-        did();
-    }
-}
-
-fn naps() {
-    loop {
-        let now = events::now_ns();
-        let next = now.next_multiple_of(TICK_NS);
-        if next - now < TICK_NS / 10 {
-            sleep_until(next + TICK_NS / 50);
-            did();
-        } else {
-            work(10_000);
-        }
-    }
-}
-
-fn wakes() {
-    loop {
-        sleep_until(events::now_ns() + 100_000);
-        work(5_000);
-        did();
-    }
-}
-
-fn timers() {
-    loop {
-        let soon = events::now_ns() + 20_000;
-        hypercall::call(nr::SET_TIMER_OP, [soon, 0, 0, 0, 0]);
-        sleep_until(soon + 30_000);
-        work(1_000);
-        did();
-    }
-}
-
-fn calls() {
-    loop {
-        for _ in 0..20 {
-            hypercall::version();
-        }
-        did();
-        work(1_000);
-    }
-}
-
-fn storm() {
-    loop {
-        for _ in 0..10 {
-            hypercall::send(child::port());
-        }
-        did();
-        work(1_000);
     }
 }

@@ -28,11 +28,15 @@ pub enum Kind {
     Calls,
     /// Notifies the control domain without end.
     Storm,
+    /// Has frames copied.
+    Copies,
+    /// Has translations dropped, the others' too.
+    Flushes,
 }
 
 impl Kind {
     /// All, with their names on the command line.
-    const NAMES: [(&str, Self); 11] = [
+    const NAMES: [(&str, Self); 13] = [
         ("hog", Self::Hog),
         ("watcher", Self::Watcher),
         ("cyclic", Self::Cyclic),
@@ -44,6 +48,8 @@ impl Kind {
         ("timers", Self::Timers),
         ("calls", Self::Calls),
         ("storm", Self::Storm),
+        ("copies", Self::Copies),
+        ("flushes", Self::Flushes),
     ];
 
     /// Its name.

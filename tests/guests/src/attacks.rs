@@ -1,4 +1,5 @@
-//! What the victim and the attackers do, for ever. Work is counted in words of the page that each shares with its parent.
+//! The known attacks on accounts and shares of processor time, each a step of a child's that does it for ever, and what their
+//! victim does. Work is counted in words of the page that a child shares with its parent.
 
 use core::arch::asm;
 
@@ -6,8 +7,9 @@ use guest_runtime::abi::grant::{Copy, CopyPtr};
 use guest_runtime::abi::{DOMID_SELF, mmuext, nr, sched};
 use guest_runtime::frames::{self, Page};
 use guest_runtime::{child, events, hypercall, link};
-use guests::accounts::{self, SPIN};
-use guests::lending;
+
+use crate::accounts::{self, SPIN};
+use crate::lending;
 
 /// Instructions that the victim has executed, in whole turns of [`TURN`].
 pub const VICTIMS: usize = link::FREE;
