@@ -41,6 +41,7 @@ pub mod shared_info;
 pub mod start_info;
 pub mod sysctl;
 pub mod usage;
+pub mod usage_area;
 pub mod vcpu;
 pub mod version;
 pub mod vga;

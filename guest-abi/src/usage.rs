@@ -1,5 +1,7 @@
-//! Who used what: arguments of [`XenoCommand::Usage`](crate::xeno::XenoCommand::Usage) and
-//! [`XenoCommand::Books`](crate::xeno::XenoCommand::Books).
+//! Who used what: arguments of [`XenoCommand::Usage`](crate::xeno::XenoCommand::Usage),
+//! [`XenoCommand::UsageFrame`](crate::xeno::XenoCommand::UsageFrame) and
+//! [`XenoCommand::Books`](crate::xeno::XenoCommand::Books). The same accounts can be read without a call:
+//! [`crate::usage_area`].
 //!
 //! Times are cycles of the time-stamp counter. Counters grow, modulo 2^64, and are never set back. What each means and
 //! who pays for what is in `docs/accounting.md`.
@@ -74,6 +76,25 @@ wire_struct! {
         0xc0 overhead_cycles: [u64; 2],
         /// Zero.
         0xd0 _reserved: [u64; 6],
+    }
+    /// Argument of `usage_frame`: where a domain's usage area lies, frame by frame. Only the version, the domain and the
+    /// index are read. The frame is mapped, read-only, as if it were the domain's own: by the domain, and by the control
+    /// domain in its name. It stays readable until the last mapping ends, whatever becomes of the domain.
+    pub struct UsageFrame: 32 {
+        /// In: [`XENO_INTERFACE_VERSION`](crate::xeno::XENO_INTERFACE_VERSION).
+        0x00 version: u32,
+        /// In: the domain; `DOMID_SELF` is the caller.
+        0x04 domid: u16,
+        /// Padding.
+        0x06 _pad0: u16,
+        /// In: which frame of the area, from 0.
+        0x08 index: u32,
+        /// Out: frames of the area.
+        0x0c nr_frames: u32,
+        /// Out: the frame.
+        0x10 mfn: u64,
+        /// Zero.
+        0x18 _reserved: u64,
     }
     /// Argument of `books`: what became of a CPU's time, or of that of all. Only the version and the CPU are read. For
     /// each CPU, and so for all of them, `elapsed` is `idle`, `machine` and `sold`, to the cycle; of the machine, `sold` is

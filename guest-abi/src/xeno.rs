@@ -21,6 +21,8 @@ operations! {
         Usage "usage" = 16,
         /// What became of the CPUs' time. Argument: [`Books`](crate::usage::Books).
         Books "books" = 17,
+        /// Where a domain's accounts can be read without a call. Argument: [`UsageFrame`](crate::usage::UsageFrame).
+        UsageFrame "usage_frame" = 18,
         /// What holds for all reservations of CPU time. Argument: [`SchedRules`](crate::reserve::SchedRules).
         SchedRules "sched_rules" = 24,
         /// What CPU time a vCPU has reserved. Argument: [`SchedGet`](crate::reserve::SchedGet).

@@ -71,6 +71,13 @@ pub const OURS: &[&str] = &[
     "reserve::SCHED_REFUSED_FLAGS",
     "reserve::SCHED_REFUSED_NO_CPU",
     "reserve::SCHED_REFUSED_NO_ROOM",
+    "usage_area::USAGE_AREA_MAGIC",
+    "usage_area::USAGE_AREA_VERSION",
+    "usage_area::USAGE_AREA_NO_CPU",
+    "usage_area::USAGE_AREA_GUARANTEED",
+    "usage_area::USAGE_AREA_EXTRA",
+    "usage_area::USAGE_HEAD_BYTES",
+    "usage_area::USAGE_ROW_BYTES",
 ];
 
 macro_rules! table {

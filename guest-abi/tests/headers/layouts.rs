@@ -45,6 +45,12 @@ pub const OURS: &[&str] = &[
     "reserve::SchedGet",
     "reserve::SchedSet",
     "reserve::SchedCpu",
+    "usage::UsageFrame",
+    "usage_area::UsageHeld",
+    "usage_area::UsageBesides",
+    "usage_area::UsageTraffic",
+    "usage_area::UsageHead",
+    "usage_area::UsageRow",
 ];
 
 /// Structures of which we read only the start, so that their size is not that of their counterpart.

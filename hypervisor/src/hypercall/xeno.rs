@@ -21,6 +21,7 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     match command {
         Some(XenoCommand::Usage) => usage::usage(g, arg),
         Some(XenoCommand::Books) => usage::books(g, arg),
+        Some(XenoCommand::UsageFrame) => Err(Errno::NoSys.into()),
         Some(XenoCommand::Audit) => recount(g, args),
         Some(XenoCommand::AttachEnd) => attach_end(g, args),
         Some(XenoCommand::DetachEnd) => detach_end(g, arg),
