@@ -29,6 +29,10 @@ pub trait Machine {
     fn ring0_shows(&self, _mfn: Mfn) -> bool {
         false
     }
+    /// Whether this frame of ring 0's own may be read as if it were the domain's.
+    fn ring0_shows_of(&self, _dom: DomId, _mfn: Mfn) -> bool {
+        false
+    }
     /// Reads an entry of a table. `index` is below [`ENTRIES_PER_TABLE`](crate::ENTRIES_PER_TABLE).
     fn read_entry(&self, table: Mfn, index: usize) -> Entry;
     /// Calls `act` with each entry of a table from `from` on that is not zero, in order of index, until it fails. The

@@ -6,7 +6,7 @@
 //! that no table can name itself or one of its own level.
 
 use crate::entry::Entry;
-use crate::frame::{DomId, Frame, FrameType, Left, Level, Mfn, Taken};
+use crate::frame::{Denied, DomId, Frame, FrameType, Left, Level, Mfn, Taken};
 
 pub use crate::machine::{Class, Machine, Refused};
 pub use crate::update::Change;
@@ -131,7 +131,10 @@ impl<'m, M: Machine> Tables<'m, M> {
                 }
                 Ok(entry)
             }
-            Class::Ram(frame) => Ok(frame.get(Some(owner)).map(|()| entry)?),
+            Class::Ram(frame) => match frame.get(Some(owner)) {
+                Ok(()) => Ok(entry),
+                Err(why) => self.take_shown(frame, entry, owner, why),
+            },
             Class::Io
                 if (owner == self.dom || owner == DomId::IO)
                     && self.machine.may_map_io(self.dom, entry.mfn()) =>
@@ -144,6 +147,22 @@ impl<'m, M: Machine> Tables<'m, M> {
             Class::Io => Err(Refused::NotYours),
             Class::Absent => Err(Refused::Invalid),
         }
+    }
+
+    /// As [`Self::take_leaf`], of a leaf that only reads what is not its owner's: one of ring 0's frames that is shown as
+    /// if it were, or nothing.
+    #[cold]
+    fn take_shown(
+        &self,
+        frame: &Frame,
+        entry: Entry,
+        owner: DomId,
+        why: Denied,
+    ) -> Result<Entry, Refused> {
+        if why != Denied::NotYours || !self.machine.ring0_shows_of(owner, entry.mfn()) {
+            return Err(why.into());
+        }
+        Ok(frame.get(Some(DomId::RING0)).map(|()| entry)?)
     }
 
     /// Drops what a leaf holds, and says what is left of it.

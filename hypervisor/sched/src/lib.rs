@@ -34,7 +34,7 @@ pub(crate) use ::rows;
 pub use ::rows::Rows;
 pub use ledger::{
     CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Held, Kind, Payer, Paying, SharedAccount,
-    Usage, VcpuAccount,
+    SharedHeld, Shown, Usage, VcpuAccount,
 };
 pub use queue::{AddError, Decision, Entry, EntryRows, Extra, Next, Reservation, RunQueue};
 pub use runstate::{Runstate, State};

@@ -1,7 +1,7 @@
 //! What was had over time, against the sum over single ticks.
 
 use proptest::prelude::*;
-use sched::Held;
+use sched::{Held, SharedHeld};
 
 proptest! {
     #[test]
@@ -9,7 +9,7 @@ proptest! {
         begin in 0_u64..1 << 62,
         steps in prop::collection::vec((0_u64..40, -30_i64..40), 0..60),
     ) {
-        let mut held = Held::new();
+        let (mut held, shared) = (Held::new(), SharedHeld::new());
         let (mut at, mut number, mut peak, mut sum) = (begin, 0_u64, 0, 0_u128);
         for (later, change) in steps {
             for _ in 0..later {
@@ -18,11 +18,18 @@ proptest! {
             at += later;
             let change = change.max(-i64::try_from(number).unwrap());
             match u64::try_from(change) {
-                Ok(more) => held.take(more, at),
-                Err(_) => held.give(change.unsigned_abs(), at),
+                Ok(more) => {
+                    held.take(more, at);
+                    shared.take(more, at);
+                }
+                Err(_) => {
+                    held.give(change.unsigned_abs(), at);
+                    shared.give(change.unsigned_abs(), at);
+                }
             }
             number = number.checked_add_signed(change).unwrap();
             peak = peak.max(number);
+            prop_assert_eq!(shared.held(), held);
             prop_assert_eq!((held.now(), held.peak()), (number, peak));
             prop_assert_eq!(held.over_time_until(at), sum);
             prop_assert_eq!(held.over_time_until(at + 9), sum + 9 * u128::from(number));

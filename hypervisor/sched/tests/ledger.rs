@@ -95,7 +95,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 impl Cpu {
     fn new(first: u64) -> Self {
         let ledger = CpuLedger::new();
-        ledger.begin(first);
+        ledger.begin(first, 5);
         Self {
             ledger,
             in_hand: None,
@@ -370,7 +370,7 @@ impl World {
                 due
             }
             Op::End(v) => {
-                let closed = std::mem::take(&mut self.vcpus[v]).usage();
+                let closed = self.vcpus[v].close();
                 self.domains[domain_of(v)].add(&closed);
                 self.ended.push((v, closed));
                 None
@@ -409,13 +409,13 @@ impl World {
         assert_eq!((machine, idle), (seen.machine, seen.idle));
         for (v, usage) in &self.ended {
             // What it had used when it ended is its domain's; what came after, its successor's.
-            let mut whole = self.vcpus[*v].usage();
+            let mut whole = self.vcpus[*v].usage(0);
             whole.add(usage);
             seen.domains[domain_of(*v)].add(usage);
         }
         let mut total = 0_u64;
         for (v, account) in self.vcpus.iter().enumerate() {
-            let mut usage = account.usage();
+            let mut usage = account.usage(0);
             assert!(usage.is_whole(), "vCPU {v}: {usage:?}");
             total += usage.used();
             for (_, before) in self.ended.iter().filter(|(w, _)| *w == v) {
@@ -455,7 +455,7 @@ proptest! {
 #[test]
 fn an_interrupt_is_paid_from_its_beginning_by_whom_it_is_for() {
     let (ledger, mine, other) = (CpuLedger::new(), VcpuAccount::new(), SharedAccount::new());
-    ledger.begin(100);
+    ledger.begin(100, 5);
     let works = ledger.works_for(110, None, Guest::NONE, &mine, Kind::Guaranteed);
     assert_eq!(works, None);
     // The guest runs from 120 to 150; then an interrupt of another's, until 190.
@@ -473,7 +473,7 @@ fn an_interrupt_is_paid_from_its_beginning_by_whom_it_is_for() {
         (Payer(7), Cause::Device, 40)
     );
     other.add_elsewhere(due.cause, due.cycles);
-    let usage = mine.usage();
+    let usage = mine.usage(0);
     assert_eq!((usage.hypervisor_sum(), usage.kernel), (10, 30));
     assert_eq!((usage.guaranteed, usage.extra), (40, 0));
     assert_eq!(other.usage().elsewhere, 40);
@@ -484,7 +484,7 @@ fn an_interrupt_is_paid_from_its_beginning_by_whom_it_is_for() {
 #[test]
 fn waking_up_is_for_whoever_runs_then_and_else_the_machines() {
     let (ledger, vcpu) = (CpuLedger::new(), VcpuAccount::new());
-    ledger.begin(0);
+    ledger.begin(0, 5);
     assert_eq!(ledger.sleeps(10, None, Guest::NONE), None);
     let token = ledger.interrupted(30);
     assert_eq!(ledger.resumed(35, token), None);
@@ -496,19 +496,19 @@ fn waking_up_is_for_whoever_runs_then_and_else_the_machines() {
         ledger.works_for(56, None, Guest::NONE, &vcpu, Kind::Extra),
         None
     );
-    assert_eq!(vcpu.usage().hypervisor[Cause::Switch as usize], 6);
+    assert_eq!(vcpu.usage(0).hypervisor[Cause::Switch as usize], 6);
     assert_eq!((ledger.books().idle, ledger.books().machine), (30, 20));
 }
 
 #[test]
 fn a_change_of_kind_cuts_time_where_it_happens() {
     let (ledger, vcpu) = (CpuLedger::new(), VcpuAccount::new());
-    ledger.begin(0);
+    ledger.begin(0, 5);
     let first = ledger.works_for(0, None, Guest::NONE, &vcpu, Kind::Guaranteed);
     let second = ledger.works_for(25, Some(&vcpu), Guest::NONE, &vcpu, Kind::Extra);
     let end = ledger.sleeps(125, Some(&vcpu), Guest::NONE);
     assert_eq!((first, second, end), (None, None, None));
-    let usage = vcpu.usage();
+    let usage = vcpu.usage(0);
     assert_eq!(
         (usage.guaranteed, usage.extra, usage.switches),
         (25, 100, 1)
@@ -518,12 +518,12 @@ fn a_change_of_kind_cuts_time_where_it_happens() {
 #[test]
 fn what_is_open_counts_for_who_asks_before_it_is_entered() {
     let (ledger, vcpu) = (CpuLedger::new(), VcpuAccount::new());
-    ledger.begin(1000);
+    ledger.begin(1000, 5);
     assert_eq!(
         ledger.works_for(1000, None, Guest::NONE, &vcpu, Kind::Extra),
         None
     );
-    assert_eq!((vcpu.usage().used(), vcpu.used_until(1500)), (0, 500));
+    assert_eq!((vcpu.usage(0).used(), vcpu.used_until(1500)), (0, 500));
     assert_eq!(vcpu.used_until(900), 0, "a clock behind shows nothing");
     assert_eq!(ledger.sleeps(1600, Some(&vcpu), Guest::NONE), None);
     assert_eq!((vcpu.open_since(), vcpu.used_until(9999)), (None, 600));
@@ -537,16 +537,30 @@ fn waiting_is_counted_once_however_often_it_is_said() {
     vcpu.waits(true, || unreachable!());
     assert_eq!(vcpu.stolen_until(30), 20);
     vcpu.waits(false, || 40);
-    assert_eq!((vcpu.usage().stolen, vcpu.stolen_until(99)), (30, 30));
+    assert_eq!((vcpu.usage(0).stolen, vcpu.stolen_until(99)), (30, 30));
     vcpu.waits(true, || 50);
     vcpu.waits(false, || 45);
-    assert_eq!(vcpu.usage().stolen, 30, "a clock behind takes nothing");
+    assert_eq!(
+        vcpu.usage(0).stolen,
+        25,
+        "a clock behind takes what it is behind"
+    );
+    vcpu.waits(true, || 1000);
+    vcpu.waits(false, || 900);
+    assert_eq!(vcpu.usage(0).stolen, 0, "and no more than there is");
+    vcpu.waits(true, || 0);
+    vcpu.waits(false, || 7);
+    assert_eq!(
+        vcpu.usage(0).stolen,
+        6,
+        "a clock that has counted nothing yet begins with 1"
+    );
 }
 
 #[test]
 fn whoever_paid_before_pays_again_after_what_others_claimed() {
     let (ledger, vcpu) = (CpuLedger::new(), VcpuAccount::new());
-    ledger.begin(0);
+    ledger.begin(0, 5);
     assert_eq!(
         ledger.works_for(0, None, Guest::NONE, &vcpu, Kind::Extra),
         None
@@ -561,14 +575,35 @@ fn whoever_paid_before_pays_again_after_what_others_claimed() {
     assert_eq!(ledger.pays_again(before, || 18), None);
     let due = ledger.sleeps(20, Some(&vcpu), Guest::NONE).unwrap();
     assert_eq!((due.payer, due.cycles), (Payer(2), 5));
-    assert_eq!(vcpu.usage().hypervisor[Cause::Switch as usize], 12);
+    assert_eq!(vcpu.usage(0).hypervisor[Cause::Switch as usize], 12);
 }
 
 #[test]
 fn a_reading_before_the_last_is_noticed_and_nothing_is_lost() {
     let ledger = CpuLedger::new();
-    ledger.begin(50);
+    ledger.begin(50, 5);
     assert_eq!(ledger.sleeps(40, None, Guest::NONE), None);
     assert_eq!(ledger.backwards(), 1);
     assert!(ledger.books().is_balanced());
+}
+
+#[test]
+fn an_account_says_on_which_cpu_it_is_open_and_since_when() {
+    let (ledger, vcpu) = (CpuLedger::new(), VcpuAccount::new());
+    let place = || (vcpu.on_cpu(), vcpu.open_since());
+    assert_eq!(place(), (None, None));
+    ledger.begin(100, 5);
+    let due = ledger.works_for(120, None, Guest::NONE, &vcpu, Kind::Extra);
+    assert_eq!((due, place()), (None, (Some(5), Some(120))));
+    let guest = Guest {
+        user: 0,
+        kernel: 30,
+    };
+    ledger.came_back(130, 160, Cause::Call);
+    assert_eq!(ledger.settle(170, Some(&vcpu), guest), None);
+    assert_eq!(place(), (Some(5), Some(170)));
+    assert_eq!(ledger.sleeps(190, Some(&vcpu), Guest::NONE), None);
+    assert_eq!(place(), (None, None));
+    assert_eq!(vcpu.close().used(), 70);
+    assert_eq!((vcpu.usage(500), place()), (Usage::ZERO, (None, None)));
 }

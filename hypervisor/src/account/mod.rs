@@ -17,6 +17,7 @@
 //! - A2: what a domain's vCPU or a domain has used is never lost: with the vCPU's end it is the domain's, with the
 //!   domain's end it is [`DEPARTED`]'s.
 
+pub mod area;
 pub mod report;
 
 use crate::arch::regs::VEC_SYSCALL;
@@ -55,7 +56,8 @@ fn here() -> &'static Here {
 
 /// Opens this CPU's books. What came before is nobody's.
 pub fn open() {
-    here().ledger.begin(cpu::rdtsc());
+    let cpu = percpu::current().id as u16;
+    here().ledger.begin(cpu::rdtsc(), cpu);
 }
 
 /// An exit from a guest: its time since the last one ends here.
@@ -102,7 +104,7 @@ fn pay(due: Option<Due>) {
         return;
     };
     let dom = domain::get(DomId(payer.0 as u16)).filter(|dom| payer_of(dom) == payer);
-    let account = dom.map_or(&DEPARTED, |dom| &dom.account);
+    let account = dom.map_or(&DEPARTED, |dom| dom.account);
     account.add_elsewhere(cause, cycles);
 }
 
@@ -116,10 +118,10 @@ pub fn works_for(vcpu: &'static Vcpu) {
         Some(before) if ledger.is_switching() => Some((payer_of(before.domain), Cause::Switch)),
         _ => ledger.payer(),
     };
-    let before = before.map(|before| &before.account);
+    let before = before.map(|before| before.account);
     // Nothing is reserved yet: all time is extra.
     let now = cpu::rdtsc();
-    pay(ledger.works_for(now, before, guest, &vcpu.account, Kind::Extra));
+    pay(ledger.works_for(now, before, guest, vcpu.account, Kind::Extra));
     // Whoever caused it pays until the guest runs.
     if let Some((payer, cause)) = caused_by.filter(|(payer, _)| *payer != payer_of(vcpu.domain)) {
         pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
@@ -136,7 +138,7 @@ pub fn idles() {
     let here = here();
     let before = here.in_hand.take();
     let guest = gathered(before);
-    let before = before.map(|before| &before.account);
+    let before = before.map(|before| before.account);
     pay(here.ledger.sleeps(cpu::rdtsc(), before, guest));
 }
 
@@ -148,7 +150,7 @@ pub fn works() {
     };
     let guest = gathered(Some(before));
     let caused_by = ledger.payer();
-    pay(ledger.works(cpu::rdtsc(), Some(&before.account), guest));
+    pay(ledger.works(cpu::rdtsc(), Some(before.account), guest));
     let (payer, cause) = caused_by.unwrap_or((payer_of(before.domain), Cause::Switch));
     pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
 }
@@ -163,7 +165,7 @@ pub fn settle() -> CpuBooks {
     let here = here();
     let in_hand = here.in_hand.get();
     let guest = gathered(in_hand);
-    let account = in_hand.map(|vcpu| &vcpu.account);
+    let account = in_hand.map(|vcpu| vcpu.account);
     pay(here.ledger.settle(cpu::rdtsc(), account, guest));
     here.ledger.books()
 }
@@ -264,16 +266,13 @@ pub fn usage_of(dom: &Domain, now: u64) -> Usage {
 
 /// As [`usage_of`], of a vCPU.
 pub fn usage_of_vcpu(vcpu: &Vcpu, now: u64) -> Usage {
-    Usage {
-        stolen: vcpu.account.stolen_until(now),
-        ..vcpu.account.usage()
-    }
+    vcpu.account.usage(now)
 }
 
 /// A vCPU that runs no more ends: what it used is its domain's (A2).
 pub fn vcpu_ends(vcpu: &Vcpu) {
     vcpu.account.waits(false, cpu::rdtsc);
-    vcpu.domain.account.add(&vcpu.account.usage());
+    vcpu.domain.account.add(&vcpu.account.close());
 }
 
 /// A domain's record ends (A2).

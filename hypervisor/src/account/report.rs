@@ -77,7 +77,7 @@ pub fn say() {
 fn say_domain(dom: &Domain) {
     for vcpu in dom.vcpus() {
         let who = format_args!("domain {} vCPU {}", dom.id.0, vcpu.id);
-        say_usage(who, &vcpu.account.usage());
+        say_usage(who, &vcpu.account.usage(cpu::rdtsc()));
     }
     let own = dom.account.usage();
     if own != Usage::ZERO {

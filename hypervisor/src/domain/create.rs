@@ -1,6 +1,7 @@
 //! Making a domain and its vCPUs, before it has memory: records, exposed area, the shared page, storage for the first
 //! event channels and grants. The control domain's builder and its calls for others come here.
 
+use crate::account::area::Area;
 use crate::arch::exposed;
 use crate::arch::fpu::{self, FpuState};
 use crate::arch::paging::{NoFrame, bits};
@@ -24,13 +25,14 @@ use crate::schedule::cpu::Home;
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
-use ::sched::{Runstate, SharedAccount, State, VcpuAccount};
+use ::sched::{Runstate, Shown, State};
 use arrayvec::ArrayVec;
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use frames::table::UndoList;
 use frames::{DomId, Mfn};
+use guest_abi::usage_area::usage_area_frames;
 
 /// vCPUs whose vcpu_info has a place in shared_info; the guest has to give the others one before they can run.
 const INFOS_SHARED: u32 = 32;
@@ -70,10 +72,20 @@ pub struct Wanted {
     pub pauses: u32,
 }
 
+/// Frames that a domain consists of: its usage area, the table of its exposed area, the page for infos.
+const OF_DOMAIN: usize = usage_area_frames(MAX_VCPUS) + 2;
+/// Frames that a vCPU consists of: its own page, tables.
+const OF_VCPU: usize = 1 + exposed_area::VCPU_TABLES;
+const MOST_FRESH: usize = if OF_DOMAIN > OF_VCPU {
+    OF_DOMAIN
+} else {
+    OF_VCPU
+};
+
 /// Frames of ring 0's own that go back unless they are put to use.
 #[derive(Default)]
 struct Fresh {
-    frames: ArrayVec<Mfn, { 1 + exposed_area::VCPU_TABLES }>,
+    frames: ArrayVec<Mfn, MOST_FRESH>,
 }
 
 impl Fresh {
@@ -121,8 +133,18 @@ pub fn domain(number: Claimed, wanted: &Wanted) -> Result<&'static Domain, NoFra
         false => None,
     };
     spare_infos.into_iter().for_each(|page| fresh.add(page));
+    let serial = SERIALS.fetch_add(1, Ordering::Relaxed);
+    let area = Area::make(id, serial, wanted.max_vcpus).ok_or(NoFrame)?;
+    area.frames().for_each(|frame| fresh.add(frame));
     let pages = OwnPages::take(id).ok_or(NoFrame)?;
-    let made = new_record(id, wanted, pages.shared_info, spare_infos, exposed_l3);
+    let own = Own {
+        serial,
+        area,
+        shared_info: pages.shared_info,
+        spare_infos,
+        exposed_l3,
+    };
+    let made = new_record(id, wanted, own);
     let domain = record::place(made).ok_or(NoFrame)?;
     // What can fail comes before it is known: what is known does not go at once (W1 in `teardown`).
     if !event::prepare(domain) {
@@ -178,18 +200,22 @@ impl Drop for OwnPages {
     }
 }
 
-fn new_record(
-    id: DomId,
-    wanted: &Wanted,
+/// What is a domain's own from the beginning.
+struct Own {
+    serial: u64,
+    area: Area,
     shared_info: Mfn,
     spare_infos: Option<Mfn>,
     exposed_l3: Mfn,
-) -> Domain {
+}
+
+fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
+    let area = own.area;
     let mut ports = event::DomainEvents::new(events::DomId(id.0), wanted.max_vcpus as usize);
     ports.set_limit(wanted.max_ports);
     Domain {
         id,
-        serial: SERIALS.fetch_add(1, Ordering::Relaxed),
+        serial: own.serial,
         privileged: wanted.privileged,
         pages: AtomicU64::new(0),
         max_pages: AtomicU64::new(wanted.max_pages),
@@ -197,10 +223,10 @@ fn new_record(
         overhead: AtomicU64::new(0),
         max_overhead: AtomicU64::new(wanted.max_overhead),
         pieces: Pieces::new(),
-        frames: Lock::new(OwnedFrames::new()),
-        shared_info,
-        spare_infos,
-        exposed_l3,
+        frames: Lock::new(OwnedFrames::new(area.held(), area.overhead())),
+        shared_info: own.shared_info,
+        spare_infos: own.spare_infos,
+        exposed_l3: own.exposed_l3,
         isolated: is_isolated(),
         events: Lock::new(ports),
         grants: Lock::new(DomainGrants::new(wanted.grant_frames, wanted.handle_frames)),
@@ -214,7 +240,8 @@ fn new_record(
         handle: Lock::new(wanted.handle),
         serves_store: wanted.serves_store,
         weight: AtomicU32::new(USUAL_WEIGHT),
-        account: SharedAccount::new(),
+        account: area.besides(),
+        usage_area: area,
         tsc_mode: AtomicU32::new(0),
         permissions: Lock::new(None),
         time_offset: AtomicI64::new(0),
@@ -311,6 +338,12 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     vcpu.set_info(info);
     vcpu.transit.set_vcpu_info(vcpu.area, info % PAGE);
     vcpu.transit.set_stack_ok(false);
+    vcpu.account.has_terms(&Shown {
+        slice_ns: 0,
+        period_ns: 0,
+        weight: domain.weight.load(Ordering::Relaxed),
+        extra: true,
+    });
     schedule::add(vcpu);
     life::join(vcpu);
     if let Some(slot) = domain.vcpus.get(id as usize) {
@@ -398,7 +431,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, home: Home, own: Mfn, local: Local
         period_ns: AtomicU64::new(0),
         nmi_pending: AtomicBool::new(false),
         runstate: Lock::new(Runstate::new(State::Offline, device::timer::now_ns())),
-        account: VcpuAccount::new(),
+        account: domain.usage_area.row(id),
         runstate_area: AtomicU64::new(0),
         time_area: AtomicU64::new(0),
         time_shown: AtomicU64::new(0),

@@ -30,6 +30,7 @@ pub mod teardown;
 pub mod unfinished;
 pub mod watchdog;
 
+use crate::account::area::Area;
 use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
 use crate::ends::DomainEnds;
@@ -111,7 +112,9 @@ pub struct Domain {
     /// Its share of the CPU, for who asks: turns do not look at it yet.
     pub weight: AtomicU32,
     /// What was done for it while none of its vCPUs was in hand, and what those used that it has no more.
-    pub account: SharedAccount,
+    pub account: &'static SharedAccount,
+    /// Where that lies, and the accounts of its vCPUs: it may read them there.
+    pub usage_area: Area,
     /// Which kind of time-stamp counter was asked for: kept and told, always the CPU's own.
     pub tsc_mode: AtomicU32,
     /// What it may reach of devices, if anything.
@@ -268,7 +271,7 @@ pub struct Vcpu {
     /// Where its time went. Follows the run queue (`schedule`), whose lock is taken first.
     pub runstate: Lock<Runstate, rank::RunState>,
     /// What it used.
-    pub account: VcpuAccount,
+    pub account: &'static VcpuAccount,
     /// Guest address where the run state is published, 0 for nowhere.
     pub runstate_area: AtomicU64,
     /// Guest address where time is published besides vcpu_info, 0 for nowhere.

@@ -175,7 +175,8 @@ pub fn bury(between: impl Fn()) {
         while !dom.life.grace_is_over() {
             between();
         }
-        dom.uncount_fixed(record::frames_of::<Domain>());
+        let area = dom.usage_area;
+        dom.uncount_fixed(record::frames_of::<Domain>() + area.frames().count() as u64);
         let charged = dom.overhead.load(Ordering::Acquire);
         if charged != 0 {
             error!(
@@ -186,6 +187,7 @@ pub fn bury(between: impl Fn()) {
         account::domain_ends(dom);
         // SAFETY: made by `create`; unknown since before the grace, and nobody who found it still looks (W1).
         unsafe { record::end(dom) };
+        area.give();
         // It may be another's next.
         drop(number);
         life::tell_control();

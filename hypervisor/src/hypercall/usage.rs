@@ -1,7 +1,7 @@
 //! `xeno_op`: who used what, and what became of the CPUs' time.
 
+use crate::account::area::tsc_hz;
 use crate::account::{self, report};
-use crate::device::timer;
 use crate::domain::{Domain, Guest, Vcpu, all};
 use crate::hypercall::{Outcome, subject};
 use ::cpus::loaded::NOWHERE;
@@ -9,15 +9,12 @@ use ::sched::{CpuBooks, Held};
 use core::sync::atomic::Ordering;
 use guest_abi::usage::{
     BOOKS_OF_MACHINE, Books, USAGE_BESIDES, USAGE_CAUSES, USAGE_NO_CPU, USAGE_OF_DOMAIN, Usage,
+    UsageFrame,
 };
 use guest_abi::xeno::XENO_INTERFACE_VERSION;
 use guest_abi::{Errno, Wire};
 
 const _: () = assert!(USAGE_CAUSES == ::sched::CAUSES);
-
-fn tsc_hz() -> u64 {
-    timer::clock().scale.ticks_from_ns(1_000_000_000)
-}
 
 /// `usage`: what a domain or a vCPU used. A domain asks for itself, the control domain for any.
 pub fn usage(g: &mut Guest<'_>, arg: u64) -> Outcome {
@@ -57,6 +54,23 @@ pub fn usage(g: &mut Guest<'_>, arg: u64) -> Outcome {
     (answer.guaranteed, answer.extra) = (used.guaranteed, used.extra);
     (answer.elsewhere, answer.stolen) = (used.elsewhere, used.stolen);
     answer.switches = used.switches;
+    g.memory().put(arg, &answer)?;
+    Ok(0)
+}
+
+/// `usage_frame`: where a domain's accounts can be read. A domain asks for itself, the control domain for any.
+pub fn usage_frame(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let want: UsageFrame = g.memory().value(arg)?;
+    if want.version != XENO_INTERFACE_VERSION {
+        return Err(Errno::Inval.into());
+    }
+    let area = subject(g, want.domid)?.usage_area;
+    let frame = area.frames().nth(want.index as usize);
+    let answer = UsageFrame {
+        nr_frames: area.frames().count() as u32,
+        mfn: frame.ok_or(Errno::Inval)?.0,
+        ..want
+    };
     g.memory().put(arg, &answer)?;
     Ok(0)
 }

@@ -14,14 +14,17 @@ use guest_abi::{Errno, Wire};
 pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let [op, arg, ..] = args;
     let command = XenoCommand::from_number(op as u32);
-    let of_its_own = matches!(command, Some(XenoCommand::Usage | XenoCommand::SchedGet));
+    let of_its_own = matches!(
+        command,
+        Some(XenoCommand::Usage | XenoCommand::UsageFrame | XenoCommand::SchedGet)
+    );
     if !g.dom.privileged && !of_its_own {
         return Err(Errno::Perm.into());
     }
     match command {
         Some(XenoCommand::Usage) => usage::usage(g, arg),
         Some(XenoCommand::Books) => usage::books(g, arg),
-        Some(XenoCommand::UsageFrame) => Err(Errno::NoSys.into()),
+        Some(XenoCommand::UsageFrame) => usage::usage_frame(g, arg),
         Some(XenoCommand::Audit) => recount(g, args),
         Some(XenoCommand::AttachEnd) => attach_end(g, args),
         Some(XenoCommand::DetachEnd) => detach_end(g, arg),

@@ -10,7 +10,7 @@
 
 use crate::arch::cpu;
 use crate::memory::frame_table;
-use ::sched::Held;
+use ::sched::{Held, SharedHeld};
 use core::sync::atomic::Ordering::Relaxed;
 use frames::{Frame, Mfn};
 
@@ -28,8 +28,8 @@ pub enum List {
 /// The lists' beginnings, and how many frames there were for how long.
 pub struct OwnedFrames {
     heads: [u32; 2],
-    frames: Held,
-    charged: Held,
+    frames: &'static SharedHeld,
+    charged: &'static SharedHeld,
 }
 
 fn record(mfn: u32) -> Option<&'static Frame> {
@@ -37,12 +37,12 @@ fn record(mfn: u32) -> Option<&'static Frame> {
 }
 
 impl OwnedFrames {
-    /// No frames.
-    pub const fn new() -> OwnedFrames {
+    /// No frames; how many there will be is written where it can be read.
+    pub const fn new(frames: &'static SharedHeld, charged: &'static SharedHeld) -> OwnedFrames {
         OwnedFrames {
             heads: [NIL; 2],
-            frames: Held::new(),
-            charged: Held::new(),
+            frames,
+            charged,
         }
     }
 
@@ -117,7 +117,7 @@ impl OwnedFrames {
 
     /// How many it has, and how many of ring 0's exist because of it, over time.
     pub fn held(&self) -> (Held, Held) {
-        (self.frames, self.charged)
+        (self.frames.held(), self.charged.held())
     }
 
     /// The first frame of a list.

@@ -55,6 +55,10 @@ impl Machine for Ring0 {
         m2p::holds(mfn)
     }
 
+    fn ring0_shows_of(&self, dom: DomId, mfn: Mfn) -> bool {
+        domain::get(dom).is_some_and(|dom| dom.usage_area.holds(mfn))
+    }
+
     #[inline]
     fn read_entry(&self, table: Mfn, index: usize) -> Entry {
         Entry(phys::word(table, index).load(Ordering::Acquire))

@@ -1,32 +1,84 @@
-//! Accounts that others may read while they are written.
+//! Accounts that others may read while they are written. They are shown to guests as they lie here: their layout is that of
+//! `guest_abi::usage_area`.
 
 use super::usage::{CAUSES, Cause, Kind, Usage};
+use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
+use guest_abi::usage_area::{
+    USAGE_AREA_EXTRA, USAGE_AREA_GUARANTEED, USAGE_AREA_NO_CPU, UsageBesides, UsageRow,
+};
 
-/// The account of a vCPU, part of its record.
+/// The account of a vCPU.
 ///
-/// One CPU writes it at a time: the one that the vCPU is loaded on. `waits` is for whoever has the lock of the queue that it is in.
-#[derive(Debug, Default)]
+/// One CPU writes it at a time: the one that the vCPU is loaded on. `waits` is for whoever has the lock of the queue that it
+/// is in, and `has_terms` for whoever decides on those.
+#[derive(Debug)]
+#[repr(C)]
 pub struct VcpuAccount {
     /// Odd while it is written.
     version: AtomicU32,
-    guaranteed_now: AtomicBool,
+    /// The CPU that has the vCPU in hand.
+    cpu: AtomicU16,
+    flags: AtomicU16,
+    /// Up to when the account is, while the vCPU is in hand.
+    open_since: AtomicU64,
     user: AtomicU64,
     kernel: AtomicU64,
     hypervisor: [AtomicU64; CAUSES],
     guaranteed: AtomicU64,
     extra: AtomicU64,
     switches: AtomicU64,
-    /// Up to when the account is, while the vCPU is in hand; 0 while it is not.
-    open_since: AtomicU64,
+    /// How long it waited; while it waits, that less the reading at which it began: negative.
     waited: AtomicU64,
-    /// Since when it waits, or 0.
-    waits_since: AtomicU64,
+    slice_ns: AtomicU32,
+    period_ns: AtomicU32,
+    weight: AtomicU32,
+    terms: AtomicU32,
+}
+
+macro_rules! same_layout {
+    ($ours:ty, $theirs:ty: $($our:ident = $their:ident),*) => {
+        const _: () = {
+            assert!(size_of::<$ours>() == size_of::<$theirs>());
+            $( assert!(offset_of!($ours, $our) == offset_of!($theirs, $their)); )*
+        };
+    };
+}
+pub(super) use same_layout;
+
+same_layout!(VcpuAccount, UsageRow: version = seq, cpu = cpu, flags = flags, open_since = open_since, user = user,
+    kernel = kernel, hypervisor = hypervisor, guaranteed = guaranteed, extra = extra, switches = switches,
+    waited = stolen, slice_ns = slice, period_ns = period, weight = weight, terms = terms);
+
+/// From when on an account is open, and on which CPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub cpu: u16,
+    pub since: u64,
+}
+
+/// What a vCPU can have of its CPU's time, as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Nanoseconds in each period that are its own; 0 for none.
+    pub slice_ns: u32,
+    /// Nanoseconds.
+    pub period_ns: u32,
+    /// Its part in time that nobody reserved.
+    pub weight: u32,
+    /// Whether it takes part in that.
+    pub extra: bool,
 }
 
 fn add(to: &AtomicU64, cycles: u64) {
     to.store(to.load(Relaxed).wrapping_add(cycles), Relaxed);
+}
+
+impl Default for VcpuAccount {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl VcpuAccount {
@@ -35,17 +87,43 @@ impl VcpuAccount {
     pub const fn new() -> Self {
         Self {
             version: AtomicU32::new(0),
-            guaranteed_now: AtomicBool::new(false),
+            cpu: AtomicU16::new(USAGE_AREA_NO_CPU),
+            flags: AtomicU16::new(0),
+            open_since: AtomicU64::new(0),
             user: AtomicU64::new(0),
             kernel: AtomicU64::new(0),
             hypervisor: [const { AtomicU64::new(0) }; CAUSES],
             guaranteed: AtomicU64::new(0),
             extra: AtomicU64::new(0),
             switches: AtomicU64::new(0),
-            open_since: AtomicU64::new(0),
             waited: AtomicU64::new(0),
-            waits_since: AtomicU64::new(0),
+            slice_ns: AtomicU32::new(0),
+            period_ns: AtomicU32::new(0),
+            weight: AtomicU32::new(0),
+            terms: AtomicU32::new(0),
         }
+    }
+
+    /// Closes the account of a vCPU that is in nobody's hand and waits for nothing: it is as new. Answers what it had.
+    pub fn close(&self) -> Usage {
+        let closed = self.usage(0);
+        self.write(|| {
+            self.cpu.store(USAGE_AREA_NO_CPU, Relaxed);
+            self.flags.store(0, Relaxed);
+            self.open_since.store(0, Relaxed);
+            for place in [&self.user, &self.kernel, &self.guaranteed, &self.extra] {
+                place.store(0, Relaxed);
+            }
+            self.hypervisor
+                .iter()
+                .for_each(|place| place.store(0, Relaxed));
+            self.switches.store(0, Relaxed);
+            self.waited.store(0, Relaxed);
+        });
+        for place in [&self.slice_ns, &self.period_ns, &self.weight, &self.terms] {
+            place.store(0, Relaxed);
+        }
+        closed
     }
 
     fn write(&self, change: impl FnOnce()) {
@@ -70,7 +148,11 @@ impl VcpuAccount {
 
     /// Says whose time the vCPU runs in from now on.
     pub(super) fn runs_in(&self, kind: Kind) {
-        self.guaranteed_now.store(kind == Kind::Guaranteed, Relaxed);
+        let flags = match kind {
+            Kind::Guaranteed => USAGE_AREA_GUARANTEED,
+            Kind::Extra => 0,
+        };
+        self.flags.store(flags, Relaxed);
     }
 
     /// Adds what was used up to `now`; the vCPU is in hand from there on, or not any more. Answers how much it was.
@@ -79,7 +161,7 @@ impl VcpuAccount {
         user: u64,
         kernel: u64,
         hypervisor: &[u64; CAUSES],
-        open_since: Option<u64>,
+        open: Option<Open>,
     ) -> u64 {
         let mut all = user.wrapping_add(kernel);
         self.write(|| {
@@ -89,12 +171,16 @@ impl VcpuAccount {
                 add(to, *cycles);
                 all = all.wrapping_add(*cycles);
             }
-            let kind = match self.guaranteed_now.load(Relaxed) {
-                true => &self.guaranteed,
-                false => &self.extra,
+            let kind = match self.flags.load(Relaxed) & USAGE_AREA_GUARANTEED {
+                0 => &self.extra,
+                _ => &self.guaranteed,
             };
             add(kind, all);
-            self.open_since.store(open_since.unwrap_or(0), Relaxed);
+            self.cpu
+                .store(open.map_or(USAGE_AREA_NO_CPU, |open| open.cpu), Relaxed);
+            if let Some(open) = open {
+                self.open_since.store(open.since, Relaxed);
+            }
         });
         all
     }
@@ -106,51 +192,73 @@ impl VcpuAccount {
 
     /// Whether it could run and does not, from now on.
     pub fn waits(&self, waits: bool, now: impl FnOnce() -> u64) {
-        let since = self.waits_since.load(Relaxed);
-        if waits == (since != 0) {
+        let waited = self.waited.load(Relaxed);
+        if waits == is_negative(waited) {
             return;
         }
         let now = now();
-        if waits {
-            self.waits_since.store(now.max(1), Relaxed);
-        } else {
+        let then = match waits {
+            // A clock that has counted less than was waited is no clock.
+            true => waited.wrapping_sub(now.max(waited.wrapping_add(1))),
             // CPUs' counters may differ by a little.
-            add(&self.waited, now.saturating_sub(since));
-            self.waits_since.store(0, Relaxed);
-        }
+            false => Some(waited.wrapping_add(now))
+                .filter(|sum| !is_negative(*sum))
+                .unwrap_or(0),
+        };
+        self.waited.store(then, Relaxed);
     }
 
-    /// What was used up to the last boundary that the account was written at.
+    /// Shows what it can have.
+    pub fn has_terms(&self, terms: &Shown) {
+        self.slice_ns.store(terms.slice_ns, Relaxed);
+        self.period_ns.store(terms.period_ns, Relaxed);
+        self.has_weight(terms.weight);
+        let extra = if terms.extra { USAGE_AREA_EXTRA } else { 0 };
+        self.terms.store(extra, Relaxed);
+    }
+
+    /// Shows its part in time that nobody reserved.
+    pub fn has_weight(&self, weight: u32) {
+        self.weight.store(weight, Relaxed);
+    }
+
+    /// What was used up to the last boundary that the account was written at; what it waited, until `now`.
     #[must_use]
-    pub fn usage(&self) -> Usage {
-        self.read(|| self.look())
+    pub fn usage(&self, now: u64) -> Usage {
+        Usage {
+            stolen: self.stolen_until(now),
+            switches: self.switches.load(Relaxed),
+            ..self.read(|| self.look())
+        }
     }
 
     /// All that was used up to `now`, what is not entered yet included.
     #[must_use]
     pub fn used_until(&self, now: u64) -> u64 {
-        let (usage, since) = self.read(|| (self.look(), self.open_since.load(Relaxed)));
-        let open = match since {
-            0 => 0,
-            since => now.saturating_sub(since),
-        };
+        let (usage, since) = self.read(|| (self.look(), self.open_since()));
+        let open = since.map_or(0, |since| now.saturating_sub(since));
         usage.used().wrapping_add(open)
+    }
+
+    /// The CPU that has the vCPU in hand.
+    #[must_use]
+    pub fn on_cpu(&self) -> Option<u16> {
+        Some(self.cpu.load(Relaxed)).filter(|cpu| *cpu != USAGE_AREA_NO_CPU)
     }
 
     /// Up to when the account is, if the vCPU is in hand.
     #[must_use]
     pub fn open_since(&self) -> Option<u64> {
-        Some(self.open_since.load(Relaxed)).filter(|since| *since != 0)
+        self.on_cpu().map(|_| self.open_since.load(Relaxed))
     }
 
     /// How long it has waited until `now`.
     #[must_use]
     pub fn stolen_until(&self, now: u64) -> u64 {
-        let open = match self.waits_since.load(Relaxed) {
-            0 => 0,
-            since => now.saturating_sub(since),
-        };
-        self.waited.load(Relaxed).wrapping_add(open)
+        match self.waited.load(Relaxed) {
+            waits if is_negative(waits) => waits.wrapping_add(now),
+            waited => waited,
+        }
     }
 
     fn look(&self) -> Usage {
@@ -162,15 +270,20 @@ impl VcpuAccount {
             guaranteed: get(&self.guaranteed),
             extra: get(&self.extra),
             elsewhere: 0,
-            stolen: get(&self.waited),
-            switches: get(&self.switches),
+            stolen: 0,
+            switches: 0,
         }
     }
+}
+
+fn is_negative(word: u64) -> bool {
+    (word as i64) < 0
 }
 
 /// An account that any CPU adds to: of a domain, for what was done for it elsewhere and by vCPUs that it has no more; of
 /// the machine, for domains that are gone. Reading it is no snapshot while others add.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct SharedAccount {
     user: AtomicU64,
     kernel: AtomicU64,
@@ -181,6 +294,9 @@ pub struct SharedAccount {
     stolen: AtomicU64,
     switches: AtomicU64,
 }
+
+same_layout!(SharedAccount, UsageBesides: user = user, kernel = kernel, hypervisor = hypervisor, guaranteed = guaranteed,
+    extra = extra, elsewhere = elsewhere, stolen = stolen, switches = switches);
 
 impl SharedAccount {
     /// Nothing used.

@@ -7,7 +7,7 @@
 //! Who pays for an interval may be found out while it goes on. What begins with an interrupt is nobody's at first:
 //! whoever turns out to be the reason claims it from its beginning, without another reading ([`CpuLedger::claim`]).
 
-use super::account::VcpuAccount;
+use super::account::{Open, VcpuAccount};
 use super::usage::{CAUSES, Cause, Kind};
 use core::cell::Cell;
 
@@ -116,6 +116,7 @@ impl CpuBooks {
 
 /// The books of one CPU, touched by that CPU alone.
 pub struct CpuLedger {
+    cpu: Cell<u16>,
     places: [Cell<u64>; PLACES],
     open: Cell<Place>,
     last: Cell<u64>,
@@ -138,6 +139,7 @@ impl CpuLedger {
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            cpu: Cell::new(0),
             places: [const { Cell::new(0) }; PLACES],
             open: Cell::new(Place::Machine),
             last: Cell::new(0),
@@ -150,8 +152,9 @@ impl CpuLedger {
         }
     }
 
-    /// Opens the books: what came before is nobody's, and what comes next the machine's.
-    pub fn begin(&self, now: u64) {
+    /// Opens the books of this CPU: what came before is nobody's, and what comes next the machine's.
+    pub fn begin(&self, now: u64, cpu: u16) {
+        self.cpu.set(cpu);
         self.places.iter().for_each(|place| place.set(0));
         for sum in [&self.idle, &self.machine, &self.sold, &self.backwards] {
             sum.set(0);
@@ -391,12 +394,19 @@ impl CpuLedger {
         self.handled();
         let open = self.open.get();
         let elsewhere = self.elsewhere.get();
-        let due = self.enter(now, in_hand, guest, Some(now));
+        let due = self.enter(now, in_hand, guest, Some(self.since(now)));
         if open == Place::Elsewhere {
             self.elsewhere.set(elsewhere);
         }
         self.open(now, open);
         due
+    }
+
+    fn since(&self, now: u64) -> Open {
+        Open {
+            cpu: self.cpu.get(),
+            since: now,
+        }
     }
 
     /// Closes the open interval at `now` and empties all places but the one of what is not assigned.
@@ -405,7 +415,7 @@ impl CpuLedger {
         now: u64,
         in_hand: Option<&VcpuAccount>,
         guest: Guest,
-        open_since: Option<u64>,
+        open: Option<Open>,
     ) -> Option<Due> {
         self.handled();
         self.close_checked(now);
@@ -418,7 +428,7 @@ impl CpuLedger {
         *unclaimed = unclaimed.wrapping_add(self.take(Place::Fresh));
         match in_hand {
             Some(account) => {
-                let all = account.enter(guest.user, guest.kernel, &causes, open_since);
+                let all = account.enter(guest.user, guest.kernel, &causes, open);
                 Self::grow(&self.sold, all);
             }
             // Nobody's: nothing was gathered for a vCPU while none was in hand.
@@ -448,7 +458,7 @@ impl CpuLedger {
         vcpu.runs_in(kind);
         let mut woken = [0; CAUSES];
         woken[Cause::Switch as usize] = self.take(Place::Unassigned);
-        let all = vcpu.enter(0, 0, &woken, Some(now));
+        let all = vcpu.enter(0, 0, &woken, Some(self.since(now)));
         Self::grow(&self.sold, all);
         if !same {
             vcpu.count_switch();

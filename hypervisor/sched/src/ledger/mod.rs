@@ -20,7 +20,7 @@ mod cpu;
 mod held;
 mod usage;
 
-pub use account::{SharedAccount, VcpuAccount};
+pub use account::{SharedAccount, Shown, VcpuAccount};
 pub use cpu::{CpuBooks, CpuLedger, Due, Guest, Payer, Paying};
-pub use held::Held;
+pub use held::{Held, SharedHeld};
 pub use usage::{CAUSES, Cause, Kind, Usage};

@@ -100,7 +100,9 @@ pub fn scheduler(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> 
     match asked.cmd {
         XEN_DOMCTL_SCHEDOP_PUTINFO => {
             if asked.weight != 0 {
-                dom.weight.store(u32::from(asked.weight), Ordering::Relaxed);
+                let weight = u32::from(asked.weight);
+                dom.weight.store(weight, Ordering::Relaxed);
+                dom.vcpus().for_each(|vcpu| vcpu.account.has_weight(weight));
             }
         }
         XEN_DOMCTL_SCHEDOP_GETINFO => {
