@@ -66,6 +66,7 @@ fn who_has_others_work_for_it_everywhere_gets_its_rate_and_no_more() {
         let seat = arrive(&mut home, 1, terms(30, 100, Extra::Never));
         arrive(&mut home, 2, terms(20, 80, Extra::ByWeight));
         arrive(&mut other, 3, terms(50, 100, Extra::ByWeight));
+        let _ = (home.decide(0), other.decide(0));
         let mut now = 0;
         while now < 20_000 {
             now += dice.below(9);

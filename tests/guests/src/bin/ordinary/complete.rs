@@ -103,7 +103,7 @@ fn of_xeno(op: XenoCommand) -> Reach {
         X::Audit | X::AttachEnd | X::DetachEnd | X::Books => Machine,
         X::SchedRules | X::SchedSet | X::SchedCpu => Machine,
         // A domain's own is the domain's to know.
-        X::Usage | X::SchedGet => Elsewhere,
+        X::Usage | X::UsageFrame | X::SchedGet => Elsewhere,
     }
 }
 
