@@ -92,10 +92,12 @@ impl Queue<'_> {
         }
     }
 
-    /// A timer has fired, perhaps early, perhaps for something else.
-    pub fn expire(&mut self, now: u64) -> Next {
-        let now = self.advance(now);
-        self.what_follows(now)
+    /// A timer has fired, perhaps early, perhaps for something else. What else asks for a decision has said so.
+    pub const fn expire(&self, now: u64) -> Next {
+        match self.until {
+            Some(until) if until <= now => Next::Decide,
+            _ => Next::Keep,
+        }
     }
 
     /// The caller's name of one that waited for its next period, which has begun by `now` and was not looked at yet.

@@ -3,7 +3,7 @@
 use crate::decide::Next;
 use crate::queue::{Gone, Queue, Seat};
 use crate::rules::Terms;
-use crate::server::{Server, Sleep, Stage};
+use crate::server::{Rest, Sleep, Stage};
 
 impl Queue<'_> {
     /// An event wants it to run, or its timer. To be called after [`Self::block`] as well if an event is found pending
@@ -12,7 +12,7 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn wake(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
-        self.change_state(now, seat, |s| s.sleep = Sleep::Awake)
+        self.change_state(now, seat, |rest| rest.sleep = Sleep::Awake)
     }
 
     /// It has nothing to do until it is woken. What it has left is kept, and judged when it wakes (T4).
@@ -20,7 +20,7 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn block(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
-        self.change_state(now, seat, |s| s.sleep = Sleep::Blocked)
+        self.change_state(now, seat, |rest| rest.sleep = Sleep::Blocked)
     }
 
     /// It waits for an event on some ports, masked or not: as [`Self::block`], and [`Self::is_polling`] says so. To be
@@ -29,7 +29,7 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn poll(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
-        self.change_state(now, seat, |s| s.sleep = Sleep::Polling)
+        self.change_state(now, seat, |rest| rest.sleep = Sleep::Polling)
     }
 
     /// Its guest starts it.
@@ -37,9 +37,9 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn up(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
-        self.change_state(now, seat, |s| {
-            s.down = false;
-            s.sleep = Sleep::Awake;
+        self.change_state(now, seat, |rest| {
+            rest.down = false;
+            rest.sleep = Sleep::Awake;
         })
     }
 
@@ -48,7 +48,7 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn down(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
-        self.change_state(now, seat, |s| s.down = true)
+        self.change_state(now, seat, |rest| rest.down = true)
     }
 
     /// Stops it until it is unpaused as often as it was paused.
@@ -56,7 +56,9 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn pause(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
-        self.change_state(now, seat, |s| s.paused = s.paused.saturating_add(1))
+        self.change_state(now, seat, |rest| {
+            rest.paused = rest.paused.saturating_add(1)
+        })
     }
 
     /// Undoes one [`Self::pause`].
@@ -64,24 +66,39 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn unpause(&mut self, now: u64, seat: Seat) -> Result<Next, Gone> {
-        self.change_state(now, seat, |s| s.paused = s.paused.saturating_sub(1))
+        self.change_state(now, seat, |rest| {
+            rest.paused = rest.paused.saturating_sub(1)
+        })
     }
 
     fn change_state(
         &mut self,
         now: u64,
         seat: Seat,
-        apply: impl FnOnce(&mut Server),
+        change: impl FnOnce(&mut Rest),
     ) -> Result<Next, Gone> {
-        let now = self.advance(now);
         let who = self.find(seat)?;
         let server = self.get_mut(who).ok_or(Gone)?;
-        let could_run = server.can_run();
-        apply(server);
-        match (could_run, server.can_run()) {
-            (false, true) => self.awaken(who, now),
-            (true, false) => self.put_to_sleep(who, now),
-            _ => {}
+        let mut rest = server.rest;
+        change(&mut rest);
+        // What changes nothing of whether it can run is no boundary: the last decision stands, or is being made anew.
+        if rest.is_over() == server.rest.is_over() || !server.is_here() {
+            server.rest = rest;
+            return Ok(Next::Keep);
+        }
+        let now = self.advance(now);
+        if let Some(server) = self.get_mut(who) {
+            server.rest = rest;
+        }
+        let is_clear = if rest.is_over() {
+            self.awaken(who, now);
+            self.running.is_none()
+        } else {
+            self.put_to_sleep(who, now);
+            self.running == Some(who)
+        };
+        if is_clear {
+            return Ok(Next::Decide);
         }
         Ok(self.what_follows(now))
     }

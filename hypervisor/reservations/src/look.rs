@@ -29,11 +29,11 @@ impl Queue<'_> {
     pub fn state(&self, seat: Seat) -> Result<State, Gone> {
         let who = self.find(seat)?;
         let server = self.get(who).ok_or(Gone)?;
-        Ok(if server.down {
+        Ok(if server.rest.down {
             State::Offline
-        } else if server.sleep != Sleep::Awake {
+        } else if server.rest.sleep != Sleep::Awake {
             State::Blocked
-        } else if server.paused != 0 {
+        } else if server.rest.paused != 0 {
             State::Offline
         } else if self.running == Some(who) {
             State::Running
@@ -49,7 +49,7 @@ impl Queue<'_> {
     pub fn is_polling(&self, seat: Seat) -> Result<bool, Gone> {
         let who = self.find(seat)?;
         let server = self.get(who).ok_or(Gone)?;
-        Ok(server.sleep == Sleep::Polling)
+        Ok(server.rest.sleep == Sleep::Polling)
     }
 
     /// The terms in force, and those that will be from its next period on.

@@ -57,6 +57,21 @@ pub(crate) enum Sleep {
     Polling,
 }
 
+/// What keeps a vCPU from running, of its own or others' will.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    pub(crate) sleep: Sleep,
+    pub(crate) down: bool,
+    pub(crate) paused: u32,
+}
+
+impl Rest {
+    /// Nothing does.
+    pub(crate) fn is_over(&self) -> bool {
+        self.sleep == Sleep::Awake && !self.down && self.paused == 0
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Nobody's slot.
@@ -78,9 +93,7 @@ pub(crate) struct Server {
     pub(crate) terms: Option<Terms>,
     /// In force from the next period.
     pub(crate) next_terms: Option<Terms>,
-    pub(crate) sleep: Sleep,
-    pub(crate) down: bool,
-    pub(crate) paused: u32,
+    pub(crate) rest: Rest,
     pub(crate) deadline: u64,
     pub(crate) budget: u64,
     pub(crate) debt: u64,
@@ -105,9 +118,11 @@ impl Server {
         origin: 0,
         terms: None,
         next_terms: None,
-        sleep: Sleep::Awake,
-        down: true,
-        paused: 0,
+        rest: Rest {
+            sleep: Sleep::Awake,
+            down: true,
+            paused: 0,
+        },
         deadline: 0,
         budget: 0,
         debt: 0,
@@ -128,10 +143,12 @@ impl Server {
 
     /// It could run if the CPU were its own.
     pub(crate) fn can_run(&self) -> bool {
+        self.is_here() && self.rest.is_over()
+    }
+
+    /// It is of this CPU, perhaps not for long.
+    pub(crate) fn is_here(&self) -> bool {
         matches!(self.stage, Stage::Here | Stage::Leaving)
-            && self.sleep == Sleep::Awake
-            && !self.down
-            && self.paused == 0
     }
 
     pub(crate) fn slice(&self) -> u64 {
