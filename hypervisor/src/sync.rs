@@ -95,7 +95,9 @@ ranks! {
     Owned,
     /// Free frames.
     Free,
-    /// A CPU's run queue and timers.
+    /// What is promised of all CPUs.
+    Placement,
+    /// A CPU's queue of vCPUs and timers.
     Queue,
     /// A vCPU's run state.
     RunState,

@@ -23,12 +23,12 @@ pub mod report;
 use crate::arch::regs::VEC_SYSCALL;
 use crate::arch::{cpu, percpu, smp};
 use crate::domain::{self, Domain, Guest, Vcpu};
-use ::sched::{CpuBooks, CpuLedger, Due, Kind, Payer, SharedAccount, State, Usage};
+use ::sched::{CpuBooks, CpuLedger, Due, Payer, SharedAccount, State, Usage};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use frames::DomId;
 
-pub use ::sched::{Cause, Paying};
+pub use ::sched::{Cause, Kind, Paying};
 
 /// What domains used that are gone.
 static DEPARTED: SharedAccount = SharedAccount::new();
@@ -37,6 +37,8 @@ static DEPARTED: SharedAccount = SharedAccount::new();
 pub struct Here {
     ledger: CpuLedger,
     in_hand: Cell<Option<&'static Vcpu>>,
+    /// In whose time the last decision lets somebody run.
+    kind: Cell<Kind>,
 }
 
 impl Here {
@@ -45,6 +47,7 @@ impl Here {
         Here {
             ledger: CpuLedger::new(),
             in_hand: Cell::new(None),
+            kind: Cell::new(Kind::Extra),
         }
     }
 }
@@ -108,6 +111,11 @@ fn pay(due: Option<Due>) {
     account.add_elsewhere(cause, cycles);
 }
 
+/// In whose time the vCPU runs that was chosen for this CPU, from [`works_for`] on.
+pub fn will_run_in(kind: Kind) {
+    here().kind.set(kind);
+}
+
 /// This CPU works for a vCPU from now on. The one it worked for before must not run elsewhere until then: what is in its
 /// transit page is entered here.
 pub fn works_for(vcpu: &'static Vcpu) {
@@ -119,9 +127,8 @@ pub fn works_for(vcpu: &'static Vcpu) {
         _ => ledger.payer(),
     };
     let before = before.map(|before| before.account);
-    // Nothing is reserved yet: all time is extra.
-    let now = cpu::rdtsc();
-    pay(ledger.works_for(now, before, guest, vcpu.account, Kind::Extra));
+    let (now, kind) = (cpu::rdtsc(), here().kind.get());
+    pay(ledger.works_for(now, before, guest, vcpu.account, kind));
     // Whoever caused it pays until the guest runs.
     if let Some((payer, cause)) = caused_by.filter(|(payer, _)| *payer != payer_of(vcpu.domain)) {
         pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));

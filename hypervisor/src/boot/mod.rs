@@ -153,6 +153,7 @@ extern "C" fn on_cpu0() -> ! {
     if let Some(platform) = device::acpi::platform() {
         smp::start::all(platform);
     }
+    crate::schedule::placement::init();
     crate::control::restart::note_before();
     let vcpu = match domain::initial::build(info, params()) {
         Ok(vcpu) => vcpu,

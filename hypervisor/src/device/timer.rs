@@ -307,6 +307,12 @@ pub fn offset() -> Offset {
     percpu::current().tsc_offset.get()
 }
 
+/// What this CPU's counter shows when the clock is at `ns`.
+#[inline]
+pub fn counter_at(ns: u64) -> u64 {
+    offset().here(clock().tsc_at(ns))
+}
+
 /// What a guest on this CPU is to read its time from.
 pub fn time_page(flags: u8, version: u32) -> PvClock {
     PvClock::on(&clock(), offset(), flags, version)

@@ -312,7 +312,7 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     unfinished::breathe();
     let local = new_local(domain)?;
     unfinished::breathe();
-    let Some(home) = schedule::cpu::take(domain.privileged, id) else {
+    let Some(home) = schedule::cpu::take(domain, id) else {
         end_local(domain, local);
         return Err(NoFrame);
     };

@@ -1,32 +1,23 @@
 //! `xeno_op`: reservations of CPU time.
 //!
-//! What is asked for is decoded and checked here as it will be when reservations are kept. None is yet: turns go round.
-//! So whatever is right is answered `-EOPNOTSUPP` where it would be granted or told, and nothing is pretended; whatever
-//! is wrong is answered as it always will be.
+//! What is asked for is decoded and checked by the crate `reservations`; who asks, and whether the domain and the vCPU are
+//! there, is checked here. All vCPUs that are named get the terms, or none does.
 
-use crate::domain::Guest;
-use crate::hypercall::{Outcome, subject};
-use ::reservations::Rules;
+use crate::arch::smp;
+use crate::domain::{Domain, Guest, Vcpu};
+use crate::hypercall::{Args, Outcome, Stop, subject};
+use crate::schedule::placement::{self, Reserved};
 use ::reservations::request::{self, Asked, NANOSECONDS};
-use guest_abi::reserve::{SCHED_ALL_VCPUS, SchedCpu, SchedGet, SchedRules, SchedSet};
+use ::reservations::{Refusal, Rules, Search};
+use guest_abi::reserve::{
+    SCHED_ALL_VCPUS, SCHED_CPU_ONLINE, SCHED_NO_CPU, SchedCpu, SchedGet, SchedRules, SchedSet,
+    SchedTerms,
+};
 use guest_abi::xeno::XENO_INTERFACE_VERSION;
 use guest_abi::{Errno, Wire};
 
-/// B, in nanoseconds: no section is to be longer (`hypercall::BUDGET`).
-const SECTION_NS: u64 = 20_000;
-/// The quantum, in nanoseconds.
-const QUANTUM_NS: u64 = 10_000_000;
-/// What of each CPU nobody can reserve, in millionths.
-const RESERVE_PPM: u32 = 20_000;
-
-/// The rules by which requests are checked.
-const RULES: Rules = match Rules::new(NANOSECONDS, SECTION_NS, QUANTUM_NS, RESERVE_PPM) {
-    Ok(rules) => rules,
-    Err(_) => panic!("the rules make no sense"),
-};
-
-/// What is right and cannot be had: no queue keeps reservations yet.
-const NOT_IN_FORCE: Errno = Errno::OpNotSupp;
+/// Units of looking at, or changing, what one vCPU is promised.
+const ONE: u64 = 3;
 
 fn check_version(version: u32) -> Result<(), Errno> {
     match version {
@@ -40,8 +31,18 @@ pub fn rules(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let want: SchedRules = g.memory().value(arg)?;
     check_version(want.version)?;
     g.memory().check_writable(arg, SchedRules::SIZE)?;
-    request::rules_wanted(&want, &RULES)?;
-    Err(NOT_IN_FORCE.into())
+    let mut rules = placement::rules();
+    if let Some(new) = request::rules_wanted(&want, &rules)? {
+        placement::set_quantum(new);
+        rules = new;
+    }
+    let answer = SchedRules {
+        version: want.version,
+        set: want.set,
+        ..request::rules_told(&rules, placement::nr_cpus())
+    };
+    g.memory().put(arg, &answer)?;
+    Ok(0)
 }
 
 /// `sched_get`: what a vCPU has. A domain asks for itself, the control domain for any.
@@ -51,41 +52,154 @@ pub fn get(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let dom = subject(g, want.domid)?;
     check_vcpu(dom, want.vcpu)?;
     g.memory().check_writable(arg, SchedGet::SIZE)?;
-    Err(NOT_IN_FORCE.into())
+    let mut all = named(dom, want.vcpu).filter_map(placement::reserved);
+    let first = all.next().ok_or(Errno::Srch)?;
+    let mut answer = SchedGet {
+        version: want.version,
+        domid: want.domid,
+        vcpu: want.vcpu,
+        cpu: first.cpu,
+        nr_vcpus: 1,
+        nr_alike: 1,
+        terms: request::told(&first.terms),
+        ..SchedGet::ZERO
+    };
+    let mut coming_at = first.coming.map_or(0, |(_, at)| at);
+    for other in all {
+        answer.nr_vcpus += 1;
+        if is_alike(&first, &other) {
+            answer.nr_alike += 1;
+            coming_at = coming_at.max(other.coming.map_or(0, |(_, at)| at));
+        }
+        if other.cpu != answer.cpu {
+            answer.cpu = SCHED_NO_CPU;
+        }
+    }
+    answer.coming = first
+        .coming
+        .map_or(SchedTerms::ZERO, |(terms, _)| request::told(&terms));
+    answer.coming_at = coming_at;
+    g.charge(u64::from(answer.nr_vcpus));
+    g.memory().put(arg, &answer)?;
+    Ok(0)
 }
 
-/// `sched_set`: gives a vCPU, or all of a domain's, other terms.
-pub fn set(g: &mut Guest<'_>, arg: u64) -> Outcome {
+fn is_alike(one: &Reserved, other: &Reserved) -> bool {
+    let coming = |of: &Reserved| of.coming.map(|(terms, _)| terms);
+    one.terms == other.terms && coming(one) == coming(other)
+}
+
+/// `sched_set`: gives a vCPU, or all of a domain's, other terms. What would have been granted to several is looked for in
+/// parts: what is known of it is in the arguments beyond the second.
+pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
+    let [op, arg, fits, does_not, last] = args;
     let want: SchedSet = g.memory().value(arg)?;
     check_version(want.version)?;
     let dom = subject(g, want.domid)?;
     check_vcpu(dom, want.vcpu)?;
     g.memory().check_writable(arg, SchedSet::SIZE)?;
-    match Asked::read(&want.terms, &RULES) {
-        Ok(_) => Err(NOT_IN_FORCE.into()),
+    let rules = placement::rules();
+    let mut answer = request::blank(&want);
+    let asked = match Asked::read(&want.terms, &rules) {
+        Ok(asked) => asked,
         Err(refused) => {
-            let mut answer = request::blank(&want);
             answer.refusal = refused.reason;
             g.memory().put(arg, &answer)?;
-            Err(refused.errno.into())
+            return Err(refused.errno.into());
+        }
+    };
+    if dom.is_dying() {
+        return Err(Errno::Srch.into());
+    }
+    let number = named(dom, want.vcpu).count() as u64;
+    g.charge(number * ONE);
+    let (vcpu, why) = match placement::grant(named(dom, want.vcpu), &asked.terms) {
+        Ok(in_force_at) => {
+            answer.in_force_at = in_force_at;
+            g.memory().put(arg, &answer)?;
+            return Ok(0);
+        }
+        Err(refused) => refused,
+    };
+    let mut why = why;
+    if number > 1
+        && let Refusal::NoRoom { largest_slice, .. } = &mut why
+    {
+        let search = Search::resume(&asked.terms, &rules, (fits, does_not));
+        match search_on(dom, want.vcpu, &asked, &rules, search) {
+            Ok(largest) => *largest_slice = largest,
+            Err(search) => {
+                g.charge(number * ONE);
+                let (fits, does_not) = search.parts();
+                return Err(Stop::Again([op, arg, fits, does_not, last]));
+            }
         }
     }
+    if let Refusal::NoRoom {
+        largest_slice,
+        largest_slice_soon,
+    } = &mut why
+    {
+        *largest_slice_soon = (*largest_slice_soon).max(*largest_slice);
+    }
+    let errno = asked.refuse(&mut answer, &rules, vcpu, why);
+    g.memory().put(arg, &answer)?;
+    Err(errno.into())
+}
+
+/// One trial more; the largest slice that all would be granted when there is no doubt left, or what is known by now.
+fn search_on(
+    dom: &'static Domain,
+    vcpu: u32,
+    asked: &Asked,
+    rules: &Rules,
+    mut search: Search,
+) -> Result<u64, Search> {
+    let Some(slice) = search.next() else {
+        return Ok(search.largest());
+    };
+    let terms = asked.terms.with_slice(rules, slice);
+    let fits = terms.is_ok_and(|terms| placement::would_grant(named(dom, vcpu), &terms));
+    search.note(slice, fits);
+    Err(search)
 }
 
 /// `sched_cpu`: what is reserved of a CPU.
 pub fn cpu(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let want: SchedCpu = g.memory().value(arg)?;
     check_version(want.version)?;
-    if !crate::arch::smp::online().contains(want.cpu) {
+    if !smp::online().contains(want.cpu) {
         return Err(Errno::Inval.into());
     }
     g.memory().check_writable(arg, SchedCpu::SIZE)?;
-    Err(NOT_IN_FORCE.into())
+    let mut answer = SchedCpu {
+        version: want.version,
+        cpu: want.cpu,
+        ..SchedCpu::ZERO
+    };
+    // A CPU that runs no vCPUs has no books.
+    if let Some(promised) = placement::promised(want.cpu) {
+        answer.flags = if promised.online { SCHED_CPU_ONLINE } else { 0 };
+        answer.nr_vcpus = promised.nr_vcpus;
+        answer.capacity = promised.capacity.of(NANOSECONDS);
+        answer.charged = promised.charged.of_rounded_up(NANOSECONDS);
+        answer.departing = promised.departing.of_rounded_up(NANOSECONDS);
+    }
+    g.memory().put(arg, &answer)?;
+    Ok(0)
 }
 
 /// Whether a domain has the vCPU that was named, or any if all were.
-fn check_vcpu(dom: &crate::domain::Domain, vcpu: u32) -> Result<(), Errno> {
-    let named = if vcpu == SCHED_ALL_VCPUS { 0 } else { vcpu };
-    let there = named < dom.max_vcpus && dom.vcpu(named).is_some();
-    if there { Ok(()) } else { Err(Errno::Inval) }
+fn check_vcpu(dom: &Domain, vcpu: u32) -> Result<(), Errno> {
+    if named(dom, vcpu).next().is_some() {
+        Ok(())
+    } else {
+        Err(Errno::Inval)
+    }
+}
+
+/// Those of a domain's vCPUs that were named.
+fn named(dom: &Domain, vcpu: u32) -> impl Iterator<Item = &'static Vcpu> {
+    dom.vcpus()
+        .filter(move |one| vcpu == SCHED_ALL_VCPUS || one.id == vcpu)
 }

@@ -30,7 +30,7 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(XenoCommand::DetachEnd) => detach_end(g, arg),
         Some(XenoCommand::SchedRules) => reserve::rules(g, arg),
         Some(XenoCommand::SchedGet) => reserve::get(g, arg),
-        Some(XenoCommand::SchedSet) => reserve::set(g, arg),
+        Some(XenoCommand::SchedSet) => reserve::set(g, args),
         Some(XenoCommand::SchedCpu) => reserve::cpu(g, arg),
         None if op as u32 == SERVE_END => serve_end(g, args),
         None => Err(Errno::NoSys.into()),

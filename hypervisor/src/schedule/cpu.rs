@@ -3,29 +3,28 @@
 //! # Invariants
 //! - Q1: a vCPU has a seat with one CPU, its home, from before it is known to anybody until it is removed; it is in no other
 //!   CPU's queue and has no timer elsewhere.
-//! - Q2: a seat's number is the vCPU's in the queue, and three times that, and one more, its first timer's. All tables are as
-//!   long as the highest seat that there ever was needs.
+//! - Q2: a seat's number is the vCPU's name in the queue, and three times that, and one more, its first timer's. The tables
+//!   of seats and timers are as long as the highest seat that there ever was needs. Its place in the queue is another number,
+//!   the queue's own.
 //! - Q3: rows stay with the CPU for good.
 
+use super::placement;
 use super::timers::Kind;
-use super::{QUANTUM_NS, SHORTEST_NS};
-use crate::arch::smp;
 use crate::boot;
-use crate::domain::{NO_CPU, Vcpu, unfinished};
+use crate::device::timer;
+use crate::domain::{Domain, NO_CPU, Vcpu, unfinished};
 use crate::memory::record;
 use crate::sync::{Guard, Lock, rank};
 use ::cpus::MAX_CPUS;
-use ::cpus::set::CpuSet;
-use ::sched::{
-    Entry, EntryRows, RunQueue, SlotRows, Slots, TimerQueue, TimerRows, TimerSlot, VcpuHandle,
-};
+use ::reservations::{Arrival, Queue, Seat, Slot, Terms};
+use ::sched::{SlotRows, Slots, TimerQueue, TimerRows, TimerSlot, VcpuHandle};
 use boot_info::params::Cpus;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What is under a CPU's lock.
 pub(super) struct CpuSched {
     /// Who runs next.
-    pub queue: RunQueue<'static>,
+    pub queue: Queue<'static>,
     /// The timers of those at home here, and on CPU 0 the devices'.
     pub timers: TimerQueue<'static>,
     /// Who has which seat; nobody yet, where one is still being made.
@@ -40,19 +39,35 @@ impl CpuSched {
         self.seats.get(seat.0 as usize).flatten()
     }
 
-    /// Takes the lowest seat that is free, if all tables are long enough for it.
-    fn take_seat(&mut self) -> Result<VcpuHandle, Lack> {
+    /// Takes the lowest seat that is free, and a place in the queue, if all tables are long enough.
+    fn take_seat(&mut self, dom: &Domain, cpu: u32, terms: &Terms) -> Result<Home, Lack> {
         let next = self.seats.lowest_free();
         let seat = VcpuHandle(next as u32);
         if self.seats.capacity() <= next {
-            Err(Lack::Seats)
-        } else if self.queue.capacity() <= next {
-            Err(Lack::Entries)
-        } else if self.timers.capacity() <= Kind::LAST.of(seat) as usize {
-            Err(Lack::Timers)
-        } else {
-            self.seats.join(None).map(|_| seat).ok_or(Lack::Seats)
+            return Err(Lack::Seats);
         }
+        if self.timers.capacity() <= Kind::LAST.of(seat) as usize {
+            return Err(Lack::Timers);
+        }
+        let sibling = dom.vcpus().find(|vcpu| vcpu.home.cpu() == cpu);
+        let arrival = Arrival {
+            tag: u64::from(seat.0),
+            // To tell siblings by: no two that live at once have the same.
+            domain: dom.serial as u32,
+            sibling: sibling.map(|vcpu| vcpu.home.place()),
+            // Periods begin at whole periods of system time.
+            origin: 0,
+            terms: *terms,
+        };
+        let place = self.queue.arrive(timer::now_ns(), arrival);
+        let place = place.map_err(|_| Lack::Slots)?;
+        // There is one: it was looked at.
+        self.seats.join(None).ok_or(Lack::Seats)?;
+        Ok(Home {
+            cpu: AtomicU32::new(cpu),
+            seat: AtomicU32::new(seat.0),
+            place: AtomicU64::new(place.to_bits()),
+        })
     }
 }
 
@@ -60,8 +75,8 @@ impl CpuSched {
 #[derive(Clone, Copy)]
 enum Lack {
     Seats,
-    Entries,
     Timers,
+    Slots,
 }
 
 /// A CPU's, held.
@@ -69,8 +84,6 @@ pub(super) type Held = Guard<'static, Option<&'static mut CpuSched>, rank::Queue
 
 static CPUS: [Lock<Option<&'static mut CpuSched>, rank::Queue>; MAX_CPUS] =
     [const { Lock::new(None) }; MAX_CPUS];
-/// vCPUs at home with each CPU.
-static SEATED: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 /// Frames that rows have taken.
 static KEPT: AtomicU64 = AtomicU64::new(0);
 
@@ -84,7 +97,7 @@ pub fn prepare(cpu: u32) -> bool {
     let timers = record::place_row(TimerSlot::EMPTY, TimerRows::PER_ROW);
     let made = timers.and_then(|timers| {
         record::place_mut(CpuSched {
-            queue: RunQueue::new(&mut [], QUANTUM_NS, SHORTEST_NS),
+            queue: Queue::new(&mut [], placement::of_command_line(), timer::now_ns()),
             timers: TimerQueue::new(timers),
             seats: Slots::new(),
         })
@@ -107,6 +120,8 @@ pub(super) fn with<R>(cpu: u32, act: impl FnOnce(&mut CpuSched) -> R) -> Option<
 pub struct Home {
     cpu: AtomicU32,
     seat: AtomicU32,
+    /// Its place in the queue.
+    place: AtomicU64,
 }
 
 impl Home {
@@ -120,6 +135,11 @@ impl Home {
         VcpuHandle(self.seat.load(Ordering::Relaxed))
     }
 
+    /// Its place in the queue, good while the CPU's lock is held.
+    pub(super) fn place(&self) -> Seat {
+        Seat::from_bits(self.place.load(Ordering::Relaxed))
+    }
+
     /// Has none any more. Under the CPU's lock.
     fn end(&self) {
         self.cpu.store(NO_CPU, Ordering::Release);
@@ -131,32 +151,22 @@ pub fn runs_vcpus(cpu: u32) -> bool {
     cpu == 0 || boot::params().cpus == Cpus::All
 }
 
-/// Where a new vCPU is to be at home: of the CPUs that run any, the one with the fewest, the lowest of those; the control
-/// domain's go round, so that each has a CPU that the others begin on last.
-fn choose(privileged: bool, id: u32) -> u32 {
-    let runs = smp::online().iter().filter(|cpu| runs_vcpus(*cpu));
-    let runs = runs.fold(CpuSet::EMPTY, CpuSet::with);
-    let seated = |cpu: &u32| SEATED[*cpu as usize % MAX_CPUS].load(Ordering::Relaxed);
-    let chosen = match privileged {
-        true => runs.iter().nth((id % runs.len().max(1)) as usize),
-        false => runs.iter().min_by_key(seated),
-    };
-    // Before the others are started, and without a local APIC's table, there is this one.
-    chosen.unwrap_or(0)
+/// A seat for a vCPU of a domain that is to be made, on a CPU that has room for what it is promised, with room for it in
+/// every table; `None` if there are too many or no memory is left.
+pub fn take(dom: &Domain, id: u32) -> Option<Home> {
+    let (cpu, terms) = placement::admit(dom, id)?;
+    let seated = seat(dom, cpu, &terms);
+    if seated.is_none() {
+        // It took nothing.
+        placement::give_back(cpu, || Some((terms, 0)));
+    }
+    seated
 }
 
-/// A seat for a vCPU that is to be made, with room for it in every table; `None` if there are too many or no memory is left.
-pub fn take(privileged: bool, id: u32) -> Option<Home> {
-    let cpu = choose(privileged, id);
+fn seat(dom: &Domain, cpu: u32, terms: &Terms) -> Option<Home> {
     loop {
-        let lack = match with(cpu, CpuSched::take_seat)? {
-            Ok(seat) => {
-                SEATED[cpu as usize % MAX_CPUS].fetch_add(1, Ordering::Relaxed);
-                return Some(Home {
-                    cpu: AtomicU32::new(cpu),
-                    seat: AtomicU32::new(seat.0),
-                });
-            }
+        let lack = match with(cpu, |s| s.take_seat(dom, cpu, terms))? {
+            Ok(home) => return Some(home),
             Err(lack) => lack,
         };
         // The frame is taken before the lock is: what is fresh may have to be flushed.
@@ -165,13 +175,13 @@ pub fn take(privileged: bool, id: u32) -> Option<Home> {
                 let row = new_row(None, SeatRows::PER_ROW)?;
                 with(cpu, |s| s.seats.add_row(row))
             }
-            Lack::Entries => {
-                let row = new_row(Entry::EMPTY, EntryRows::PER_ROW)?;
-                with(cpu, |s| s.queue.add_row(row))
-            }
             Lack::Timers => {
                 let row = new_row(TimerSlot::EMPTY, TimerRows::PER_ROW)?;
                 with(cpu, |s| s.timers.add_row(row))
+            }
+            Lack::Slots => {
+                let row = new_row(Slot::EMPTY, Queue::PER_ROW)?;
+                with(cpu, |s| s.queue.add_row(row))
             }
         };
         if added != Some(true) {
@@ -186,20 +196,28 @@ pub(super) fn name(vcpu: &'static Vcpu) {
     with(vcpu.home.cpu(), |s| s.seats.rename(seat, Some(vcpu)));
 }
 
-/// Gives a seat back, and does something before it is anybody else's.
-pub(super) fn give(home: &Home, before: impl FnOnce(&mut CpuSched, VcpuHandle)) {
-    let (cpu, seat) = (home.cpu(), home.seat());
-    with(cpu, |s| {
-        before(s, seat);
-        s.seats.leave(seat.0 as usize);
-        home.end();
+/// Gives a seat back, with what was promised to who had it.
+pub(super) fn give(home: &Home) {
+    let cpu = home.cpu();
+    placement::give_back(cpu, || {
+        with(cpu, |s| {
+            let granted = s.queue.granted(home.place());
+            let removed = s.queue.remove(timer::now_ns(), home.place());
+            for kind in Kind::ALL {
+                s.timers.cancel(kind.of(home.seat()));
+            }
+            s.seats.leave(home.seat().0 as usize);
+            home.end();
+            // Whoever calls decides anew anyhow.
+            let (_, paid_for_at, _) = removed.ok()?;
+            Some((granted.ok()?, paid_for_at))
+        })?
     });
-    SEATED[cpu as usize % MAX_CPUS].fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Gives the seat of a vCPU back that came to nothing.
 pub fn give_unused(home: &Home) {
-    give(home, |_, _| {});
+    give(home);
 }
 
 /// A frame as a row of a table; counted as kept. Where a call asks for it interrupts are let in first: nothing is locked that

@@ -1,17 +1,19 @@
-//! Who runs: the pure decisions of the crate `sched` bound to vCPUs, CPUs and timers.
+//! Who runs: the pure decisions of the crate `reservations` bound to vCPUs, CPUs and timers.
 //!
-//! Each CPU has a run queue and timers of its own, behind one lock (`cpu`). A vCPU is in those of its home, and loaded nowhere
+//! Each CPU has a queue of vCPUs and timers of its own, behind one lock (`cpu`); which CPU a vCPU is promised time of is
+//! decided before (`placement`). A vCPU is in those of its home, and loaded nowhere
 //! else. Any CPU may change what is in them; where that asks for a new decision, the home is told (`smp::reschedule`) and
-//! makes it. Locks: a CPU's, then a vCPU's `runstate`; none but the frame allocator's inside.
+//! makes it. Locks: the placement's, a CPU's, then a vCPU's `runstate`; none but the frame
+//! allocator's inside.
 //!
 //! # Invariants
 //! - C1: a vCPU's run state is the one its home's queue has it in.
-//! - C2: while somebody waits for the running vCPU's turn to end, the CPU's hardware timer is set for that end at the latest;
-//!   for each timer that is set, the home's hardware timer is, or the home is being told (`timers`).
+//! - C2: a CPU's hardware timer is set for the end of its last decision at the latest, if that has one; for each timer that is set, the home's hardware timer is, or the home is being told (`timers`).
 //! - C3: only its home decides that a vCPU runs, and runs it there.
 
 pub mod cpu;
 mod idle;
+pub mod placement;
 mod timers;
 
 pub use cpu::{kept_frames, runs_vcpus};
@@ -29,14 +31,9 @@ use crate::event;
 use crate::mmu::work;
 use ::cpus::loaded;
 use ::cpus::set::CpuSet;
-use ::sched::{Next, Reservation, RunQueue, VcpuHandle};
+use ::reservations::{Decision, Gone, Kind, Next, Queue, Seat};
+use ::sched::{State, VcpuHandle};
 use cpu::CpuSched;
-use timers::Kind;
-
-/// A turn, while turns go round.
-const QUANTUM_NS: u64 = 10_000_000;
-/// The shortest turn: what is left of one when a sleeper wakes. Long against a switch, short for who is waited for.
-const SHORTEST_NS: u64 = 1_000_000;
 
 /// Makes queue and timers of the CPU that boots. Boot only.
 pub fn init() {
@@ -52,21 +49,12 @@ pub fn init() {
 /// Makes a vCPU known to the scheduler; it starts down.
 pub fn add(vcpu: &'static Vcpu) {
     cpu::name(vcpu);
-    change(vcpu, |queue, seat, _| {
-        let _ = queue.add(seat, Reservation::BEST_EFFORT);
-        Next::Keep
-    });
+    change(vcpu, |_, _, _| Ok(Next::Keep));
 }
 
 /// Makes a vCPU unknown to the scheduler: it runs no more, no timer finds it, and its books are closed. It stands still.
 pub fn remove(vcpu: &Vcpu) {
-    cpu::give(&vcpu.home, |sched, seat| {
-        // Whoever calls decides anew anyhow.
-        let _ = sched.queue.remove(seat, timer::now_ns());
-        for kind in Kind::ALL {
-            sched.timers.cancel(kind.of(seat));
-        }
-    });
+    cpu::give(&vcpu.home);
     account::vcpu_ends(vcpu);
 }
 
@@ -96,56 +84,67 @@ fn ask(cpu: u32) {
     }
 }
 
+/// What is done to a vCPU in its queue, at a time.
+type Act = Result<Next, Gone>;
+
 /// Does something to a vCPU in its queue, and what follows from it (C1).
-fn change(vcpu: &Vcpu, act: impl FnOnce(&mut RunQueue<'static>, VcpuHandle, u64) -> Next) {
-    let done = at_home(vcpu, |sched, seat| {
+fn change(vcpu: &Vcpu, act: impl FnOnce(&mut Queue<'static>, u64, Seat) -> Act) {
+    let done = at_home(vcpu, |sched, _| {
         // Under the lock: what a queue is told is never older than what it was told before.
         let now = timer::now_ns();
-        let next = act(&mut sched.queue, seat, now);
-        note_state(sched, seat, vcpu, now);
+        let next = act(&mut sched.queue, now, vcpu.home.place());
+        note_state(sched, vcpu, now);
         next
     });
-    if let Some((home, Next::Decide)) = done {
+    // Who is at home has a place there.
+    if let Some((home, Ok(Next::Decide))) = done {
         ask(home);
     }
 }
 
-fn note_state(sched: &CpuSched, seat: VcpuHandle, vcpu: &Vcpu, now: u64) {
-    if let Some(state) = sched.queue.state(seat) {
-        vcpu.runstate.lock().enter(state, now);
-        account::note_state(vcpu, state);
-    }
+fn note_state(sched: &CpuSched, vcpu: &Vcpu, now: u64) {
+    let Ok(state) = sched.queue.state(vcpu.home.place()) else {
+        return;
+    };
+    let state = match state {
+        ::reservations::State::Running => State::Running,
+        ::reservations::State::Runnable => State::Runnable,
+        ::reservations::State::Blocked => State::Blocked,
+        ::reservations::State::Offline => State::Offline,
+    };
+    vcpu.runstate.lock().enter(state, now);
+    account::note_state(vcpu, state);
 }
 
 /// Wakes a vCPU that sleeps.
 pub fn wake(vcpu: &Vcpu) {
-    change(vcpu, |queue, seat, now| queue.wake(seat, now));
+    change(vcpu, Queue::wake);
 }
 
 /// The vCPU sleeps until woken.
 pub fn block(vcpu: &Vcpu) {
-    change(vcpu, |queue, seat, now| queue.block(seat, now));
+    change(vcpu, Queue::block);
 }
 
-/// The vCPU lets others go first.
+/// The vCPU lets others of its domain go first.
 pub fn yield_now(vcpu: &Vcpu) {
-    change(vcpu, |queue, seat, now| queue.yield_now(seat, now));
+    change(vcpu, Queue::yield_now);
 }
 
 /// The vCPU takes part.
 pub fn up(vcpu: &Vcpu) {
-    change(vcpu, |queue, seat, now| queue.up(seat, now));
+    change(vcpu, Queue::up);
 }
 
 /// The vCPU takes part no more.
 pub fn down(vcpu: &Vcpu) {
-    change(vcpu, |queue, seat, now| queue.down(seat, now));
+    change(vcpu, Queue::down);
 }
 
 /// Does something to each of some vCPUs, and what follows from it (C1): for less than each on its own.
 fn change_all<'v>(
     vcpus: impl Iterator<Item = &'v Vcpu>,
-    act: impl Fn(&mut RunQueue<'static>, VcpuHandle, u64) -> Next,
+    act: impl Fn(&mut Queue<'static>, u64, Seat) -> Act,
 ) {
     let mut asked = CpuSet::EMPTY;
     // Those of one home that come one after the other are done with its lock held.
@@ -168,11 +167,10 @@ fn change_all<'v>(
             if let Some((_, sched, now)) = held.as_mut()
                 && let Some(sched) = sched.as_mut()
             {
-                let seat = vcpu.home.seat();
-                if act(&mut sched.queue, seat, *now) == Next::Decide {
+                if act(&mut sched.queue, *now, vcpu.home.place()) == Ok(Next::Decide) {
                     asked = asked.with(home);
                 }
-                note_state(sched, seat, vcpu, *now);
+                note_state(sched, vcpu, *now);
             }
             break;
         }
@@ -183,47 +181,65 @@ fn change_all<'v>(
 
 /// Stops vCPUs until they are unpaused as often.
 pub fn pause_all<'v>(vcpus: impl Iterator<Item = &'v Vcpu>) {
-    change_all(vcpus, |queue, seat, now| queue.pause(seat, now));
+    change_all(vcpus, Queue::pause);
 }
 
 /// Undoes one [`pause_all`].
 pub fn unpause_all<'v>(vcpus: impl Iterator<Item = &'v Vcpu>) {
-    change_all(vcpus, |queue, seat, now| queue.unpause(seat, now));
+    change_all(vcpus, Queue::unpause);
 }
 
 /// Stops a vCPU until it is unpaused as often.
 pub fn pause(vcpu: &Vcpu) {
-    change(vcpu, |queue, seat, now| queue.pause(seat, now));
+    change(vcpu, Queue::pause);
 }
 
-/// The decision of this CPU's queue, and the run states of who ran and who will (C1).
-fn next_vcpu() -> Option<&'static Vcpu> {
-    cpu::with(percpu::current().id, |sched| {
+/// More periods began at once than one decision renews.
+struct More;
+
+/// The decision of this CPU's queue, and the run states of who ran and who will (C1): nobody else's change with it.
+fn next_vcpu() -> Result<Option<&'static Vcpu>, More> {
+    let here = percpu::current().id;
+    let next = cpu::with(here, |sched| {
         let now = timer::now_ns();
-        let before = sched.queue.current();
-        let next = sched.queue.decide(now).run;
-        for seat in [before, next].into_iter().flatten() {
-            if let Some(vcpu) = sched.vcpu(seat) {
-                note_state(sched, seat, vcpu, now);
-            }
+        let before = sched.queue.decision();
+        let next = sched.queue.decide(now);
+        let who = |decision: &Decision| {
+            let seat = decision.run.map(|_| VcpuHandle(decision.tag as u32))?;
+            sched.vcpu(seat)
+        };
+        let (before, vcpu) = (who(&before), who(&next));
+        for vcpu in [before, vcpu].into_iter().flatten() {
+            note_state(sched, vcpu, now);
         }
-        let vcpu = sched.vcpu(next?)?;
-        let here = percpu::current().id;
-        // Two CPUs with the same state would be the end of all that is promised: rather none.
-        assert!(
-            loaded::take(&vcpu.loaded_on, here),
-            "domain {} vCPU {} is chosen for CPU {here} while it is on another",
-            vcpu.domain.id.0,
-            vcpu.id
-        );
-        Some(vcpu)
-    })?
+        if next.until.is_some_and(|until| until <= now) {
+            return Err(More);
+        }
+        account::will_run_in(match next.kind {
+            Kind::Guaranteed => match sched.queue.budget_ends() {
+                Some(at) => account::Kind::GuaranteedUntil(timer::counter_at(at)),
+                None => account::Kind::Guaranteed,
+            },
+            Kind::Extra | Kind::Idle => account::Kind::Extra,
+        });
+        if let Some(vcpu) = vcpu {
+            // Two CPUs with the same state would be the end of all that is promised: rather none.
+            assert!(
+                loaded::take(&vcpu.loaded_on, here),
+                "domain {} vCPU {} is chosen for CPU {here} while it is on another",
+                vcpu.domain.id.0,
+                vcpu.id
+            );
+        }
+        Ok(vcpu)
+    });
+    next.unwrap_or(Ok(None))
 }
 
 /// Nobody can run, and nobody is in hand: the queue has none that runs here.
 pub fn choose_nobody() {
     let next = next_vcpu();
-    debug_assert!(next.is_none());
+    debug_assert!(matches!(next, Ok(None)));
 }
 
 /// Decides who runs on this CPU from now on, if anybody can.
@@ -235,7 +251,12 @@ pub fn decide() -> Option<&'static Vcpu> {
     // What asked for it before this is in the decision.
     smp::is_rescheduled();
     percpu::current().reschedule.set(false);
-    let next = next_vcpu();
+    let next = loop {
+        match next_vcpu() {
+            Ok(next) => break next,
+            Err(More) => unfinished::let_others_in(),
+        }
+    };
     timers::program();
     next
 }

@@ -12,7 +12,8 @@ use crate::arch::{percpu, smp};
 use crate::device::{self, timer};
 use crate::domain::Vcpu;
 use crate::event;
-use ::sched::{Next, RunQueue, State, TimerQueue, VcpuHandle};
+use ::reservations::Next;
+use ::sched::{State, TimerQueue, VcpuHandle};
 use core::sync::atomic::Ordering;
 
 /// The devices' own timer, on the CPU that takes their interrupts.
@@ -160,15 +161,16 @@ pub fn tick() {
     this.timer_deadline.set(u64::MAX);
     smp::remote(this.id).armed.store(u64::MAX, Ordering::SeqCst);
     timers_due();
-    let (next, cut_for) = cpu::with(this.id, |sched| {
-        let next = sched.queue.tick(timer::now_ns());
-        let cut_for = sched.queue.turn_cut_for();
-        (next, cut_for.and_then(|seat| sched.vcpu(seat)))
+    let (next, begins) = cpu::with(this.id, |sched| {
+        let now = timer::now_ns();
+        let begins = sched.queue.period_begins_of(now);
+        let begins = begins.and_then(|tag| sched.vcpu(VcpuHandle(tag as u32)));
+        (sched.queue.expire(now), begins)
     })
     .unwrap_or((Next::Keep, None));
-    // If it was none of those timers it was the end of a turn.
-    match cut_for {
-        Some(woken) if next == Next::Decide => account::is_for(woken.domain, Cause::Timer),
+    // If it was none of those timers it was somebody's period, or the end of a turn or a budget.
+    match begins {
+        Some(vcpu) if next == Next::Decide => account::is_for(vcpu.domain, Cause::Timer),
         _ => account::is_for_whom_it_interrupts(Cause::Timer),
     }
     if next == Next::Decide {
@@ -180,13 +182,13 @@ pub fn tick() {
     }
 }
 
-/// Sets this CPU's hardware timer for the nearer of the next timer and the end of the running vCPU's turn.
+/// Sets this CPU's hardware timer for the nearer of the next timer and the end of the last decision.
 pub(super) fn program() {
     let this = percpu::current();
     let next = cpu::with(this.id, |sched| {
         let timer = TimerQueue::next_deadline(&sched.timers).unwrap_or(u64::MAX);
-        let turn = RunQueue::turn_ends_ns(&sched.queue).unwrap_or(u64::MAX);
-        timer.min(turn)
+        let decision = sched.queue.decision().until.unwrap_or(u64::MAX);
+        timer.min(decision)
     });
     if let Some(next) = next.filter(|next| *next < this.timer_deadline.get()) {
         this.timer_deadline.set(next);

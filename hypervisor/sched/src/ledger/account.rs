@@ -9,6 +9,9 @@ use guest_abi::usage_area::{
     USAGE_AREA_EXTRA, USAGE_AREA_GUARANTEED, USAGE_AREA_NO_CPU, UsageBesides, UsageRow,
 };
 
+/// In `own_until`: no time is its end.
+pub(super) const ALWAYS: u64 = u64::MAX;
+
 /// The account of a vCPU.
 ///
 /// One CPU writes it at a time: the one that the vCPU is loaded on. `waits` is for whoever has the lock of the queue that it
@@ -149,19 +152,21 @@ impl VcpuAccount {
     /// Says whose time the vCPU runs in from now on.
     pub(super) fn runs_in(&self, kind: Kind) {
         let flags = match kind {
-            Kind::Guaranteed => USAGE_AREA_GUARANTEED,
+            Kind::Guaranteed | Kind::GuaranteedUntil(_) => USAGE_AREA_GUARANTEED,
             Kind::Extra => 0,
         };
         self.flags.store(flags, Relaxed);
     }
 
-    /// Adds what was used up to `now`; the vCPU is in hand from there on, or not any more. Answers how much it was.
+    /// Adds what was used up to `now`; the vCPU is in hand from there on, or not any more. Until `own_until` ([`ALWAYS`], or
+    /// 0) it ran in its own time. Answers how much it was.
     pub(super) fn enter(
         &self,
         user: u64,
         kernel: u64,
         hypervisor: &[u64; CAUSES],
         open: Option<Open>,
+        own_until: u64,
     ) -> u64 {
         let mut all = user.wrapping_add(kernel);
         self.write(|| {
@@ -171,11 +176,13 @@ impl VcpuAccount {
                 add(to, *cycles);
                 all = all.wrapping_add(*cycles);
             }
-            let kind = match self.flags.load(Relaxed) & USAGE_AREA_GUARANTEED {
-                0 => &self.extra,
-                _ => &self.guaranteed,
+            let own = match own_until {
+                ALWAYS => all,
+                // From where the account was last written up to there, of what was its in between.
+                until => until.saturating_sub(self.open_since.load(Relaxed)).min(all),
             };
-            add(kind, all);
+            add(&self.guaranteed, own);
+            add(&self.extra, all - own);
             self.cpu
                 .store(open.map_or(USAGE_AREA_NO_CPU, |open| open.cpu), Relaxed);
             if let Some(open) = open {

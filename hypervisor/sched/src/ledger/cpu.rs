@@ -7,7 +7,7 @@
 //! Who pays for an interval may be found out while it goes on. What begins with an interrupt is nobody's at first:
 //! whoever turns out to be the reason claims it from its beginning, without another reading ([`CpuLedger::claim`]).
 
-use super::account::{Open, VcpuAccount};
+use super::account::{ALWAYS, Open, VcpuAccount};
 use super::usage::{CAUSES, Cause, Kind};
 use core::cell::Cell;
 
@@ -126,6 +126,8 @@ pub struct CpuLedger {
     machine: Cell<u64>,
     sold: Cell<u64>,
     backwards: Cell<u64>,
+    /// Until when the vCPU in hand runs in its own time: [`ALWAYS`], or 0 if it does not.
+    own_until: Cell<u64>,
 }
 
 impl Default for CpuLedger {
@@ -149,6 +151,7 @@ impl CpuLedger {
             machine: Cell::new(0),
             sold: Cell::new(0),
             backwards: Cell::new(0),
+            own_until: Cell::new(0),
         }
     }
 
@@ -428,7 +431,13 @@ impl CpuLedger {
         *unclaimed = unclaimed.wrapping_add(self.take(Place::Fresh));
         match in_hand {
             Some(account) => {
-                let all = account.enter(guest.user, guest.kernel, &causes, open);
+                let all = account.enter(
+                    guest.user,
+                    guest.kernel,
+                    &causes,
+                    open,
+                    self.own_until.get(),
+                );
                 Self::grow(&self.sold, all);
             }
             // Nobody's: nothing was gathered for a vCPU while none was in hand.
@@ -456,9 +465,14 @@ impl CpuLedger {
         let same = before.is_some_and(|before| core::ptr::eq(before, vcpu));
         let due = self.enter(now, before, guest, None);
         vcpu.runs_in(kind);
+        self.own_until.set(match kind {
+            Kind::Guaranteed => ALWAYS,
+            Kind::GuaranteedUntil(at) => at,
+            Kind::Extra => 0,
+        });
         let mut woken = [0; CAUSES];
         woken[Cause::Switch as usize] = self.take(Place::Unassigned);
-        let all = vcpu.enter(0, 0, &woken, Some(self.since(now)));
+        let all = vcpu.enter(0, 0, &woken, Some(self.since(now)), self.own_until.get());
         Self::grow(&self.sold, all);
         if !same {
             vcpu.count_switch();

@@ -1,7 +1,7 @@
 //! Attacks how a vCPU is told of an event: two hand one to and fro many times, each asleep until it comes, or polling for it,
 //! or running without any call. Proves that none is lost: each is told, wherever it is, and what it is told of is there.
 //!
-//! xtask: hv=dom0_max_vcpus=3
+//! xtask: hv=dom0_max_vcpus=3 quantum=1ms
 //! xtask: seconds=240
 //! xtask: parallel=2
 #![cfg_attr(target_os = "none", no_std, no_main)]

@@ -1,0 +1,311 @@
+//! Which CPU a vCPU is at home with, what it is promised there, and the rules of the machine: the crate's [`Placement`].
+//!
+//! A tick is a nanosecond of system time: what is asked for, charged, kept and told is in one unit, and nothing is rounded
+//! in between.
+//!
+//! # Invariants
+//! - P1: what a vCPU is promised was admitted before, and is given back when what it took is paid for.
+//! - P2: the lock is taken before a queue's and held from an admission, or a change of it, to the queue's part in it, and
+//!   from a vCPU's removal until its room is given back: nobody is granted what is another's.
+
+use super::cpu::{self, runs_vcpus};
+use super::{ask, at_home};
+use crate::arch::smp;
+use crate::boot;
+use crate::device::timer;
+use crate::domain::{Domain, MAX_VCPUS, NO_CPU, Vcpu};
+use crate::sync::{Lock, rank};
+use crate::{info, warn};
+use ::cpus::set::CpuSet;
+use ::reservations::request::NANOSECONDS;
+use ::reservations::{
+    Change, Charge, CpuBooks, Extra, Member, Next, Placement, Refusal, Rules, Terms,
+};
+use alloc::vec;
+use boot_info::params::Dom0Cpu;
+
+static PLACEMENT: Lock<Option<Placement<'static>>, rank::Placement> = Lock::new(None);
+
+/// What the control domain's vCPUs are promised where nothing is said: enough to answer within a period whoever else runs,
+/// and little enough that it is no loss to the others.
+const USUAL_SLICE_NS: u64 = 2_000_000;
+const USUAL_PERIOD_NS: u64 = 20_000_000;
+/// Its part in left-over time: twice that of others, for it works for them.
+const USUAL_WEIGHT: u16 = 2 * Terms::USUAL_WEIGHT;
+/// All that it is promised of a CPU where nothing is said, in millionths.
+const USUAL_MOST_PPM: u32 = 500_000;
+
+/// Opens the books of the CPUs, when all are started that will be. Boot only.
+pub fn init() {
+    let rules = of_command_line();
+    let number = open().last().map_or(1, |last| last as usize + 1);
+    let mut placement = Placement::new(vec![CpuBooks::OFFLINE; number].leak(), rules);
+    for cpu in open() {
+        placement.set_online(cpu as usize, true);
+    }
+    *PLACEMENT.lock() = Some(placement);
+    info!(
+        "scheduling: B is {} us, the quantum {} us; {} ppm of each CPU are nobody's to reserve",
+        rules.section() / 1000,
+        rules.quantum() / 1000,
+        rules.reserve_ppm()
+    );
+}
+
+/// The rules that the command line says; what it may say makes sense.
+pub(super) fn of_command_line() -> Rules {
+    let p = boot::params();
+    let rules = Rules::new(NANOSECONDS, p.section_ns, p.quantum_ns, p.reserve_ppm);
+    rules.unwrap_or_else(|why| boot::give_up(format_args!("the rules of scheduling: {why:?}")))
+}
+
+/// The rules as they are now.
+pub fn rules() -> Rules {
+    let placement = PLACEMENT.lock();
+    placement
+        .as_ref()
+        .map_or_else(of_command_line, |placement| *placement.rules())
+}
+
+/// Puts rules in force that differ from those that are in the quantum alone: for turns that begin from now on.
+pub fn set_quantum(rules: Rules) {
+    let mut placement = PLACEMENT.lock();
+    let is_set = placement.as_mut().is_some_and(|p| p.set_quantum(rules));
+    if is_set {
+        for cpu in smp::online().iter() {
+            cpu::with(cpu, |sched| sched.queue.set_quantum(rules));
+        }
+    }
+}
+
+/// The CPUs that take vCPUs. Before the others are started, and without a local APIC's table, there is this one.
+fn open() -> impl Iterator<Item = u32> {
+    let online = smp::online().with(0);
+    online.iter().filter(|cpu| runs_vcpus(*cpu))
+}
+
+/// CPUs that take vCPUs: one at least.
+pub fn nr_cpus() -> u32 {
+    open().count() as u32
+}
+
+/// What a vCPU of a domain is promised to begin with.
+fn first_terms(dom: &Domain, rules: &Rules) -> Terms {
+    let best_effort = |weight| {
+        let terms = Terms::best_effort(rules, weight);
+        // Neither weight that is asked for here is zero.
+        terms.unwrap_or_else(|_| boot::give_up(format_args!("no weight")))
+    };
+    if !dom.privileged {
+        return best_effort(Terms::USUAL_WEIGHT);
+    }
+    let usual = Charge::of_ppm(USUAL_MOST_PPM);
+    let (slice, period, extra, most) = match boot::params().dom0_cpu {
+        Dom0Cpu::None => return best_effort(USUAL_WEIGHT),
+        Dom0Cpu::Usual => (USUAL_SLICE_NS, USUAL_PERIOD_NS, Extra::ByWeight, usual),
+        Dom0Cpu::Slice {
+            slice_ns,
+            period_ns,
+            extra,
+        } => {
+            let extra = if extra { Extra::ByWeight } else { Extra::Never };
+            (slice_ns, period_ns, extra, Charge::WHOLE)
+        }
+    };
+    let each = dom.max_vcpus.div_ceil(nr_cpus());
+    let most = most.at_most(rules.capacity());
+    match Terms::new(rules, slice, period, extra, USUAL_WEIGHT) {
+        Ok(terms) => terms.within(rules, each, most),
+        Err(why) => {
+            warn!(
+                "the command line's `dom0_cpu=` cannot be had ({why:?}): the control domain is promised nothing"
+            );
+            best_effort(USUAL_WEIGHT)
+        }
+    }
+}
+
+/// A CPU for a vCPU that is to be made, and what it is promised there; `None` if no CPU takes any. The control domain's go
+/// round, so that each has a CPU that the others begin on last; others go where none of their domain are, if there is room.
+pub(super) fn admit(dom: &Domain, id: u32) -> Option<(u32, Terms)> {
+    let taken = dom.vcpus().map(|vcpu| vcpu.home.cpu());
+    let taken = taken.filter(|cpu| *cpu != NO_CPU);
+    let taken = taken.fold(CpuSet::EMPTY, |set, cpu| set.with(cpu));
+    let own = open().nth((id % nr_cpus()) as usize);
+    let preferred = |cpu: usize| match dom.privileged {
+        true => own == Some(cpu as u32),
+        false => !taken.contains(cpu as u32),
+    };
+    let mut placement = PLACEMENT.lock();
+    let placement = placement.as_mut()?;
+    let mut terms = first_terms(dom, placement.rules());
+    loop {
+        match placement.admit(timer::now_ns(), &terms, |_| true, preferred) {
+            Ok(cpu) => return Some((cpu as u32, terms)),
+            Err(Refusal::NoCpu) => return None,
+            // What the control domain had before it crashed is not paid for yet, and it asks for very much.
+            Err(Refusal::NoRoom { .. }) if terms.slice() != 0 => {
+                let weight = terms.weight();
+                terms = Terms::best_effort(placement.rules(), weight).ok()?;
+            }
+            Err(Refusal::NoRoom { .. }) => return None,
+        }
+    }
+}
+
+/// Does what removes a vCPU from its CPU's queue, and gives its room back (P2). That says what it was granted, and when
+/// what it took is paid for; `None` if it was not in the queue.
+pub(super) fn give_back(cpu: u32, remove: impl FnOnce() -> Option<(Terms, u64)>) {
+    let mut placement = PLACEMENT.lock();
+    let removed = remove();
+    if let (Some(placement), Some((terms, paid_for_at))) = (placement.as_mut(), removed) {
+        let release = placement.withdraw(cpu as usize, &terms);
+        placement.release(timer::now_ns(), release, paid_for_at);
+    }
+}
+
+/// What a vCPU is promised, and where.
+pub struct Reserved {
+    /// Its CPU.
+    pub cpu: u32,
+    /// What is in force.
+    pub terms: Terms,
+    /// What will be, and when.
+    pub coming: Option<(Terms, u64)>,
+}
+
+/// What a vCPU is promised; `None` if it has been removed.
+pub fn reserved(vcpu: &Vcpu) -> Option<Reserved> {
+    let (cpu, (terms, coming)) = at_home(vcpu, |sched, _| {
+        let place = vcpu.home.place();
+        let (terms, _) = sched.queue.terms(place).ok()?;
+        Some((terms, sched.queue.coming(place).ok()?))
+    })
+    .and_then(|(cpu, told)| Some((cpu, told?)))?;
+    Some(Reserved { cpu, terms, coming })
+}
+
+/// Those of a domain's vCPUs that terms are asked for, with what they have now.
+struct Asking {
+    vcpus: [Option<&'static Vcpu>; MAX_VCPUS],
+    members: [Member; MAX_VCPUS],
+    number: usize,
+}
+
+impl Asking {
+    /// Under the placement's lock: none is removed meanwhile (P2).
+    fn new(vcpus: impl Iterator<Item = &'static Vcpu>, any: &Terms) -> Asking {
+        let mut asking = Asking {
+            vcpus: [None; MAX_VCPUS],
+            members: core::array::from_fn(|_| Member::new(0, *any)),
+            number: 0,
+        };
+        for vcpu in vcpus {
+            let granted = at_home(vcpu, |sched, _| sched.queue.granted(vcpu.home.place()));
+            let place = asking.number;
+            if let Some((cpu, Ok(from))) = granted
+                && let Some(member) = asking.members.get_mut(place)
+                && let Some(who) = asking.vcpus.get_mut(place)
+            {
+                (*member, *who) = (Member::new(cpu as usize, from), Some(vcpu));
+                asking.number += 1;
+            }
+        }
+        asking
+    }
+
+    /// Whose CPU is which. They stay where they are.
+    fn cpus(&self) -> [usize; MAX_VCPUS] {
+        core::array::from_fn(|place| self.members.get(place).map_or(0, |member| member.cpu))
+    }
+
+    fn members(&mut self) -> &mut [Member] {
+        let number = self.number;
+        self.members.get_mut(..number).unwrap_or_default()
+    }
+}
+
+/// Gives vCPUs other terms from their next periods on, all of them or none; says when the last of them has them, in system
+/// time, or the first that is refused, and why.
+pub fn grant(
+    vcpus: impl Iterator<Item = &'static Vcpu>,
+    to: &Terms,
+) -> Result<u64, (u32, Refusal)> {
+    let mut asked = CpuSet::EMPTY;
+    let mut in_force_at = 0;
+    {
+        let mut placement = PLACEMENT.lock();
+        let placement = placement.as_mut().ok_or((0, Refusal::NoCpu))?;
+        let mut asking = Asking::new(vcpus, to);
+        let cpus = asking.cpus();
+        let stays = |place: usize, cpu: usize| cpus.get(place) == Some(&cpu);
+        let now = timer::now_ns();
+        if let Err((place, why)) = placement.amend_all(now, asking.members(), to, stays) {
+            let refused = asking.vcpus.get(place).copied().flatten();
+            return Err((refused.map_or(0, |vcpu| vcpu.id), why));
+        }
+        let vcpus = asking.vcpus;
+        for (member, vcpu) in asking.members().iter_mut().zip(vcpus.iter().flatten()) {
+            let changed = at_home(vcpu, |sched, _| {
+                let place = vcpu.home.place();
+                sched.queue.change(timer::now_ns(), place, *to)
+            });
+            // Both always: it stays where it is, and is there.
+            if let Some((home, Ok((at, next)))) = changed
+                && let Some(Change::Here(release)) = member.granted.take()
+            {
+                placement.release(now, release, at);
+                if at > now {
+                    in_force_at = at.max(in_force_at);
+                }
+                if next == Next::Decide {
+                    asked = asked.with(home);
+                }
+            }
+        }
+    }
+    asked.iter().for_each(ask);
+    Ok(in_force_at)
+}
+
+/// Whether [`grant`] would give these terms to all of them now. Nothing is changed.
+pub fn would_grant(vcpus: impl Iterator<Item = &'static Vcpu>, to: &Terms) -> bool {
+    let mut placement = PLACEMENT.lock();
+    let Some(placement) = placement.as_mut() else {
+        return false;
+    };
+    let mut asking = Asking::new(vcpus, to);
+    let cpus = asking.cpus();
+    let stays = |place: usize, cpu: usize| cpus.get(place) == Some(&cpu);
+    placement.would_amend_all(timer::now_ns(), asking.members(), to, stays)
+}
+
+/// What is reserved of a CPU.
+pub struct Promised {
+    /// Whether it takes vCPUs.
+    pub online: bool,
+    /// vCPUs that are admitted there.
+    pub nr_vcpus: u32,
+    /// What can be reserved.
+    pub capacity: Charge,
+    /// What is, with what is not free yet.
+    pub charged: Charge,
+    /// What is not free yet.
+    pub departing: Charge,
+}
+
+/// What is reserved of a CPU; `None` if it has no books.
+pub fn promised(cpu: u32) -> Option<Promised> {
+    let cpu = cpu as usize;
+    let mut placement = PLACEMENT.lock();
+    let placement = placement.as_mut()?;
+    // First: what is free by now is charged no more.
+    let departing = placement.departing(timer::now_ns(), cpu)?;
+    Some(Promised {
+        online: placement.is_online(cpu),
+        nr_vcpus: placement.vcpus(cpu)?,
+        capacity: placement.rules().capacity(),
+        charged: placement.charged(cpu)?,
+        departing,
+    })
+}
