@@ -1,4 +1,4 @@
-//! How long a vCPU ran, waited, slept and was off (invariant S5).
+//! How long a vCPU ran, waited, slept and was off (invariant S1).
 
 /// What a vCPU is doing, by the numbers of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! One-shot timers by deadline (invariant S7): a binary heap whose places are known to each timer.
+//! One-shot timers by deadline (invariant S3): a binary heap whose places are known to each timer.
 
 use crate::MAX_TIMERS;
 use crate::rows::{Rows, rows_for};

@@ -106,7 +106,7 @@ pub struct CpuBooks {
 }
 
 impl CpuBooks {
-    /// S6: true unless a cycle was lost or counted twice.
+    /// S2: true unless a cycle was lost or counted twice.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         let sum = self.idle.wrapping_add(self.machine).wrapping_add(self.sold);

@@ -1,4 +1,4 @@
-//! Where the cycles went (invariant S6): accounts of vCPUs, of domains and of CPUs.
+//! Where the cycles went (invariant S2): accounts of vCPUs, of domains and of CPUs.
 //!
 //! Time on a CPU is a chain of intervals between boundaries: guest entered, guest left, interrupt taken, vCPU switched,
 //! idle begun. Each boundary is one reading of the time-stamp counter, which closes one account and opens the next: the
