@@ -47,6 +47,7 @@ struct Plan {
     run: Option<u32>,
     kind: Kind,
     spills: bool,
+    begins_turn: bool,
     turn_ends: u64,
     until: Option<u64>,
 }
@@ -70,7 +71,10 @@ impl Queue<'_> {
         }
         self.kind = plan.kind;
         self.spills = plan.spills;
-        self.turn_ends = plan.turn_ends;
+        if plan.begins_turn {
+            (self.turn_began, self.turn_ends) = (now, plan.turn_ends);
+            self.cut_for = None;
+        }
         self.until = if more_due { Some(now) } else { plan.until };
         self.decision()
     }
@@ -100,11 +104,17 @@ impl Queue<'_> {
         }
     }
 
-    /// The caller's name of one that waited for its next period, which has begun by `now` and was not looked at yet.
+    /// The caller's name of the vCPU for whose sake the last decision is over at `now`, if it is not for that of the one that
+    /// runs: its next period begins, or it woke and cut a turn short.
     #[must_use]
-    pub fn period_begins_of(&self, now: u64) -> Option<u64> {
-        let first = self.get(self.waiting.root(&self.slots)?)?;
-        (first.deadline <= now).then_some(first.tag)
+    pub fn ends_for(&self, now: u64) -> Option<u64> {
+        let first = self.waiting.root(&self.slots).and_then(|who| self.get(who));
+        if let Some(first) = first.filter(|first| first.deadline <= now) {
+            return Some(first.tag);
+        }
+        let turn_is_over = self.kind == Kind::Extra && self.turn_ends <= now;
+        let woken = self.cut_for.filter(|_| turn_is_over)?;
+        self.tag(woken).ok()
     }
 
     /// Whether the decision in force is still what would be decided, and ends early enough.
@@ -132,6 +142,7 @@ impl Queue<'_> {
             run: None,
             kind: Kind::Idle,
             spills: false,
+            begins_turn: false,
             turn_ends: self.turn_ends,
             until: next_period,
         };
@@ -157,6 +168,7 @@ impl Queue<'_> {
                 Some(who) if stays && self.extra.contains(&self.slots, who) => plan.run = Some(who),
                 _ => {
                     plan.run = Some(first);
+                    plan.begins_turn = true;
                     plan.turn_ends = now.saturating_add(self.rules.quantum());
                 }
             }

@@ -1,6 +1,6 @@
 //! What happens to a vCPU: it wakes and sleeps, is paused and changed, and the hypervisor works for it.
 
-use crate::decide::Next;
+use crate::decide::{Kind, Next};
 use crate::queue::{Gone, Queue, Seat};
 use crate::rules::Terms;
 use crate::server::{Rest, Sleep, Stage};
@@ -92,6 +92,7 @@ impl Queue<'_> {
         }
         let is_clear = if rest.is_over() {
             self.awaken(who, now);
+            self.cut_turn_for(seat, who, now);
             self.running.is_none()
         } else {
             self.put_to_sleep(who, now);
@@ -103,6 +104,23 @@ impl Queue<'_> {
         Ok(self.what_follows(now))
     }
 
+    /// Ends the turn in left-over time soon if the one that has woken has had less of it, by weight: who sleeps has waited
+    /// for something. Nobody is given more for it: the order stays that of virtual times.
+    fn cut_turn_for(&mut self, seat: Seat, who: u32, now: u64) {
+        let Some(running) = self.running.filter(|_| self.kind == Kind::Extra) else {
+            return;
+        };
+        let has_had = |who| match self.get(who) {
+            Some(server) if self.extra.contains(&self.slots, who) => server.virtual_time,
+            _ => u128::MAX,
+        };
+        let end = now.max(self.turn_began.saturating_add(self.rules.shortest_turn()));
+        if has_had(who) < has_had(running) && end < self.turn_ends {
+            self.turn_ends = end;
+            self.cut_for = Some(seat);
+        }
+    }
+
     pub(crate) fn awaken(&mut self, who: u32, now: u64) {
         let turn = self.next_turn();
         let section = self.rules.section();
@@ -110,7 +128,8 @@ impl Queue<'_> {
         if let Some(server) = self.get_mut(who) {
             server.awaken(now, section);
             server.turn = turn;
-            server.virtual_time = server.virtual_time.max(floor);
+            // A unit less than a billionth of a tick: before those that have had as much, and did not sleep.
+            server.virtual_time = server.virtual_time.max(floor.saturating_sub(1));
             if !runs {
                 server.waits_since = Some(now);
             }

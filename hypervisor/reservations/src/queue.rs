@@ -80,8 +80,10 @@ pub struct Queue<'a> {
     pub(crate) kind: Kind,
     /// What the running vCPU runs beyond its budget is left-over time: nobody else wants any.
     pub(crate) spills: bool,
-    /// When the turn in left-over time is over.
+    /// When the turn in left-over time began, when it is over, and for whose sake it is before its time.
+    pub(crate) turn_began: u64,
     pub(crate) turn_ends: u64,
+    pub(crate) cut_for: Option<Seat>,
     /// The end of the last decision.
     pub(crate) until: Option<u64>,
     /// No less than this is the virtual time of who begins to share left-over time.
@@ -110,7 +112,9 @@ impl<'a> Queue<'a> {
             running: None,
             kind: Kind::Idle,
             spills: false,
+            turn_began: 0,
             turn_ends: 0,
+            cut_for: None,
             until: None,
             floor: 0,
             books: Books {

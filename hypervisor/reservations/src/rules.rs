@@ -86,6 +86,18 @@ impl Rules {
         self.quantum
     }
 
+    /// The shortest turn in left-over time: one that is cut because somebody with less virtual time wakes. Long against a
+    /// switch, short for who is waited for.
+    #[must_use]
+    pub const fn shortest_turn(&self) -> u64 {
+        let part = self.quantum / 8;
+        if part < self.section {
+            self.section
+        } else {
+            part
+        }
+    }
+
     /// The shortest period: 10 B, so that overruns are a tenth of a period at most.
     #[must_use]
     pub const fn shortest_period(&self) -> u64 {

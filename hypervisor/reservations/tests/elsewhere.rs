@@ -150,3 +150,42 @@ fn the_quantum_changes_for_turns_to_come_and_nothing_else_does() {
     assert!(!queue.set_quantum(other));
     assert_eq!(queue.rules(), &longer);
 }
+
+#[test]
+fn who_wakes_having_had_less_ends_the_turn_soon_and_its_end_is_for_its_sake() {
+    let mut slots = [Slot::EMPTY; 3];
+    let mut queue = Queue::new(&mut slots, rules(), 0);
+    let quantum = rules().quantum();
+    let sleeper = arrive(&mut queue, 5, terms(0, 100, Extra::ByWeight));
+    let _ = queue.block(0, sleeper).unwrap();
+    let hog = arrive(&mut queue, 6, terms(0, 100, Extra::ByWeight));
+    let other = arrive(&mut queue, 7, terms(0, 100, Extra::ByWeight));
+    assert_eq!(queue.decide(0).until, Some(quantum));
+    assert_eq!(queue.decision().run, Some(hog));
+    // The other has its turn; the hog has had a quantum more than the sleeper will be counted.
+    assert_eq!(queue.decide(quantum).run, Some(other));
+    let _ = queue.decide(2 * quantum);
+    assert_eq!(queue.decision().run, Some(hog));
+    let began = 2 * quantum;
+    assert_eq!(queue.ends_for(began + quantum), None);
+    assert_eq!(
+        queue.wake(began + 1, sleeper),
+        Ok(reservations::Next::Decide)
+    );
+    let decision = queue.decide(began + 1);
+    let end = began + rules().shortest_turn();
+    assert_eq!((decision.run, decision.until), (Some(hog), Some(end)));
+    assert_eq!(
+        (queue.ends_for(end - 1), queue.ends_for(end)),
+        (None, Some(5))
+    );
+    assert_eq!(queue.decide(end).run, Some(sleeper));
+    assert_eq!(queue.ends_for(end + quantum), None);
+    // It has had its turn: it cuts none before the others have had theirs.
+    let _ = queue.decide(end + quantum);
+    let _ = queue.block(end + quantum, sleeper).unwrap();
+    let until = queue.decide(end + quantum).until;
+    let _ = queue.wake(end + quantum + 1, sleeper).unwrap();
+    assert_eq!(queue.decide(end + quantum + 1).until, until);
+    assert!(queue.is_sound() && queue.is_balanced());
+}

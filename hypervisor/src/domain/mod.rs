@@ -109,7 +109,7 @@ pub struct Domain {
     pub handle: Lock<[u8; 16], rank::Settings>,
     /// Whether it serves the store.
     pub serves_store: bool,
-    /// Its share of the CPU, for who asks: turns do not look at it yet.
+    /// Its share of the CPU, for who asks: kept and told. What counts is what its vCPUs were granted (`schedule::placement`).
     pub weight: AtomicU32,
     /// What was done for it while none of its vCPUs was in hand, and what those used that it has no more.
     pub account: &'static SharedAccount,

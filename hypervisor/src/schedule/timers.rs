@@ -161,15 +161,16 @@ pub fn tick() {
     this.timer_deadline.set(u64::MAX);
     smp::remote(this.id).armed.store(u64::MAX, Ordering::SeqCst);
     timers_due();
-    let (next, begins) = cpu::with(this.id, |sched| {
+    let (next, sake) = cpu::with(this.id, |sched| {
         let now = timer::now_ns();
-        let begins = sched.queue.period_begins_of(now);
-        let begins = begins.and_then(|tag| sched.vcpu(VcpuHandle(tag as u32)));
-        (sched.queue.expire(now), begins)
+        let sake = sched.queue.ends_for(now);
+        let sake = sake.and_then(|tag| sched.vcpu(VcpuHandle(tag as u32)));
+        (sched.queue.expire(now), sake)
     })
     .unwrap_or((Next::Keep, None));
-    // If it was none of those timers it was somebody's period, or the end of a turn or a budget.
-    match begins {
+    // If it was none of those timers it was the end of a turn or a budget: of its own accord, or for the sake
+    // of one whose period begins or who woke.
+    match sake {
         Some(vcpu) if next == Next::Decide => account::is_for(vcpu.domain, Cause::Timer),
         _ => account::is_for_whom_it_interrupts(Cause::Timer),
     }

@@ -91,7 +91,7 @@ pub fn get_nodes(g: &mut Guest<'_>, _: &'static Domain, call: &Domctl, _: Args) 
     Ok(0)
 }
 
-/// `scheduler_op`: the weight is kept; turns do not look at it yet.
+/// `scheduler_op`: the weight is kept and told; what counts is said by `sched_set`.
 pub fn scheduler(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
     let mut asked: SchedulerOp = call.payload();
     if asked.sched_id != XEN_SCHEDULER_CREDIT2 {

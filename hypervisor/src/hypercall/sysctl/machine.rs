@@ -53,7 +53,7 @@ pub fn tsc_khz() -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-/// `sched_id`: ours goes round in turns and answers to the name of the one that tools expect.
+/// `sched_id`: ours answers to the name of the one that tools expect.
 pub fn sched_id(_: &mut Guest<'_>, call: &mut Sysctl) -> Outcome {
     call.set_payload(&SchedId {
         sched_id: XEN_SCHEDULER_CREDIT2,
