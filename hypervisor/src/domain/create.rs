@@ -25,7 +25,7 @@ use crate::schedule::cpu::Home;
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
-use ::sched::{Runstate, Shown, State};
+use ::sched::{Runstate, State};
 use arrayvec::ArrayVec;
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
@@ -338,12 +338,6 @@ pub fn vcpu(domain: &'static Domain, id: u32) -> Result<&'static Vcpu, NoFrame> 
     vcpu.set_info(info);
     vcpu.transit.set_vcpu_info(vcpu.area, info % PAGE);
     vcpu.transit.set_stack_ok(false);
-    vcpu.account.has_terms(&Shown {
-        slice_ns: 0,
-        period_ns: 0,
-        weight: domain.weight.load(Ordering::Relaxed),
-        extra: true,
-    });
     schedule::add(vcpu);
     life::join(vcpu);
     if let Some(slot) = domain.vcpus.get(id as usize) {

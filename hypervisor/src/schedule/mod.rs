@@ -49,6 +49,9 @@ pub fn init() {
 /// Makes a vCPU known to the scheduler; it starts down.
 pub fn add(vcpu: &'static Vcpu) {
     cpu::name(vcpu);
+    if let Some(reserved) = placement::reserved(vcpu) {
+        placement::show(vcpu, &reserved.terms);
+    }
     change(vcpu, |_, _, _| Ok(Next::Keep));
 }
 

@@ -21,6 +21,7 @@ use ::reservations::request::NANOSECONDS;
 use ::reservations::{
     Change, Charge, CpuBooks, Extra, Member, Next, Placement, Refusal, Rules, Terms,
 };
+use ::sched::Shown;
 use alloc::vec;
 use boot_info::params::Dom0Cpu;
 
@@ -250,6 +251,7 @@ pub fn grant(
                 let place = vcpu.home.place();
                 sched.queue.change(timer::now_ns(), place, *to)
             });
+            show(vcpu, to);
             // Both always: it stays where it is, and is there.
             if let Some((home, Ok((at, next)))) = changed
                 && let Some(Change::Here(release)) = member.granted.take()
@@ -266,6 +268,17 @@ pub fn grant(
     }
     asked.iter().for_each(ask);
     Ok(in_force_at)
+}
+
+/// Shows who reads a vCPU's account what it was granted: under the placement's lock, or before anybody else knows it.
+pub(super) fn show(vcpu: &Vcpu, granted: &Terms) {
+    vcpu.account.has_terms(&Shown {
+        // Neither is longer than a second.
+        slice_ns: granted.slice() as u32,
+        period_ns: granted.period() as u32,
+        weight: granted.weight().into(),
+        extra: granted.extra() == Extra::ByWeight,
+    });
 }
 
 /// Whether [`grant`] would give these terms to all of them now. Nothing is changed.

@@ -219,14 +219,9 @@ impl VcpuAccount {
     pub fn has_terms(&self, terms: &Shown) {
         self.slice_ns.store(terms.slice_ns, Relaxed);
         self.period_ns.store(terms.period_ns, Relaxed);
-        self.has_weight(terms.weight);
+        self.weight.store(terms.weight, Relaxed);
         let extra = if terms.extra { USAGE_AREA_EXTRA } else { 0 };
         self.terms.store(extra, Relaxed);
-    }
-
-    /// Shows its part in time that nobody reserved.
-    pub fn has_weight(&self, weight: u32) {
-        self.weight.store(weight, Relaxed);
     }
 
     /// What was used up to the last boundary that the account was written at; what it waited, until `now`.

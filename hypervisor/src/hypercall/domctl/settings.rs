@@ -102,7 +102,6 @@ pub fn scheduler(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> 
             if asked.weight != 0 {
                 let weight = u32::from(asked.weight);
                 dom.weight.store(weight, Ordering::Relaxed);
-                dom.vcpus().for_each(|vcpu| vcpu.account.has_weight(weight));
             }
         }
         XEN_DOMCTL_SCHEDOP_GETINFO => {
