@@ -16,8 +16,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use guest_abi::sched::ShutdownReason;
 
 /// What is to be said when the control domain ends: who used what, and with everything logged, whether all counts are
-/// right.
+/// right. The machine is parked: what other CPUs still did would be in the accounts and not in their books.
 pub fn last_words(g: &Guest<'_>) {
+    debug_assert!(park::is_ours(), "others go on while the books are closed");
     sections::report();
     report::say();
     if boot::params().loglvl == LogLevel::Debug && audit::run_and_say(Some(g)).is_none() {

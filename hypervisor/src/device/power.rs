@@ -172,28 +172,37 @@ impl fmt::Display for SleepRefused {
     }
 }
 
-/// Puts the machine to sleep with the register values the control domain's own ACPI interpreter found. Does not
-/// return if that works; if not, this CPU goes on alone. `before` runs when nothing is left to be refused.
-pub fn enter_sleep(
-    pm1a_value: u16,
-    pm1b_value: u16,
-    state: u32,
-    before: impl FnOnce(),
-) -> Result<(), SleepRefused> {
+/// What the control domain wants its own ACPI interpreter's values to do, and nothing is left to be refused.
+pub struct Sleep {
+    platform: &'static Platform,
+    pm1a: u16,
+    pm1b: u16,
+}
+
+/// Whether the machine can be put to sleep with these register values.
+pub fn may_sleep(pm1a: u16, pm1b: u16, state: u32) -> Result<Sleep, SleepRefused> {
     const S5: u32 = 5;
     let allowed = pm1::TYPE | pm1::ENABLE | pm1::OTHERS;
     if state != S5 {
         return Err(SleepRefused::State);
     }
-    if pm1a_value & pm1::ENABLE == 0 || (pm1a_value | pm1b_value) & !allowed != 0 {
+    if pm1a & pm1::ENABLE == 0 || (pm1a | pm1b) & !allowed != 0 {
         return Err(SleepRefused::Value);
     }
     let platform = acpi::platform().ok_or(SleepRefused::Unable)?;
-    before();
+    Ok(Sleep {
+        platform,
+        pm1a,
+        pm1b,
+    })
+}
+
+/// Puts the machine to sleep. Does not return if that works; if not, this CPU goes on alone.
+pub fn sleep(how: &Sleep) -> SleepRefused {
     stop::others();
     console::flush();
-    write_sleep(platform, pm1a_value, pm1b_value);
-    Err(SleepRefused::Unable)
+    write_sleep(how.platform, how.pm1a, how.pm1b);
+    SleepRefused::Unable
 }
 
 /// As [`halt`] after a failure, on a command line that says `noreboot`.

@@ -89,6 +89,11 @@ fn pause_others(in_hand: &Vcpu) -> bool {
     still
 }
 
+/// Whether this CPU has all others parked.
+pub fn is_ours() -> bool {
+    BY.load(Ordering::Relaxed) == percpu::current().id
+}
+
 /// Lets all go on that [`all_but`] has parked.
 pub fn go_on() {
     for dom in all() {

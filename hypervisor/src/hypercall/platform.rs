@@ -1,8 +1,8 @@
 //! The machine's firmware and power, for the control domain.
 
 use crate::device;
-use crate::domain::{self, Guest};
-use crate::hypercall::{Args, Outcome};
+use crate::domain::{self, Guest, park};
+use crate::hypercall::{Args, Outcome, Stop};
 use guest_abi::platform::{
     EfiConfigTable, EnterAcpiSleep, Pcpuinfo, PlatformCommand, PlatformOp, Settime64,
     XEN_FW_EFI_CONFIG_TABLE, XEN_FW_EFI_INFO, XEN_FW_EFI_RT_VERSION, XEN_FW_EFI_VERSION,
@@ -42,10 +42,16 @@ pub fn platform_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         Some(PlatformCommand::EnterAcpiSleep) => {
             let s = EnterAcpiSleep::read_from(&op.u).ok_or(Errno::Inval)?;
-            let before = || crate::control::last_words(g);
-            device::power::enter_sleep(s.val_a, s.val_b, s.sleep_state, before)
+            let sleep = device::power::may_sleep(s.val_a, s.val_b, s.sleep_state)
                 .map_err(|_| Errno::Inval)?;
-            Ok(0)
+            // What is said then is about the whole machine (K2 of `domain::park`).
+            if !park::all_but(g.vcpu) {
+                return Err(Stop::Again(args));
+            }
+            crate::control::last_words(g);
+            device::power::sleep(&sleep);
+            park::go_on();
+            Err(Errno::Inval.into())
         }
         Some(PlatformCommand::GetCpuinfo) => cpu_info(g, args[0], op),
         Some(PlatformCommand::FirmwareInfo) => firmware_info(g, args[0], op),

@@ -22,6 +22,9 @@ pub use guest_abi::memory::{
 };
 pub use guest_abi::mmu::{MmuUpdate, MmuextOp};
 pub use guest_abi::physdev;
+pub use guest_abi::platform::{
+    EnterAcpiSleep, PlatformCommand, PlatformOp, XENPF_INTERFACE_VERSION,
+};
 pub use guest_abi::reserve;
 pub use guest_abi::sched::{Poll, RemoteShutdown, ShutdownReason, Watchdog};
 pub use guest_abi::segment::{
