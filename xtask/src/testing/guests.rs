@@ -8,7 +8,7 @@
 //! `//! xtask: memory=1G`, `tier=full`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`, `clock=host`,
 //! `device=WORDS` (as the emulator's `-device` takes it; may come again), `domain=ordinary` (it is not tried here, but by
 //! the story of a control domain that creates it), `parallel=4` (it is tried once more, on so many CPUs that all run its
-//! vCPUs).
+//! vCPUs, and with the word `parallel` on its own command line).
 //!
 //! Unless a guest asks for the host's clock or for several CPUs, its machine's clock counts instructions: a run then
 //! repeats exactly, and a busy host cannot make a timer late.
@@ -234,10 +234,14 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
         form.isolate
     );
     let parallel = wants.parallel.filter(|_| form.parallel);
-    let cpus = if parallel.is_some() { "cpus=all" } else { "" };
+    // The guest is told, too.
+    let (cpus, told) = match parallel {
+        Some(_) => ("cpus=all", "parallel"),
+        None => ("", ""),
+    };
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(&merge_words(&defaults, &wants.hypervisor), cpus),
-        kernel: Module::new(tree.guests().join(name), wants.append.clone()),
+        kernel: Module::new(tree.guests().join(name), merge_words(&wants.append, told)),
         initrd: None,
     };
     let modules = match &context.other_hypervisor {

@@ -16,7 +16,7 @@ use crate::{VCPUS, WORKERS};
 
 const NON_CANONICAL: u64 = 0x8000_0000_0000;
 /// The vCPU that is not brought up.
-const IDLE: u64 = 3;
+const IDLE: u64 = 2;
 
 /// Before anybody else is up.
 pub fn before() {

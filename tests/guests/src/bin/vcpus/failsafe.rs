@@ -1,5 +1,6 @@
-//! A descriptor is taken away while a vCPU with its selector is not on a processor: when it comes back the selector is
-//! null and the failsafe callback is told which were wanted, once, in whatever mode it was.
+//! A descriptor is taken away while a vCPU with its selector is not on a processor, or soon is not any more: a processor
+//! keeps what it has loaded. When the vCPU comes back the selector is null and the failsafe callback is told which were
+//! wanted, once, in whatever mode it was.
 
 use core::sync::atomic::Ordering;
 
@@ -37,7 +38,6 @@ fn taken(worker: usize, table: Page) {
     let index = start::data_index(worker);
     let failsafes = || b.failsafes.load(Ordering::Relaxed);
     let before = failsafes();
-    // With one processor nobody else runs while this does.
     accepted("the descriptor is taken", set(table, index, 0));
     check!(until(|| failsafes() > before), "the callback was called");
     let rounds = b.rounds.load(Ordering::Relaxed);
