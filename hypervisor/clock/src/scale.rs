@@ -67,13 +67,14 @@ impl TscScale {
     #[must_use]
     #[inline]
     pub const fn ns_from_ticks(&self, ticks: u64) -> u64 {
-        // At most 64 + 30 bits after the shift and 126 after the product: it fits.
-        let shifted = if self.shift >= 0 {
-            (ticks as u128) << self.shift
+        // A shift to the left can as well be the multiplier's, which has 62 bits at most then: the product fits.
+        let (shifted, mul) = if self.shift >= 0 {
+            (ticks, (self.mul as u64) << self.shift)
         } else {
-            (ticks >> -self.shift) as u128
+            (ticks >> -self.shift, self.mul as u64)
         };
-        saturate((shifted * self.mul as u128) >> 32)
+        let product = shifted as u128 * mul as u128;
+        saturate(product >> 32)
     }
 
     /// The least number of ticks that last at least `ns` by [`Self::ns_from_ticks`], so that a deadline
@@ -81,7 +82,12 @@ impl TscScale {
     #[must_use]
     #[inline]
     pub const fn ticks_from_ns(&self, ns: u64) -> u64 {
-        let shifted = ((ns as u128) << 32).div_ceil(self.mul as u128);
+        // What is near needs no wide division.
+        let shifted = if ns >> 32 == 0 {
+            (ns << 32).div_ceil(self.mul as u64) as u128
+        } else {
+            ((ns as u128) << 32).div_ceil(self.mul as u128)
+        };
         if self.shift >= 0 {
             saturate(shifted.div_ceil(1 << self.shift))
         } else {

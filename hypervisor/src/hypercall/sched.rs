@@ -85,7 +85,15 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
         return Err(Errno::Inval.into());
     }
     let capacity = g.dom.events.lock().capacity() as u32;
-    let mut bytes = [0u8; 4 * MAX_POLL as usize];
+    // Mostly it is one.
+    let (mut one, mut many);
+    let bytes: &mut [u8] = if p.nr_ports <= 1 {
+        one = [0; 4];
+        &mut one
+    } else {
+        many = [0; 4 * MAX_POLL as usize];
+        &mut many
+    };
     let len = p.nr_ports as usize * 4;
     g.memory().read(p.ports, &mut bytes[..len])?;
     let ports = || {
