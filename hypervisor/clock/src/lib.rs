@@ -26,6 +26,7 @@ mod civil;
 mod limit;
 mod offset;
 mod pvclock;
+mod rounds;
 mod scale;
 
 pub use calibrate::{Calibration, CounterReading, Frequency, best, hz_from_period_fs};
@@ -33,6 +34,7 @@ pub use civil::{BadDate, CivilTime, RtcRegisters, WallClock};
 pub use limit::AtMost;
 pub use offset::Offset;
 pub use pvclock::{PvClock, VersionStep};
+pub use rounds::{NEVER, Rounds};
 pub use scale::{Clock, TscScale};
 
 /// Nanoseconds in a second.

@@ -2,27 +2,36 @@
 //! not.
 //!
 //! They go on while a domain is paused, as the interface has it. Nothing but the device timer
-//! ([`schedule::set_device_timer`]) is armed: what it finds due is declared stopped, and it is set for the earliest left.
+//! ([`schedule::set_device_timer`]) is armed: what it finds due is declared stopped, and it is set for the earliest left. All
+//! domains are looked at for that only when one may be due, and a few at a time: [`Rounds`].
 //!
 //! # Invariants
-//! - G1: for every watchdog that is set, the device timer is set for its time at the latest.
+//! - G1: for every watchdog that is set, the device timer is set for its time at the latest, or for the next step of a
+//!   round that comes to it.
 
 use crate::control;
 use crate::device::timer;
-use crate::domain::{Domain, all, life};
+use crate::domain::{Domain, life, table};
 use crate::hypercall::BUDGET;
 use crate::mmu::work;
 use crate::{error, event, info, schedule};
+use ::clock::{NEVER, Rounds};
 use core::sync::atomic::{AtomicU64, Ordering};
+use frames::DomId;
 use guest_abi::Errno;
 use guest_abi::sched::ShutdownReason;
 
 /// Watchdogs a domain may have: as many as the interface gives it.
 const EACH: usize = 2;
 /// The time of one that nobody has.
-const UNUSED: u64 = u64::MAX;
+const UNUSED: u64 = NEVER;
 /// Nanoseconds in a second.
 const SECOND_NS: u64 = 1_000_000_000;
+/// Domains that are looked at in one step, and the time between two.
+const STEP: usize = 32;
+const PAUSE_NS: u64 = 20_000;
+
+static ROUNDS: Rounds = Rounds::new();
 
 /// A domain's watchdogs: when each fires, in nanoseconds of system time.
 pub struct Watchdogs {
@@ -59,7 +68,7 @@ pub fn take(dom: &Domain, seconds: u32) -> Result<u64, Errno> {
     for (number, due) in (1..).zip(&dom.watchdogs.due_ns) {
         let taken = due.compare_exchange(UNUSED, at, Ordering::AcqRel, Ordering::Acquire);
         if taken.is_ok() {
-            schedule::set_device_timer(at);
+            is_set(at);
             return Ok(number);
         }
     }
@@ -82,7 +91,7 @@ pub fn set(dom: &Domain, number: u32, seconds: u32) -> Result<(), Errno> {
     due.fetch_update(Ordering::AcqRel, Ordering::Acquire, if_taken)
         .map_err(|_| Errno::Inval)?;
     if at != UNUSED {
-        schedule::set_device_timer(at);
+        is_set(at);
     }
     Ok(())
 }
@@ -93,22 +102,40 @@ fn due_ns(seconds: u32) -> u64 {
     timer::now_ns().saturating_add(later).min(UNUSED - 1)
 }
 
-/// Declares the domains stopped whose time is over, and has itself called again for the next (G1).
+/// A watchdog is set for this time (G1).
+fn is_set(at: u64) {
+    ROUNDS.sets(at);
+    schedule::set_device_timer(at);
+}
+
+/// Declares domains stopped whose time is over, and has itself called again for the next (G1).
 pub fn look() {
     let now = timer::now_ns();
-    let mut next = UNUSED;
-    for dom in all() {
-        let due = dom.watchdogs.next_ns();
-        if due <= now {
-            dom.watchdogs.clear();
-            fired(dom);
-        } else {
-            next = next.min(due);
-        }
+    if let Some(from) = ROUNDS.begin_step(now) {
+        ROUNDS.end_step(step(from, now));
     }
-    if next != UNUSED {
+    if let Some(next) = ROUNDS.next_ns(timer::now_ns(), PAUSE_NS) {
         schedule::set_device_timer(next);
     }
+}
+
+/// Looks at some domains from this number on, as far as the first whose time is over. Answers where the next step begins.
+fn step(from: u64, now: u64) -> Option<u64> {
+    let mut from = from;
+    for _ in 0..STEP {
+        let dom = table::next_from(DomId(u16::try_from(from).ok()?))?;
+        from = u64::from(dom.id.0) + 1;
+        match dom.watchdogs.next_ns() {
+            due if due <= now => {
+                dom.watchdogs.clear();
+                fired(dom);
+                break;
+            }
+            UNUSED => {}
+            due => ROUNDS.sets(due),
+        }
+    }
+    Some(from)
 }
 
 fn fired(dom: &'static Domain) {
