@@ -288,9 +288,14 @@ pub fn begin_to_die(dom: &Domain) {
     dom.life.begin_grace();
 }
 
-/// Whether a vCPU that was paused stands still (L3).
+/// Whether a vCPU that was paused stands still (L3). If it does not, the CPU that has it is asked to put it away: it may
+/// keep it while it waits (`schedule::keep`).
 pub fn is_still(vcpu: &Vcpu) -> bool {
-    loaded::is_still(&vcpu.loaded_on)
+    let still = loaded::is_still(&vcpu.loaded_on);
+    if !still {
+        schedule::ask_for(vcpu);
+    }
+    still
 }
 
 /// Whether all vCPUs of a domain stand still that was paused or is dying (L3).

@@ -56,10 +56,15 @@ fn others_stay() -> bool {
     smp::others().iter().all(stays)
 }
 
+/// Whether some CPU parks the machine, or has.
+pub fn is_asked() -> bool {
+    BY.load(Ordering::SeqCst) != NO_CPU
+}
+
 /// To be called where nobody is on a CPU, interrupts are off, and nothing that was found is in hand: stays there while the
 /// machine is parked.
 pub fn stay_if_asked() {
-    if BY.load(Ordering::SeqCst) == NO_CPU {
+    if !is_asked() {
         return;
     }
     sections::end();

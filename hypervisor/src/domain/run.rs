@@ -149,7 +149,7 @@ pub(super) fn reschedule(g: &mut Guest<'_>) {
             }
             crate::control::domain_stopped(g.dom);
         }
-        let Some(next) = schedule::decide() else {
+        let Some(next) = schedule::decide().or_else(|| schedule::keep(g)) else {
             switch::put_away(g);
             switch::vacate();
             switch::on_fresh_stack(schedule::idle);
@@ -178,7 +178,7 @@ pub(super) fn serve(g: &Guest<'_>) {
 }
 
 /// Writes the run state where the guest wants to see it.
-pub(super) fn publish(g: &Guest<'_>) {
+pub fn publish(g: &Guest<'_>) {
     if g.vcpu.runstate_area.load(Ordering::Relaxed) != 0 {
         crate::hypercall::vcpu::publish_runstate(g);
     }

@@ -50,14 +50,15 @@ pub fn kick(vcpu: &'static Vcpu) {
     if !vcpu.notice.give() {
         return;
     }
-    interrupt(vcpu);
     if !vcpu.events_masked() || vcpu.polling.load(Ordering::Acquire) == 0 {
         schedule::wake(vcpu);
     }
+    interrupt(vcpu);
 }
 
 /// Has the CPU that a vCPU is on look at what waits for it, if that is another CPU. What waits was set before, by a locked
-/// operation: a CPU that takes the vCPU up from here on sees it.
+/// operation: a CPU that takes the vCPU up from here on sees it. Who sleeps was woken before: its CPU, which may have kept it,
+/// is asked once.
 fn interrupt(vcpu: &Vcpu) {
     let cpu = vcpu.loaded_on.load(Ordering::SeqCst);
     if cpu != NO_CPU && cpu != percpu::current().id {
@@ -68,15 +69,15 @@ fn interrupt(vcpu: &Vcpu) {
 /// Sends a vCPU an NMI.
 pub fn send_nmi(vcpu: &Vcpu) {
     vcpu.nmi_pending.swap(true, Ordering::SeqCst);
-    interrupt(vcpu);
     schedule::wake(vcpu);
+    interrupt(vcpu);
 }
 
 /// Has all vCPUs of a domain come out of their guests, and those that sleep wake: something changed for all of them.
 pub fn interrupt_all(dom: &Domain) {
     for vcpu in dom.vcpus() {
-        interrupt(vcpu);
         schedule::wake(vcpu);
+        interrupt(vcpu);
     }
 }
 

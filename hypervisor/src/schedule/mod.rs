@@ -17,7 +17,7 @@ pub mod placement;
 mod timers;
 
 pub use cpu::{kept_frames, runs_vcpus};
-pub use idle::idle;
+pub use idle::{idle, keep};
 pub use timers::{
     end_poll, set_device_timer, set_period, set_poll_timeout, set_timer, tick, timers_due,
 };
@@ -33,6 +33,7 @@ use ::cpus::loaded;
 use ::cpus::set::CpuSet;
 use ::reservations::{Decision, Gone, Kind, Next, Queue, Seat};
 use ::sched::{State, VcpuHandle};
+use core::sync::atomic::Ordering;
 use cpu::CpuSched;
 
 /// Makes queue and timers of the CPU that boots. Boot only.
@@ -84,6 +85,14 @@ fn ask(cpu: u32) {
         event::reschedule_here();
     } else {
         smp::reschedule(cpu);
+    }
+}
+
+/// Has the CPU that a vCPU is on, if any, decide anew: who sleeps is put away then.
+pub fn ask_for(vcpu: &Vcpu) {
+    match vcpu.loaded_on.load(Ordering::SeqCst) {
+        NO_CPU => {}
+        cpu => ask(cpu),
     }
 }
 
@@ -247,7 +256,7 @@ pub fn choose_nobody() {
 
 /// Decides who runs on this CPU from now on, if anybody can.
 pub fn decide() -> Option<&'static Vcpu> {
-    timers_due();
+    timers::look();
     if !work::in_budget() {
         unfinished::let_others_in();
     }

@@ -131,6 +131,13 @@ fn pop(sched: &mut CpuSched, now: u64) -> Option<Option<(Kind, &'static Vcpu)>> 
     }
 }
 
+/// [`timers_due`], where some may be: what the hardware timer is set for is over, and its interrupt not taken yet.
+pub(super) fn look() {
+    if timer::now_ns() >= percpu::current().timer_deadline.get() {
+        timers_due();
+    }
+}
+
 /// Tells the vCPUs at home here whose timers are due.
 pub fn timers_due() {
     let here = percpu::current().id;

@@ -138,9 +138,12 @@ pub fn reschedule(cpu: u32) {
     }
 }
 
-/// Has another CPU come out of its guest, and look at what waits on its way back.
+/// Has another CPU come out of its guest, and look at what waits on its way back. What waits was set before, by a locked
+/// operation: one that is asked to decide anew and has not begun to looks after that.
 pub fn notice(cpu: u32) {
-    interrupt(cpu, apic::IPI_RESCHEDULE);
+    if !remote(cpu).resched.load(Ordering::SeqCst) {
+        interrupt(cpu, apic::IPI_RESCHEDULE);
+    }
 }
 
 /// Whether this CPU was asked to decide anew. What it sees from here on is newer than what it was asked for.
