@@ -18,9 +18,7 @@ mod timers;
 
 pub use cpu::{kept_frames, runs_vcpus};
 pub use idle::{idle, keep};
-pub use timers::{
-    end_poll, set_device_timer, set_period, set_poll_timeout, set_timer, tick, timers_due,
-};
+pub use timers::{end_poll, set_device_timer, set_period, set_poll_timeout, set_timer, tick};
 
 use crate::account;
 use crate::arch::{percpu, smp};

@@ -139,7 +139,7 @@ pub(super) fn look() {
 }
 
 /// Tells the vCPUs at home here whose timers are due.
-pub fn timers_due() {
+fn timers_due() {
     let here = percpu::current().id;
     let now = timer::now_ns();
     let paying = account::paying();
