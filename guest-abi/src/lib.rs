@@ -30,6 +30,7 @@ pub mod frame;
 pub mod grant;
 pub mod hardware;
 pub mod hypercall;
+pub mod ledger;
 pub mod memory;
 pub mod mmu;
 pub mod physdev;

@@ -31,6 +31,12 @@ operations! {
         SchedSet "sched_set" = 26,
         /// What is reserved of a CPU. Argument: [`SchedCpu`](crate::reserve::SchedCpu).
         SchedCpu "sched_cpu" = 27,
+        /// How long a chain of the usage record is. Argument: [`LedgerHead`](crate::ledger::LedgerHead).
+        LedgerHead "ledger_head" = 32,
+        /// A chain has grown. Argument: [`LedgerHead`](crate::ledger::LedgerHead).
+        LedgerAppend "ledger_append" = 33,
+        /// The account of a domain that is gone. Argument: [`LedgerEnded`](crate::ledger::LedgerEnded).
+        LedgerEnded "ledger_ended" = 34,
     }
 }
 

@@ -78,6 +78,9 @@ pub const OURS: &[&str] = &[
     "usage_area::USAGE_AREA_EXTRA",
     "usage_area::USAGE_HEAD_BYTES",
     "usage_area::USAGE_ROW_BYTES",
+    "ledger::LEDGER_OF_MACHINE",
+    "ledger::LEDGER_HASH",
+    "ledger::LEDGER_ENDED_KEPT",
 ];
 
 macro_rules! table {

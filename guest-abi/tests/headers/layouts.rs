@@ -51,6 +51,8 @@ pub const OURS: &[&str] = &[
     "usage_area::UsageTraffic",
     "usage_area::UsageHead",
     "usage_area::UsageRow",
+    "ledger::LedgerHead",
+    "ledger::LedgerEnded",
 ];
 
 /// Structures of which we read only the start, so that their size is not that of their counterpart.

@@ -26,8 +26,8 @@ mod timers;
 pub(crate) use ::rows;
 pub use ::rows::Rows;
 pub use ledger::{
-    CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Held, Kind, Payer, Paying, SharedAccount,
-    SharedHeld, Shown, Usage, VcpuAccount,
+    Anchor, CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Held, Kind, LastOf, NotAppended, Payer,
+    Paying, SharedAccount, SharedHeld, Shown, Usage, VcpuAccount,
 };
 pub use runstate::{Runstate, State};
 pub use slots::{SlotRows, Slots};

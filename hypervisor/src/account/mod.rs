@@ -17,6 +17,7 @@
 //! - A2: what a domain's vCPU or a domain has used is never lost: with the vCPU's end it is the domain's, with the
 //!   domain's end it is [`DEPARTED`]'s.
 
+pub mod anchors;
 pub mod area;
 pub mod report;
 
@@ -285,6 +286,7 @@ pub fn vcpu_ends(vcpu: &Vcpu) {
 /// A domain's record ends (A2).
 pub fn domain_ends(dom: &Domain) {
     DEPARTED.add(&dom.account.usage());
+    anchors::remember(dom);
 }
 
 /// What domains used that are gone.

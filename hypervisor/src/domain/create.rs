@@ -1,6 +1,7 @@
 //! Making a domain and its vCPUs, before it has memory: records, exposed area, the shared page, storage for the first
 //! event channels and grants. The control domain's builder and its calls for others come here.
 
+use crate::account::anchors;
 use crate::account::area::Area;
 use crate::arch::exposed;
 use crate::arch::fpu::{self, FpuState};
@@ -242,6 +243,7 @@ fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
         weight: AtomicU32::new(USUAL_WEIGHT),
         account: area.besides(),
         usage_area: area,
+        anchor: anchors::Place::new(),
         tsc_mode: AtomicU32::new(0),
         permissions: Lock::new(None),
         time_offset: AtomicI64::new(0),

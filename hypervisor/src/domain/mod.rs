@@ -30,6 +30,7 @@ pub mod teardown;
 pub mod unfinished;
 pub mod watchdog;
 
+use crate::account::anchors;
 use crate::account::area::Area;
 use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
@@ -115,6 +116,8 @@ pub struct Domain {
     pub account: &'static SharedAccount,
     /// Where that lies, and the accounts of its vCPUs: it may read them there.
     pub usage_area: Area,
+    /// What is remembered of its chain in the usage record.
+    pub anchor: anchors::Place,
     /// Which kind of time-stamp counter was asked for: kept and told, always the CPU's own.
     pub tsc_mode: AtomicU32,
     /// What it may reach of devices, if anything.

@@ -349,6 +349,7 @@ fn give_frame(dom: &Domain, t: Tables<'static, Ring0>, mfn: Mfn, frame: &Frame) 
 
 /// Gives back the exposed area and what is like it: no CPU runs the domain any more.
 fn give_exposed(dom: &Domain) {
+    account::anchors::end(dom);
     let mut given = exposed_area::free(dom.exposed_l3);
     if let Some(infos) = dom.spare_infos {
         frame_alloc::give_ring0(infos);

@@ -11,6 +11,7 @@ pub mod descriptor;
 pub mod domctl;
 pub mod event;
 pub mod grant;
+pub mod ledger;
 pub mod mca;
 pub mod memory;
 pub mod mmu;

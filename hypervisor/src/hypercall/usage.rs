@@ -86,18 +86,20 @@ fn put_place(answer: &mut Usage, vcpu: &Vcpu) {
     }
 }
 
+/// Frames times cycles: the lower half, and the upper.
+pub fn halves(held: &Held, at: u64) -> [u64; 2] {
+    let sum = held.over_time_until(at);
+    [sum as u64, (sum >> 64) as u64]
+}
+
 fn put_memory(answer: &mut Usage, dom: &Domain, at: u64) {
-    let halves = |held: &Held| {
-        let sum = held.over_time_until(at);
-        [sum as u64, (sum >> 64) as u64]
-    };
     let (frames, charged) = dom.frames.lock().held();
     answer.frames = frames.now();
     answer.frames_peak = frames.peak();
-    answer.frame_cycles = halves(&frames);
+    answer.frame_cycles = halves(&frames, at);
     answer.overhead = charged.now();
     answer.overhead_peak = charged.peak();
-    answer.overhead_cycles = halves(&charged);
+    answer.overhead_cycles = halves(&charged, at);
 }
 
 /// `books`: what became of a CPU's time, or of that of all.

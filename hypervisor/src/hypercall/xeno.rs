@@ -3,7 +3,7 @@
 
 use crate::domain::{Guest, exposed_area, park};
 use crate::ends;
-use crate::hypercall::{Args, Outcome, Stop, reserve, subject, usage};
+use crate::hypercall::{Args, Outcome, Stop, ledger, reserve, subject, usage};
 use crate::mmu::audit;
 use core::sync::atomic::Ordering;
 use guest_abi::grant::GNTST_OKAY;
@@ -25,6 +25,9 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(XenoCommand::Usage) => usage::usage(g, arg),
         Some(XenoCommand::Books) => usage::books(g, arg),
         Some(XenoCommand::UsageFrame) => usage::usage_frame(g, arg),
+        Some(XenoCommand::LedgerHead) => ledger::head(g, arg),
+        Some(XenoCommand::LedgerAppend) => ledger::append(g, arg),
+        Some(XenoCommand::LedgerEnded) => ledger::ended(g, arg),
         Some(XenoCommand::Audit) => recount(g, args),
         Some(XenoCommand::AttachEnd) => attach_end(g, args),
         Some(XenoCommand::DetachEnd) => detach_end(g, arg),

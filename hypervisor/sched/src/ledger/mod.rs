@@ -16,11 +16,13 @@
 //! Time that firmware takes in system management mode shows in no counter and falls on whoever ran.
 
 mod account;
+mod anchor;
 mod cpu;
 mod held;
 mod usage;
 
 pub use account::{SharedAccount, Shown, VcpuAccount};
+pub use anchor::{Anchor, LastOf, NotAppended};
 pub use cpu::{CpuBooks, CpuLedger, Due, Guest, Payer, Paying};
 pub use held::{Held, SharedHeld};
 pub use usage::{CAUSES, Cause, Kind, Usage};

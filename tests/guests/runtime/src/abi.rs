@@ -16,6 +16,7 @@ pub use guest_abi::event;
 pub use guest_abi::grant;
 pub use guest_abi::hardware;
 pub use guest_abi::hypercall::MulticallEntry;
+pub use guest_abi::ledger;
 pub use guest_abi::memory::{
     E820Entry, XenForeignMemoryMap, XenMachphysMfnList, XenMemAcquireResource, XenMemoryDomain,
     XenMemoryExchange, XenMemoryMap, XenMemoryReservation, XenVnumaTopologyInfo,
@@ -136,6 +137,7 @@ numbers! {
         EFAULT Fault,
         EAGAIN Again,
         EEXIST Exist,
+        EXDEV XDev,
         ENODEV NoDev,
         EBUSY Busy,
         EINVAL Inval,

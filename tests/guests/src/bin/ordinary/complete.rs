@@ -102,6 +102,7 @@ fn of_xeno(op: XenoCommand) -> Reach {
     match op {
         X::Audit | X::AttachEnd | X::DetachEnd | X::Books => Machine,
         X::SchedRules | X::SchedSet | X::SchedCpu => Machine,
+        X::LedgerHead | X::LedgerAppend | X::LedgerEnded => Machine,
         // A domain's own is the domain's to know.
         X::Usage | X::UsageFrame | X::SchedGet => Elsewhere,
     }
