@@ -1,0 +1,5 @@
+//! The record as a whole: what is written verifies, and each attack on it is found.
+
+mod attacks;
+mod files;
+mod model;
