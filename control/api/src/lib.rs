@@ -53,6 +53,7 @@ pub use description::{DescriptionError, Fault};
 pub use draft::{Draft, DraftDisk};
 pub use error::{Error, Kind};
 pub use guest::{Access, Disk, Guest, MAX_DISKS, MAX_VCPUS, OnStop};
+pub use ledger::record::{Account, CAUSE_NAMES, Machine as MachineTime};
 pub use name::{BadName, CONTROL_DOMAIN, Name, Target};
 pub use reply::{
     Answer, CpuTime, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event, Io, Life,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Data, DomId, Error, Guest, Reservation, Size};
+use crate::{Access, Account, Data, DomId, Error, Guest, MachineTime, Reservation, Size};
 
 /// A line from the daemon: which request it is about, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,6 +268,9 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// Of it, free for new domains.
     pub free_bytes: u64,
+    /// What became of all CPUs' time; none where no accounts are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineTime>,
     /// Each domain, by number.
     pub domains: Vec<DomainUsage>,
 }
@@ -284,6 +287,9 @@ pub struct DomainUsage {
     pub disk: Io,
     /// All its network cards together.
     pub net: Io,
+    /// What it used, in full; none where no accounts are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
 }
 
 /// News of a stream.

@@ -30,7 +30,7 @@ const MESSAGES: usize = 8192;
 /// The hypervisor that the control domain runs on.
 #[derive(Debug)]
 pub struct Xen {
-    privcmd: Privcmd,
+    pub(crate) privcmd: Privcmd,
     /// Opened when it is first needed.
     grants: OnceLock<Grants>,
 }

@@ -1,8 +1,8 @@
 //! What the control domain can ask for: the one interface that the layers above are written against.
 
 use crate::{
-    CpuAnswer, CpuReserved, CpuTerms, DomainInfo, EventChannels, MachineInfo, Mapping, NewDomain,
-    Port, Result, ShutdownReason, VcpuInfo,
+    Accounts, CpuAnswer, CpuReserved, CpuTerms, DomainInfo, EventChannels, MachineInfo, Mapping,
+    NewDomain, Port, Result, ShutdownReason, VcpuInfo,
 };
 use guest_abi::DomId;
 use guest_abi::context::VcpuGuestContext;
@@ -21,7 +21,7 @@ pub enum Access {
 ///
 /// Each fails with ESRCH for a domain that is not there, and with EPERM outside the control domain. Frames are machine
 /// frame numbers, memory is counted in pages of 4 KiB.
-pub trait Hypervisor: Send + Sync {
+pub trait Hypervisor: Accounts + Send + Sync {
     /// Describes the machine.
     ///
     /// # Errors

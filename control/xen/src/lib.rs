@@ -13,6 +13,7 @@
 //! - X3: memory of other domains is read and written through [`Mapping`] only, by value: it changes under us.
 //! - X4: dropping a value gives back what it stands for: a mapping is unmapped, ports of a closed device are unbound.
 
+mod accounts;
 mod buffer;
 mod describe;
 mod device;
@@ -32,6 +33,7 @@ mod privcmd;
 mod reserve;
 mod sys;
 
+pub use accounts::Accounts;
 pub use device::Xen;
 pub use domain::{
     DomainHandle, DomainInfo, MachineInfo, NewDomain, ShutdownReason, State, VcpuInfo,

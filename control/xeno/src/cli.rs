@@ -1,5 +1,7 @@
 //! The command line. The help texts, the completions and the manual pages all come from here.
 
+pub mod ledger;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -70,6 +72,11 @@ pub enum Verb {
     },
     /// Show live what each domain uses: CPU, memory, disks
     Top(Top),
+    /// Show what domains used since they began, by cause, to the cycle
+    Usage(ledger::Usage),
+    /// Verify and show the record of what domains used
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Read and change the store in which front and back ends meet
     #[command(subcommand)]
     Store(Store),
@@ -196,6 +203,9 @@ pub struct Top {
     /// What the domains are sorted by
     #[arg(long, short, default_value = "id")]
     pub sort: Sort,
+    /// Show what the CPU time went to, by cause, and memory; the key `u` changes to that and back
+    #[arg(long, short)]
+    pub usage: bool,
 }
 
 /// What `xeno top` sorts by.

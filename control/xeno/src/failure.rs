@@ -21,7 +21,11 @@ Exit codes:
    7  not something this daemon or hypervisor does
    8  it did not happen in the time given
    9  the guest died in its first instant
-  10  the daemon cannot be reached, went away, or speaks another version";
+  10  the daemon cannot be reached, went away, or speaks another version
+  11  the usage record is not whole";
+
+/// The exit code for a usage record that is not whole.
+pub const NOT_WHOLE: u8 = 11;
 
 /// Why the command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

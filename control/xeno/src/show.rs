@@ -134,6 +134,36 @@ pub fn age(seconds: u64) -> String {
     }
 }
 
+/// Frames times cycles as bytes times seconds: `96M*s`.
+pub fn memory_time(frame_cycles: u128, hz: u64) -> String {
+    let amount = frame_cycles.saturating_mul(4096) / u128::from(hz.max(1));
+    bytes(u64::try_from(amount).unwrap_or(u64::MAX)) + "*s"
+}
+
+/// A moment, in milliseconds since 1970, in universal time: `2026-11-23 17:05:09`.
+pub fn when(ms: u64) -> String {
+    let (days, seconds) = (ms / 86_400_000, ms / 1000 % 86_400);
+    // Years of a calendar that begins in March, so that leap days are at their ends; 400 of them have 146097 days.
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let (month, turn) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    format!(
+        "{:04}-{month:02}-{of_month:02} {:02}:{:02}:{:02}",
+        era * 400 + year + turn,
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
 /// Where a domain is in its life, in a word or two.
 pub fn state(summary: &Summary) -> String {
     let life = match summary.life {
@@ -210,6 +240,30 @@ mod tests {
             [42, 3599, 11_520, 705_600].map(age),
             ["42s", "59m59s", "3h12m", "8d04h"]
         );
+    }
+
+    #[test]
+    fn moments_are_days_of_the_calendar() {
+        let moments = [
+            0,
+            951_782_399_000,
+            951_782_400_000,
+            1_709_251_199_999,
+            1_795_453_509_000,
+        ]
+        .map(when);
+        assert_eq!(
+            moments,
+            [
+                "1970-01-01 00:00:00",
+                "2000-02-28 23:59:59",
+                "2000-02-29 00:00:00",
+                "2024-02-29 23:59:59",
+                "2026-11-23 17:05:09",
+            ]
+        );
+        assert_eq!(memory_time(3 << 30, 1 << 20), "12M*s");
+        let _no_matter_what = (when(u64::MAX), memory_time(u128::MAX, 0));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::sync::broadcast;
 use xen::{DomId, DomainInfo, Hypervisor, OwnStore, Port};
 use xeno_api::{CONTROL_DOMAIN, Error, Kind, Summary, Target};
 
+use crate::accounting::{self, Keeper};
 use crate::builders::Builder;
 use crate::devices::Devices;
 use crate::guest::Guest;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub builder: Arc<dyn Builder>,
     /// The kernel's devices for disks.
     pub devices: Arc<dyn Devices>,
+    /// Where the usage record is.
+    pub ledger: accounting::Place,
 }
 
 /// Why the daemon cannot start, or go on.
@@ -95,6 +98,8 @@ pub struct Daemon {
     pub builder: Arc<dyn Builder>,
     /// The kernel's devices for disks.
     pub devices: Arc<dyn Devices>,
+    /// The usage record.
+    pub accounting: Arc<Keeper>,
     /// News of domains.
     pub news: broadcast::Sender<News>,
     /// When it started, in seconds since 1970.
@@ -127,7 +132,9 @@ impl Daemon {
                 recovery.batches, recovery.torn_bytes
             ));
         }
+        let accounting = Keeper::start(Arc::clone(&parts.hypervisor), parts.ledger);
         let daemon = Rc::new(Self {
+            accounting,
             hypervisor: parts.hypervisor,
             ports,
             store: Rc::new(RefCell::new(store)),
@@ -219,6 +226,7 @@ impl Daemon {
         for guest in self.guests() {
             guest.news.notify_one();
         }
+        self.accounting.nudge();
     }
 
     /// All guests.

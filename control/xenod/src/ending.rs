@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use xen::DomId;
 use xeno_api::{Error, Kind};
 
+use crate::accounting::Which;
 use crate::daemon::Daemon;
 use crate::guest::Guest;
 use crate::log;
@@ -38,6 +39,8 @@ pub async fn take_down(daemon: &Rc<Daemon>, guest: &Rc<Guest>) -> bool {
         close_backends(daemon, guest, domain).await;
         leave_store(daemon, guest, domain);
         if there {
+            // It does nothing more. Ring 0 tells the rest when it is gone, unless the power fails before that.
+            daemon.record(Which::One(domain)).await;
             lingers = destroy(daemon, domain).await;
         }
     }
@@ -136,6 +139,7 @@ async fn destroy(daemon: &Daemon, domain: DomId) -> bool {
         }
         sleep(RETRY).await;
     }
+    daemon.record(Which::Ended).await;
     matches!(daemon.hypervisor.domain(domain), Ok(Some(_)))
 }
 

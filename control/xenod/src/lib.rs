@@ -6,12 +6,14 @@
 //!   event channels ────────▶ ports ────────┼─▶ store_host ──▶ the store
 //!                              └───────────┼─▶ console
 //!   STATE ─────────────────▶ state ──▶ recovery
+//!   LEDGER ◀── accounting ◀── the hypervisor's accounts
 //! ```
 //!
 //! What is decided is separate from what is done: `life`, `nodes`, `disk` and `console` are values and text. What is
 //! done goes through interfaces: the hypervisor's (`xen`), [`builders::Builder`], [`devices::Devices`]; tests put
 //! others in their places.
 
+pub mod accounting;
 pub mod api;
 pub mod builders;
 pub mod console;

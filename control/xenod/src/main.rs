@@ -1,24 +1,27 @@
 //! `xenod`: the daemon of the control domain. See `docs/control.md`.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kernels::Cache;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use xen::{Hypervisor, OwnStore, Xen};
 
+use xenod::accounting::{Place, Which};
 use xenod::builders::Cached;
 use xenod::daemon::{Daemon, Fatal, Parts};
 use xenod::devices::Kernel;
 use xenod::state::StateDir;
-use xenod::{api, log, ports, store_socket};
+use xenod::{accounting, api, log, ports, store_socket};
 
-const USAGE: &str = "usage: xenod [--state DIR] [--cache DIR] [--socket PATH] [--store-socket PATH]
+const USAGE: &str = "usage: xenod [--state DIR] [--cache DIR] [--socket PATH] [--store-socket PATH] [--ledger DIR]
+             [--interval SECONDS]
 
 The daemon of the control domain: builds, serves and ends guests, and serves the store.
 
@@ -26,6 +29,8 @@ The daemon of the control domain: builds, serves and ends guests, and serves the
   --cache DIR           unpacked kernels (default: /var/cache/xeno)
   --socket PATH         where it is commanded (default: /run/xeno/xenod.sock)
   --store-socket PATH   where tools reach the store (default: /run/xenstored/socket)
+  --ledger DIR          the usage record: put it on a disk (default: ledger in the state directory)
+  --interval SECONDS    from one entry of a domain in it to the next, 1 to 3600 (default: 10)
 
 It stays in the foreground and logs to standard error. It may be killed and started again at any moment: running
 guests go on.";
@@ -35,6 +40,16 @@ struct Options {
     cache: PathBuf,
     socket: PathBuf,
     store_socket: PathBuf,
+    ledger: Option<PathBuf>,
+    interval: Duration,
+}
+
+/// Seconds that make sense from one entry to the next.
+fn interval(text: &OsStr) -> Option<Duration> {
+    let seconds: u64 = text.to_str()?.parse().ok()?;
+    (1..=3600)
+        .contains(&seconds)
+        .then(|| Duration::from_secs(seconds))
 }
 
 /// The options, or what to say instead of starting, and with which status.
@@ -44,13 +59,25 @@ fn options(mut words: impl Iterator<Item = OsString>) -> Result<Options, (String
         cache: "/var/cache/xeno".into(),
         socket: xeno_api::SOCKET.into(),
         store_socket: "/run/xenstored/socket".into(),
+        ledger: None,
+        interval: Duration::from_secs(10),
     };
     while let Some(word) = words.next() {
+        if word == "--interval" {
+            let given = words.next().unwrap_or_default();
+            options.interval = interval(&given).ok_or_else(|| {
+                let shown = given.to_string_lossy();
+                let what = "expected whole seconds from 1 to 3600";
+                (format!("xenod: --interval {shown}: {what}\n{USAGE}"), 2)
+            })?;
+            continue;
+        }
         let place = match word.to_str() {
             Some("--state") => &mut options.state,
             Some("--cache") => &mut options.cache,
             Some("--socket") => &mut options.socket,
             Some("--store-socket") => &mut options.store_socket,
+            Some("--ledger") => options.ledger.get_or_insert_default(),
             Some("--help" | "-h") => return Err((USAGE.to_owned(), 0)),
             Some("--version" | "-V") => {
                 return Err((concat!("xenod ", env!("CARGO_PKG_VERSION")).to_owned(), 0));
@@ -107,6 +134,15 @@ fn run(options: Options) -> Result<(), Fatal> {
             cache: Cache::new(&options.cache, Cache::DEFAULT_LIMIT),
         }),
         devices: Arc::new(Kernel),
+        ledger: Place {
+            dir: options
+                .ledger
+                .clone()
+                .unwrap_or_else(|| options.state.join("ledger")),
+            key: options.state.join("ledger.key"),
+            interval: options.interval,
+            boot: boot.trim().to_owned(),
+        },
         hypervisor: xen,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -125,8 +161,9 @@ async fn serve(options: Options, state: StateDir, parts: Parts) -> Result<(), Fa
     let listener = api::listen(&options.socket)?;
     tokio::task::spawn_local(store_socket::serve(Rc::clone(&daemon), store_listener));
     tokio::task::spawn_local(api::serve(Rc::clone(&daemon), listener));
+    tokio::task::spawn_local(accounting::serve(Rc::clone(&daemon)));
     log::line(format!("ready: {}", options.socket.display()));
-    tokio::select! {
+    let ended = tokio::select! {
         outcome = ports::serve(Rc::clone(&daemon)) => {
             outcome.map_err(system("the event device cannot be waited for"))
         }
@@ -140,5 +177,7 @@ async fn serve(options: Options, state: StateDir, parts: Parts) -> Result<(), Fa
             Ok(())
         }
         _ = tokio::signal::ctrl_c() => Ok(()),
-    }
+    };
+    daemon.record(Which::Stop).await;
+    ended
 }

@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use xen::Access;
 use xeno_api::{Created, Disk, Error, Guest as Description, Kind};
 
+use crate::accounting::Which;
 use crate::builders::check_file;
 use crate::console::Console;
 use crate::daemon::{Daemon, now_s};
@@ -141,6 +142,7 @@ pub async fn build(daemon: &Rc<Daemon>, guest: &Rc<Guest>) -> Result<(), Error> 
     };
     guest.record.borrow_mut().built = Some(built);
     put(daemon, guest)?;
+    daemon.record(Which::One(built.domain)).await;
     if let Some(asked) = description.cpu {
         let (hypervisor, name) = (daemon.hypervisor.as_ref(), description.name.as_str());
         cpu::reserve_soon(hypervisor, name, built.domain, asked).await?;

@@ -5,6 +5,7 @@
 //! lingers. Nothing runs in its domains: a test plays the guest with [`Fake::write`] and its like. Any step can be made
 //! to fail ([`Fake::fail_at`]), and what is left afterwards can be asked for ([`Fake::leftovers`]).
 
+mod accounts;
 mod control;
 mod cpu;
 mod events;
@@ -77,6 +78,7 @@ struct State {
     messages: Vec<u8>,
     /// What can be reserved of the CPU, in nanoseconds of each second; nothing keeps reservations if there is none.
     cpu_capacity: Option<u64>,
+    accounts: accounts::Kept,
 }
 
 impl Fake {
@@ -99,6 +101,7 @@ impl Fake {
                 fail_at: None,
                 messages: b"(XEN) a fake\n".to_vec(),
                 cpu_capacity: None,
+                accounts: accounts::Kept::default(),
             })),
             memory: Arc::new(memory),
         }
@@ -276,6 +279,7 @@ impl State {
         self.free.extend(domain.frames.values());
         self.free.extend(&domain.grant_table);
         self.free.insert(domain.shared_info);
+        self.accounts.end(id, &domain);
         Some(domain)
     }
 }

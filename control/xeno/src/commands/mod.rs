@@ -2,9 +2,11 @@
 
 mod create;
 mod info;
+pub mod ledger;
 mod pages;
 mod sched;
 mod store;
+mod usage;
 
 use xeno_api::{Answer, Op, Target};
 
@@ -58,6 +60,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Verb::Dmesg { clear } => dmesg(&mut connect()?, clear, json),
         Verb::Top(options) => top::run(&mut connect()?, &options, json),
+        Verb::Usage(options) => usage::run(&mut connect()?, &options.name, json),
+        Verb::Ledger(verb) => ledger::run(&verb, json),
         Verb::Store(verb) => store::run(&mut connect()?, verb, json),
         Verb::Set { name, settings } => set(&mut connect()?, &name, settings, json),
         Verb::Sched(verb) => sched::run(connect, &verb, json),

@@ -1,5 +1,6 @@
 //! `xeno top`: what each domain uses, live.
 
+mod columns;
 mod rates;
 mod screen;
 mod view;
@@ -12,6 +13,7 @@ use crate::cli;
 use crate::client::{Client, unexpected};
 use crate::failure::Failure;
 use crate::show::{out, out_json_line};
+use columns::Columns;
 use rates::Sample;
 
 /// Looks again and again, on the screen or in a batch.
@@ -41,8 +43,17 @@ fn usage(client: &mut Client) -> Result<Usage, Failure> {
     }
 }
 
+/// The columns that were asked for.
+fn columns_of(options: &cli::Top) -> Columns {
+    match options.usage {
+        true => Columns::Usage,
+        false => Columns::Devices,
+    }
+}
+
 fn batch(client: &mut Client, options: &cli::Top, json: bool) -> Result<(), Failure> {
     let delay = Duration::from_secs_f64(options.delay);
+    let columns = columns_of(options);
     let mut before = usage(client)?;
     let mut next = Instant::now();
     let mut looks = 0;
@@ -56,7 +67,7 @@ fn batch(client: &mut Client, options: &cli::Top, json: bool) -> Result<(), Fail
             out_json_line(&sample)?;
         } else {
             let gap = if looks == 0 { "" } else { "\n" };
-            out(format!("{gap}{}\n{}", sample.head(), sample.table()))?;
+            out(format!("{gap}{}\n{}", sample.head(), sample.table(columns)))?;
         }
         before = now;
         looks += 1;

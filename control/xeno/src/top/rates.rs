@@ -3,8 +3,9 @@
 use serde::Serialize;
 use xeno_api::{DomainUsage, Usage};
 
+use super::columns::{Columns, Shares};
 use crate::cli::Sort;
-use crate::show::{self, bytes, cpu_time, table};
+use crate::show::{bytes, table};
 
 /// What was used between two looks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,6 +38,9 @@ pub struct Row {
     pub net_read_rate: f64,
     /// Network bytes sent a second.
     pub net_write_rate: f64,
+    /// What its time went to; none where no accounts are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Shares>,
 }
 
 impl Sample {
@@ -65,6 +69,10 @@ impl Sample {
                 disk_write_rate: rate(|usage| usage.disk.write_bytes),
                 net_read_rate: rate(|usage| usage.net.read_bytes),
                 net_write_rate: rate(|usage| usage.net.write_bytes),
+                shares: usage.account.as_ref().map(|now| {
+                    let old = old.and_then(|old| old.account.as_ref());
+                    Shares::between(old, now, elapsed_ns as f64 / 1e9)
+                }),
                 usage: usage.clone(),
             }
         };
@@ -109,39 +117,17 @@ impl Sample {
     }
 
     /// The domains as a table.
-    pub fn table(&self) -> String {
-        let rows: Vec<Vec<String>> = self.domains.iter().map(Row::cells).collect();
-        let right = [&HEAD[1..2], &HEAD[3..]].concat();
-        table(&HEAD, &right, &rows)
+    pub fn table(&self, columns: Columns) -> String {
+        let rows: Vec<Vec<String>> = self.domains.iter().map(|row| columns.cells(row)).collect();
+        let heads = columns.heads();
+        let right = [&heads[1..2], &heads[3..]].concat();
+        table(heads, &right, &rows)
     }
 }
-
-/// The columns; from the fourth on they are numbers.
-pub const HEAD: [&str; 10] = [
-    "NAME", "ID", "STATE", "CPU%", "CPU TIME", "MEMORY", "VCPUS", "DISK R/s", "DISK W/s", "NET/s",
-];
 
 impl Row {
     fn io(&self) -> f64 {
         self.disk_read_rate + self.disk_write_rate + self.net_read_rate + self.net_write_rate
-    }
-
-    /// As text, one for each column.
-    pub fn cells(&self) -> Vec<String> {
-        let summary = &self.usage.summary;
-        let per_second = |rate: f64| bytes(rate.max(0.0).round() as u64);
-        vec![
-            show::name(summary),
-            summary.id.to_string(),
-            show::state(summary),
-            format!("{:.1}", self.cpu_percent),
-            cpu_time(summary.cpu_ns),
-            bytes(summary.memory_bytes),
-            summary.vcpus.to_string(),
-            per_second(self.disk_read_rate),
-            per_second(self.disk_write_rate),
-            per_second(self.net_read_rate + self.net_write_rate),
-        ]
     }
 }
 
@@ -169,6 +155,7 @@ mod tests {
                 ..Io::default()
             },
             net: Io::default(),
+            account: None,
         }
     }
 
@@ -178,6 +165,7 @@ mod tests {
             cpus: 1,
             memory_bytes: 1 << 30,
             free_bytes: 1 << 29,
+            machine: None,
             domains,
         }
     }

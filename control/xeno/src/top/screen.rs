@@ -9,8 +9,8 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::rates::Sample;
-use super::usage;
 use super::view::View;
+use super::{columns_of, usage};
 use crate::cli::Top;
 use crate::client::Client;
 use crate::failure::Failure;
@@ -33,7 +33,11 @@ pub fn run(client: &mut Client, options: &Top) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(Failure::io("signals cannot be caught"))?;
     let resized = Resized::catch().map_err(Failure::io("signals cannot be caught"))?;
     let before = usage(client)?;
-    let view = View::new(Sample::between(&before, &before), options.sort);
+    let view = View::new(
+        Sample::between(&before, &before),
+        options.sort,
+        columns_of(options),
+    );
     // Given back after the screen: both are a part of the terminal as it was.
     let size = Size::see().map_err(Failure::io("the screen has no size"))?;
     let terminal = ratatui::try_init().map_err(Failure::io("the screen cannot be used"))?;

@@ -8,10 +8,11 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Cell, Row as TableRow, Table};
 
-use super::rates::{HEAD, Row, Sample};
+use super::columns::Columns;
+use super::rates::Sample;
 use crate::cli::Sort;
 
-const KEYS: &str = "q quit   sort: i id  n name  c cpu  m memory  o i/o";
+const KEYS: &str = "q quit   sort: i id  n name  c cpu  m memory  o i/o   u usage";
 
 /// Between two columns.
 const GAP: u16 = 2;
@@ -20,6 +21,7 @@ const GAP: u16 = 2;
 pub struct View {
     sample: Sample,
     sort: Sort,
+    columns: Columns,
     /// Domains above the first that is shown.
     skipped: usize,
     /// Domains that had room when it was drawn last.
@@ -28,10 +30,11 @@ pub struct View {
 
 impl View {
     /// Of a first look.
-    pub fn new(sample: Sample, sort: Sort) -> Self {
+    pub fn new(sample: Sample, sort: Sort, columns: Columns) -> Self {
         let mut view = Self {
             sample,
             sort,
+            columns,
             skipped: 0,
             room: 1,
         };
@@ -61,6 +64,7 @@ impl View {
             KeyCode::Char('c') => self.sort = Sort::Cpu,
             KeyCode::Char('m') => self.sort = Sort::Memory,
             KeyCode::Char('o') => self.sort = Sort::Io,
+            KeyCode::Char('u') => self.columns = self.columns.other(),
             KeyCode::Up => self.skipped = self.skipped.saturating_sub(1),
             KeyCode::Down => self.skipped += 1,
             KeyCode::PageUp => self.skipped = self.skipped.saturating_sub(page),
@@ -96,9 +100,10 @@ impl View {
     }
 
     fn table(&self, width: u16) -> Table<'static> {
-        let cells: Vec<_> = self.sample.domains.iter().map(Row::cells).collect();
+        let (domains, heads) = (self.sample.domains.iter(), self.columns.heads());
+        let cells: Vec<_> = domains.map(|row| self.columns.cells(row)).collect();
         // Of all domains, so that columns do not move while they are looked through.
-        let widths = fitting(widths(&cells), width);
+        let widths = fitting(widths(heads, &cells), width);
         let row = |texts: &[String]| {
             let shown = texts.iter().take(widths.len()).enumerate();
             TableRow::new(shown.map(|(column, text)| {
@@ -110,8 +115,8 @@ impl View {
                 })
             }))
         };
-        let header =
-            row(&HEAD.map(str::to_owned)).style(Style::new().add_modifier(Modifier::REVERSED));
+        let names: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
+        let header = row(&names).style(Style::new().add_modifier(Modifier::REVERSED));
         let shown = cells.iter().skip(self.skipped).take(self.room);
         Table::new(
             shown.map(|texts| row(texts)),
@@ -132,13 +137,13 @@ impl View {
 }
 
 /// How wide each column has to be.
-fn widths(cells: &[Vec<String>]) -> Vec<u16> {
+fn widths(heads: &[&str], cells: &[Vec<String>]) -> Vec<u16> {
     let width = |column: usize| {
         let of_cells = cells.iter().map(|row| row[column].chars().count());
-        let widest = of_cells.max().unwrap_or(0).max(HEAD[column].len());
+        let widest = of_cells.max().unwrap_or(0).max(heads[column].len());
         u16::try_from(widest).unwrap_or(u16::MAX)
     };
-    (0..HEAD.len()).map(width).collect()
+    (0..heads.len()).map(width).collect()
 }
 
 /// Those that fit whole, from the first on; the first is there in any case.
@@ -179,12 +184,14 @@ mod tests {
             max_memory_bytes: 0,
             disk: Io::default(),
             net: Io::default(),
+            account: None,
         };
         let usage = |time_ns, domains| Usage {
             time_ns,
             cpus: 2,
             memory_bytes: 4 << 30,
             free_bytes: 1 << 30,
+            machine: None,
             domains,
         };
         let now = names.iter().enumerate().map(domain).collect();
@@ -210,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_screen_has_the_machine_the_domains_and_the_keys() {
-        let mut view = View::new(sample(&["Domain-0", "web"]), Sort::Id);
+        let mut view = View::new(sample(&["Domain-0", "web"]), Sort::Id, Columns::Devices);
         assert_eq!(
             drawn(&mut view, 90, 6),
             [
@@ -219,14 +226,14 @@ mod tests {
                 "Domain-0  0   running  50.0     0.50s     96M      2        0B        0B     0B",
                 "web       1   running  50.0     0.50s     96M      2        0B        0B     0B",
                 "",
-                "q quit   sort: i id  n name  c cpu  m memory  o i/o",
+                "q quit   sort: i id  n name  c cpu  m memory  o i/o   u usage",
             ]
         );
     }
 
     #[test]
     fn a_narrow_screen_has_whole_columns() {
-        let mut view = View::new(sample(&["Domain-0", "web"]), Sort::Id);
+        let mut view = View::new(sample(&["Domain-0", "web"]), Sort::Id, Columns::Devices);
         for (columns, last) in [
             (78, "DISK W/s"),
             (79, "NET/s"),
@@ -246,7 +253,11 @@ mod tests {
 
     #[test]
     fn a_low_screen_says_what_it_leaves_out_and_can_be_moved() {
-        let mut view = View::new(sample(&["a", "b", "c", "d", "e"]), Sort::Id);
+        let mut view = View::new(
+            sample(&["a", "b", "c", "d", "e"]),
+            Sort::Id,
+            Columns::Devices,
+        );
         let shown = |view: &mut View, key| {
             view.key(plain(key));
             let lines = drawn(view, 80, 5);
@@ -277,7 +288,7 @@ mod tests {
 
     #[test]
     fn keys_sort_and_quit() {
-        let mut view = View::new(sample(&["b", "a"]), Sort::Id);
+        let mut view = View::new(sample(&["b", "a"]), Sort::Id, Columns::Devices);
         assert!(!view.key(plain(KeyCode::Char('n'))) && view.sort == Sort::Name);
         assert!(drawn(&mut view, 80, 5)[2].starts_with('a'));
         assert!(!view.key(plain(KeyCode::Char('x'))) && view.sort == Sort::Name);

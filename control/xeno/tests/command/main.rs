@@ -3,6 +3,7 @@
 mod console;
 mod daemon;
 mod failures;
+mod ledger;
 mod shown;
 mod snapshot;
 mod terminal;

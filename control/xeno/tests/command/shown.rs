@@ -172,11 +172,13 @@ fn top_shows_rates_and_ends_after_so_many_looks() {
             cpus: 1,
             memory_bytes: 1 << 30,
             free_bytes: 1 << 29,
+            machine: None,
             domains: vec![DomainUsage {
                 summary: busy,
                 max_memory_bytes: 0,
                 disk,
                 net: Io::default(),
+                account: None,
             }],
         };
         Some(vec![Reply::Ok(Answer::Usage(usage))])

@@ -35,11 +35,13 @@ fn told(name: &str) -> Reply {
         cpus: 1,
         memory_bytes: 1 << 30,
         free_bytes: 1 << 29,
+        machine: None,
         domains: vec![DomainUsage {
             summary,
             max_memory_bytes: 0,
             disk: Io::default(),
             net: Io::default(),
+            account: None,
         }],
     }))
 }

@@ -10,6 +10,7 @@ use xeno_api::{
     Summary, Target, Usage, VcpuInfo,
 };
 
+use crate::accounting;
 use crate::cpu;
 use crate::daemon::Daemon;
 use crate::ending;
@@ -268,8 +269,15 @@ fn usage(daemon: &Daemon) -> Result<Answer, Error> {
                 write_bytes: sum.write_bytes + io.write_bytes,
             }),
             net: Io::default(),
+            account: match info.dying {
+                true => None,
+                false => daemon.hypervisor.usage(info.domain).ok(),
+            }
+            .map(|usage| accounting::account(&usage)),
         }
     };
+    // None where no accounts are kept, or a CPU was busy.
+    let books = daemon.hypervisor.books().ok();
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     Ok(Answer::Usage(Usage {
@@ -277,6 +285,7 @@ fn usage(daemon: &Daemon) -> Result<Answer, Error> {
         cpus: machine.cpus,
         memory_bytes: machine.total_pages * PAGE as u64,
         free_bytes: machine.free_pages * PAGE as u64,
+        machine: books.map(|books| accounting::machine(&books)),
         domains: domains(daemon)?.iter().map(one).collect(),
     }))
 }

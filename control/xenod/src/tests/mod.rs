@@ -1,5 +1,6 @@
 //! The daemon as a whole, on the host: the fake hypervisor below it, and nobody's devices.
 
+mod accounting;
 mod client;
 mod cpu;
 mod guests;

@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex};
 
 use guest_abi::context::VcpuGuestContext;
 use guest_abi::event::Virq;
+use guest_abi::ledger::{LEDGER_HASH, LedgerEnded, LedgerHead};
 use guest_abi::memory::E820Entry;
+use guest_abi::usage::{Books, Usage};
 use xen::fake::Fake;
 use xen::{
-    Access, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, EventChannels, Hypervisor,
-    MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason, VcpuInfo,
+    Access, Accounts, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, EventChannels,
+    Hypervisor, MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason, VcpuInfo,
 };
 use xeno_api::{Access as Mode, Io};
 
@@ -73,6 +75,16 @@ macro_rules! burning {
             self.fake.$name($($argument),*)
         })*
     };
+}
+
+impl Accounts for Mortal {
+    burning! {
+        fn usage(&self, domain: DomId) -> Result<Usage>;
+        fn books(&self) -> Result<Books>;
+        fn ledger_head(&self, of: Option<DomId>) -> Result<LedgerHead>;
+        fn ledger_append(&self, of: Option<DomId>, from: u64, count: u64, head: [u8; LEDGER_HASH]) -> Result<()>;
+        fn ended(&self, index: u64) -> Result<(u64, Option<LedgerEnded>)>;
+    }
 }
 
 impl Hypervisor for Mortal {

@@ -17,6 +17,7 @@ use xen::{Access, DomId, Hypervisor, NewDomain, OwnStore, Port};
 use xeno_api::{Error, Guest, Kind};
 
 use super::mortal::{Fuse, Loops, Mortal, MortalDevices};
+use crate::accounting::Place;
 use crate::builders::Builder;
 use crate::daemon::{Daemon, Parts};
 use crate::ports;
@@ -149,6 +150,16 @@ impl World {
         }
     }
 
+    /// Where the usage record is.
+    pub fn ledger(&self) -> Place {
+        Place {
+            dir: self.dir.join("ledger"),
+            key: self.dir.join("ledger.key"),
+            interval: Duration::from_secs(3600),
+            boot: "one boot".to_owned(),
+        }
+    }
+
     fn start(&self) -> Rc<Daemon> {
         let mortal = Mortal {
             fake: self.fake.clone(),
@@ -174,6 +185,7 @@ impl World {
                 fuse: self.fuse.clone(),
             }),
             hypervisor: Arc::new(mortal),
+            ledger: self.ledger(),
         };
         Daemon::start(state, parts).unwrap_or_else(|error| panic!("{error}"))
     }

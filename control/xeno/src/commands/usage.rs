@@ -1,0 +1,147 @@
+//! `xeno usage`: what domains used since they began.
+
+use xeno_api::{Account, Answer, DomainUsage, Error, Kind, MachineTime, Op, Target};
+
+use crate::client::{Client, unexpected};
+use crate::commands::ledger::in_ns;
+use crate::failure::Failure;
+use crate::show::{self, bytes, cpu_time, memory_time, out, out_json, table};
+
+/// Asks and shows.
+///
+/// # Errors
+/// As [`Client::call`], and for a domain that there is not.
+pub fn run(client: &mut Client, names: &[Target], json: bool) -> Result<(), Failure> {
+    let answer = match client.call(Op::Usage {})? {
+        Answer::Usage(usage) => usage,
+        other => return Err(unexpected(&other)),
+    };
+    let is = |domain: &DomainUsage, name: &Target| match name {
+        Target::Id(id) => domain.summary.id == *id,
+        Target::Name(name) => domain.summary.name.as_deref() == Some(name.as_str()),
+    };
+    for name in names {
+        if !answer.domains.iter().any(|domain| is(domain, name)) {
+            let what = format!("there is no domain {name}: `xeno list` shows those there are");
+            return Err(Error::new(Kind::NotFound, what).into());
+        }
+    }
+    let asked =
+        |domain: &&DomainUsage| names.is_empty() || names.iter().any(|name| is(domain, name));
+    let domains: Vec<&DomainUsage> = answer.domains.iter().filter(asked).collect();
+    if json {
+        let machine = answer.machine.filter(|_| names.is_empty());
+        return out_json(&serde_json::json!({ "domains": domains, "machine": machine }));
+    }
+    if domains.iter().all(|domain| domain.account.is_none()) {
+        let what = "the hypervisor keeps no accounts: `xeno top` shows what is known";
+        return Err(Error::new(Kind::Unsupported, what).into());
+    }
+    if !names.is_empty() {
+        let each = domains
+            .iter()
+            .filter_map(|domain| Some((domain, domain.account.as_ref()?)));
+        let text: Vec<String> = each
+            .map(|(domain, account)| in_full(domain, account))
+            .collect();
+        return out(text.join("\n"));
+    }
+    let rows: Vec<Vec<String>> = domains.iter().filter_map(|domain| row(domain)).collect();
+    out(table(&HEAD, &HEAD[1..], &rows))?;
+    answer
+        .machine
+        .map_or(Ok(()), |machine| out(machine_words(&machine)))
+}
+
+const HEAD: [&str; 13] = [
+    "NAME",
+    "ID",
+    "USER",
+    "KERNEL",
+    "HYPERVISOR",
+    "GUARANTEED",
+    "EXTRA",
+    "STOLEN",
+    "SWITCHES",
+    "MEMORY",
+    "PEAK",
+    "MEM*TIME",
+    "OWN MEM",
+];
+
+fn row(domain: &DomainUsage) -> Option<Vec<String>> {
+    let used = domain.account.as_ref()?;
+    let time = |cycles: u64| cpu_time(in_ns(cycles, used.hz));
+    Some(vec![
+        show::name(&domain.summary),
+        domain.summary.id.to_string(),
+        time(used.user),
+        time(used.kernel),
+        time(used.hypervisor.iter().sum()),
+        time(used.guaranteed),
+        time(used.extra),
+        time(used.stolen),
+        used.switches.to_string(),
+        bytes(used.frames << 12),
+        bytes(used.frames_peak << 12),
+        memory_time(used.frame_cycles.0, used.hz),
+        bytes(used.overhead << 12),
+    ])
+}
+
+/// One domain, each counter on a line.
+fn in_full(domain: &DomainUsage, used: &Account) -> String {
+    let time = |cycles: u64| cpu_time(in_ns(cycles, used.hz));
+    let mut rows = vec![
+        ("user".to_owned(), time(used.user)),
+        ("kernel".to_owned(), time(used.kernel)),
+    ];
+    let causes = xeno_api::CAUSE_NAMES.iter().zip(used.hypervisor);
+    rows.extend(causes.map(|(name, cycles)| (format!("hypervisor, {name}"), time(cycles))));
+    rows.extend(
+        [
+            ("together", time(used.cycles())),
+            ("of that guaranteed", time(used.guaranteed)),
+            ("of that extra", time(used.extra)),
+            ("of that elsewhere", time(used.elsewhere)),
+            ("stolen", time(used.stolen)),
+            ("switches", used.switches.to_string()),
+            ("memory", bytes(used.frames << 12)),
+            ("memory, peak", bytes(used.frames_peak << 12)),
+            (
+                "memory over time",
+                memory_time(used.frame_cycles.0, used.hz),
+            ),
+            ("hypervisor's memory", bytes(used.overhead << 12)),
+            ("hypervisor's, peak", bytes(used.overhead_peak << 12)),
+            (
+                "hypervisor's over time",
+                memory_time(used.overhead_cycles.0, used.hz),
+            ),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    let head = format!(
+        "{} (domain {})\n",
+        show::name(&domain.summary),
+        domain.summary.id
+    );
+    let lines = rows
+        .iter()
+        .map(|(name, value)| format!("  {name:<22}  {value:>12}\n"));
+    lines.fold(head, |text, line| text + &line)
+}
+
+fn machine_words(machine: &MachineTime) -> String {
+    let time = |cycles: u64| cpu_time(in_ns(cycles, machine.hz));
+    format!(
+        "{} of {} CPU{}: {} for domains ({} of them gone), {} idle, {} the hypervisor's own\n",
+        time(machine.elapsed),
+        machine.cpus,
+        if machine.cpus == 1 { "" } else { "s" },
+        time(machine.sold),
+        time(machine.departed),
+        time(machine.idle),
+        time(machine.own),
+    )
+}
