@@ -62,7 +62,7 @@ echo '::wait:/usr/bin/start-guests' >> /etc/inittab
 /// Guests do not mind when the daemon dies; it is back at once.
 const KEEP: &str = "#!/bin/sh
 while true; do
-    xenod >> /run/xeno/xenod.log 2>&1
+    xenod $(cat /run/xeno/options 2> /dev/null) >> /run/xeno/xenod.log 2>&1
     echo \"xenod ended with status $?\" >> /run/xeno/xenod.log
     sleep 0.2
 done

@@ -16,8 +16,8 @@ use crate::testing::console_shell::Shell;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::{
-    Context, check_last_words, domains_disks, domains_hostile, domains_killed, domains_store,
-    domains_vcpus,
+    Context, check_last_words, domains_disks, domains_hostile, domains_killed, domains_ledger,
+    domains_store, domains_vcpus,
 };
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
@@ -105,6 +105,14 @@ const STORIES: &[Story] = &[
             domains_hostile::front_end(guided)?;
             domains_disks::fail(guided)
         },
+    },
+    Story {
+        name: "the usage record is whole, and what is done to it is found",
+        tier: Tier::Normal,
+        isolate: "yes",
+        guests: 1,
+        disk: false,
+        act: domains_ledger::all,
     },
     Story {
         name: "the daemon is killed 12 times",

@@ -16,6 +16,7 @@ mod domains;
 mod domains_disks;
 mod domains_hostile;
 mod domains_killed;
+mod domains_ledger;
 mod domains_store;
 mod domains_vcpus;
 mod domains_wrong;

@@ -62,6 +62,52 @@ case $verb in
             /^tick [0-9]+$/ { if (seen && $2 != last + 1) wrong++; last = $2; seen++ }
             END { print (seen > 100 ? "many" : seen + 0) " ticks, " wrong + 0 " wrong" }'
         ;;
+    # Kills the daemon, and waits for the next; with something done while it stands still before that.
+    again) story frozen true ;;
+    frozen)
+        old=$(pidof xenod)
+        kill -STOP $old
+        eval "$1"
+        kill -9 $old
+        for try in $(seq 200); do
+            new=$(pidof xenod) && [ "$new" != "$old" ] && break
+            sleep 0.1
+        done
+        until_true 'xeno list > /dev/null'
+        ;;
+    # Kills it so often while guests come and go, so that entries are always being made.
+    amid)
+        touch /tmp/traffic
+        story churn &
+        churn=$!
+        for round in $(seq "$1"); do
+            usleep $((RANDOM % 900 * 1000))
+            story again
+        done
+        rm /tmp/traffic
+        wait $churn
+        until_true 'xeno list > /dev/null'
+        echo "$1 deaths amid $(cat /tmp/churned) guests"
+        ;;
+    # Does something to a copy of the usage record, and verifies that; the daemon stands still, so that it stays a copy.
+    tamper)
+        old=$(pidof xenod)
+        kill -STOP $old
+        rm -rf /tmp/copy
+        cp -a /var/lib/xeno/ledger /tmp/copy
+        cd /tmp/copy
+        file=$(ls | tail -n 1)
+        lines=$(wc -l < $file)
+        eval "$1"
+        xeno ledger verify --dir /tmp/copy
+        echo "code $?"
+        kill -CONT $old
+        ;;
+    # Has it go on elsewhere.
+    ledger)
+        echo "--ledger $1 --interval 1" > /run/xeno/options
+        story frozen "cp -a /var/lib/xeno/ledger $1; sync"
+        ;;
     interrupt) printf '\003' | xeno console "$1" --last 0 --timeout 2 > /dev/null ;;
     # Kills the daemon so often, at any moment of what it does.
     kill)

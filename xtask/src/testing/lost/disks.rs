@@ -124,6 +124,19 @@ impl Disks {
         fs::read(&inner).context("the guest's image is not in the control domain's file system")
     }
 
+    /// Takes a directory out of the control domain's file system that was looked at last: where its files are, if it is
+    /// there.
+    ///
+    /// # Errors
+    /// When it cannot be taken out.
+    pub fn taken_out(&self, dir: &str) -> Result<PathBuf> {
+        let files = self.file("look-record");
+        let _ = fs::remove_dir_all(&files);
+        fs::create_dir_all(&files)?;
+        self.debugfs("look-outer.img", &format!("rdump /{dir} look-record"))?;
+        Ok(files.join(dir))
+    }
+
     /// Files are named as they are in the directory: the program takes no blanks in names.
     fn debugfs(&self, file: &str, request: &str) -> Result<()> {
         let mut debugfs = Command::new(tool("debugfs")?);

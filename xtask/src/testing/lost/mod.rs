@@ -7,6 +7,7 @@
 
 mod disks;
 mod log;
+mod record;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::testing::Context;
 use crate::testing::domains::{self, Guided};
 use crate::testing::lost::disks::{After, Disks, IMAGE};
 use crate::testing::lost::log::Log;
+use crate::testing::lost::record::Noted;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 
@@ -106,17 +108,18 @@ impl Row {
             let name = format!("{} {round}", self.name());
             drop(slot.take());
             let session = slot.insert(Session::start(&context.tree, &machine, &name)?);
-            synced.push(self.until_lost(session, &synced)?);
+            let (told, noted) = self.until_lost(session, &synced)?;
+            synced.push(told);
             let seconds = session.seconds();
-            let looked = self.look(&disks, &synced)?;
+            let looked = self.look(&disks, &synced, &noted)?;
             notes.push(format!("lost after {seconds:.0} s, {looked}"));
         }
         disks.remove();
         Ok(notes.join("; "))
     }
 
-    /// Runs a machine until it is lost: how much the guest had synced for certain.
-    fn until_lost(&self, session: &mut Session, earlier: &[u32]) -> Result<u32> {
+    /// Runs a machine until it is lost: how much the guest had synced for certain, and how long the usage record was.
+    fn until_lost(&self, session: &mut Session, earlier: &[u32]) -> Result<(u32, Noted)> {
         let mut guided = Guided::at_prompt(session)?;
         // What the kernel says would come between what the guest does.
         guided.done("dmesg -n 1; mkdir /disk; mount -t ext4 /dev/vdb /disk")?;
@@ -136,6 +139,8 @@ impl Row {
             )?;
         }
         let round = earlier.len();
+        // The control domain's usage record is on its disk, too.
+        guided.done(&format!("story ledger /disk/{}", record::dir(round)))?;
         // What nobody waits for, so that there is always something under way; and what is waited for.
         let noise = "while true; do for d in /mnt /within; do dd if=/dev/urandom of=$d/new bs=7k count=9; \
                      mv $d/new $d/busy; mkdir $d/dir; rmdir $d/dir; done; done > /dev/null 2>&1 &";
@@ -144,6 +149,7 @@ impl Row {
         );
         let count = "i=0; while true; do i=$((i+1)); keep $i /mnt && keep $i /within && echo sync''ed $i; done";
         guided.typed("keeper", &format!("{noise} {keep}; {count}"))?;
+        let noted = Noted::ask(&mut guided, round)?;
         drop(guided);
         session.send("xeno console keeper\n")?;
         while self.syncs > told_synced(&session.text()) {
@@ -153,18 +159,20 @@ impl Row {
         // It goes on writing meanwhile.
         std::thread::sleep(NOTED);
         session.lose_power()?;
-        Ok(told)
+        Ok((told, noted))
     }
 
     /// Looks at what may be on the disks, at many moments and at the last, and leaves the last for the next machine.
-    fn look(&self, disks: &Disks, synced: &[u32]) -> Result<String> {
+    fn look(&self, disks: &Disks, synced: &[u32], noted: &Noted) -> Result<String> {
         let (before, [direct, within]) = disks.told()?;
         let direct = self.moments_of(before.direct, &direct, |image, all| {
             kept(&disks.files_of(image)?, synced, all)
         });
         let (direct, first) = direct.context("a disk of the machine's")?;
         let within = self.moments_of(before.within, &within, |image, all| {
-            kept(&disks.files_of(&disks.within(image)?)?, synced, all)
+            let inner = disks.within(image)?;
+            noted.is_kept(disks, all)?;
+            kept(&disks.files_of(&inner)?, synced, all)
         });
         let (within, second) = within.context("a file of the control domain's")?;
         disks.go_on_with(&After { direct, within })?;

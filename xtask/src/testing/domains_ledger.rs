@@ -1,0 +1,118 @@
+//! The usage record of a control domain with guests: whole while the daemon is killed, and each thing that is done to it is
+//! found and named.
+
+use anyhow::{Result, ensure};
+
+use crate::testing::domains::Guided;
+
+/// Where it is.
+const DIR: &str = "/var/lib/xeno/ledger";
+
+/// Kept, killed, tampered with, rolled back; and a guest's last entry.
+pub fn all(guided: &mut Guided<'_>) -> Result<String> {
+    guided.guest_is_up("guest1")?;
+    // Often, so that nobody waits. The daemon that was there is killed.
+    guided.done("echo --interval 1 > /run/xeno/options; story again")?;
+    guided.until("[ $(xeno ledger show --domain guest1 --json | wc -l) -ge 4 ]")?;
+    guided.done(&format!("cp -a {DIR} /tmp/older"))?;
+    let said = guided.done("story amid 6")?;
+    is_whole(guided)?;
+    attacks(guided)?;
+    shown(guided)?;
+    last_entry(guided)?;
+    rolled_back(guided)?;
+    guided.done("! grep panicked /run/xeno/xenod.log")?;
+    Ok(said)
+}
+
+fn is_whole(guided: &mut Guided<'_>) -> Result<()> {
+    let said = guided.done("xeno ledger verify")?;
+    for part in ["the usage record is whole", "ring 0 vouches for it"] {
+        ensure!(said.contains(part), "`xeno ledger verify` says {said}");
+    }
+    Ok(())
+}
+
+/// Each on a copy of its own, held against what ring 0 remembers.
+fn attacks(guided: &mut Guided<'_>) -> Result<()> {
+    let copied = guided.output("story tamper true")?;
+    ensure!(
+        copied.contains("is whole") && copied.ends_with("code 0"),
+        "of a copy `xeno ledger verify` says {copied}"
+    );
+    for (done, told) in [
+        // Entry 5 says another number.
+        (
+            "sed -i '5s/\"t\":1/\"t\":2/' 000000000001.ledger",
+            "altered: entry 5 (000000000001.ledger, line 5): its signature is not by this key",
+        ),
+        ("sed -i 5d 000000000001.ledger", "missing: entry 5"),
+        (
+            "sed -i '2,4d' 000000000001.ledger",
+            "missing: entries 2 to 4",
+        ),
+        // The tail is gone, more of it than ring 0 may not have been told of yet; all is; an older copy is there.
+        ("sed -i \"$((lines-11)),\\$d\" $file", "cut: entries"),
+        ("truncate -s -12000 $file", "cut: entries"),
+        ("rm *", "cut: entries 1 to"),
+        ("rm *; cp /tmp/older/* .", "cut: entries"),
+    ] {
+        let said = guided.output(&format!("story tamper '{}'", done.replace('\'', "'\\''")))?;
+        ensure!(
+            said.contains(told) && said.contains("NOT WHOLE") && said.ends_with("code 11"),
+            "after `{done}` `xeno ledger verify` says {said}"
+        );
+    }
+    // What was not touched is as it was.
+    is_whole(guided)
+}
+
+fn shown(guided: &mut Guided<'_>) -> Result<()> {
+    let usage = guided.done("xeno usage")?;
+    for part in ["Domain-0", "guest1", "GUARANTEED", "the hypervisor's own"] {
+        ensure!(
+            usage.contains(part),
+            "`xeno usage` does not say {part}: {usage}"
+        );
+    }
+    let usage =
+        guided.done("xeno usage guest1; xeno usage --json guest1; xeno top --usage --count 1")?;
+    for part in ["hypervisor, fault", "\"frame_cycles\"", "MEM*TIME"] {
+        ensure!(
+            usage.contains(part),
+            "`xeno usage guest1` does not say {part}: {usage}"
+        );
+    }
+    Ok(())
+}
+
+/// What a guest used is recorded when it is gone.
+fn last_entry(guided: &mut Guided<'_>) -> Result<()> {
+    guided.done("xeno destroy guest1")?;
+    let last = guided.done("xeno ledger show --domain guest1 --last 1")?;
+    ensure!(
+        last.contains(" last "),
+        "the last entry of guest1 is {last}"
+    );
+    is_whole(guided)
+}
+
+/// An older copy in the place of all of it, and the daemon killed: the next one says what is lost, and goes on.
+fn rolled_back(guided: &mut Guided<'_>) -> Result<()> {
+    guided.done(&format!(
+        "story frozen 'rm -r {DIR}; cp -a /tmp/older {DIR}'"
+    ))?;
+    guided.done("grep 'the usage record has lost entries' /run/xeno/xenod.log")?;
+    let said = guided.output("xeno ledger verify; echo code $?")?;
+    ensure!(
+        said.contains("missing: entries")
+            && said.contains("the daemon found out")
+            && said.ends_with("code 11"),
+        "after an older copy was put in its place `xeno ledger verify` says {said}"
+    );
+    ensure!(
+        said.contains("ring 0 vouches for it"),
+        "the record does not go on: {said}"
+    );
+    Ok(())
+}
