@@ -96,16 +96,16 @@ proptest! {
                 }
                 Act::Wait(ns) => machine.wait(ns),
             }
-            for owner in 0..OWNERS {
-                let found = machine.due[owner] == NEVER;
-                if wanted[owner] == NEVER {
+            for (wanted, due) in wanted.iter_mut().zip(&machine.due) {
+                let found = *due == NEVER;
+                if *wanted == NEVER {
                     prop_assert!(found);
                 } else if found {
-                    prop_assert!(wanted[owner] <= machine.now, "found before its time");
-                    wanted[owner] = NEVER;
+                    prop_assert!(*wanted <= machine.now, "found before its time");
+                    *wanted = NEVER;
                 } else {
-                    prop_assert!(machine.now <= wanted[owner] + two_rounds, "missed");
-                    prop_assert!(machine.timer <= wanted[owner].max(machine.now + PAUSE_NS), "no timer is set for it");
+                    prop_assert!(machine.now <= *wanted + two_rounds, "missed");
+                    prop_assert!(machine.timer <= (*wanted).max(machine.now + PAUSE_NS), "no timer is set for it");
                 }
             }
         }
