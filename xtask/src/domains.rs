@@ -17,7 +17,7 @@ use crate::extras::read;
 use crate::initrd::{self, Part};
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
-use crate::{build, control, drivers, shell};
+use crate::{build, control, drivers, linux_module, shell};
 
 /// The guests of a control domain.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,9 @@ pub const GUEST_MEMORY: &str = "96M";
 
 /// The same in MiB, with what the hypervisor and the daemon need for it.
 pub const GUEST_COST_MB: u64 = 100;
+
+/// Where the guests' initial file system is in the control domain's.
+pub const GUEST_INITRD: &str = "boot/guest-initrd.img";
 
 /// A test guest that is also an example of a kernel of one's own.
 const OWN_KERNEL: &str = "talk";
@@ -113,9 +116,9 @@ pub fn parts(tree: &Tree, guests: &Guests<'_>) -> Result<Vec<Part>> {
     let own = build::guest(tree, &BareMetal::find(tree)?, OWN_KERNEL)?;
     parts.push(read(format!("boot/{OWN_KERNEL}"), 0o644, &own)?);
     parts.push(read(
-        "boot/guest-initrd.img",
+        GUEST_INITRD,
         0o644,
-        &guest_initrd(tree, guests.kernel)?,
+        &guest_initrd(tree, guests.kernel, Vec::new())?,
     )?);
     parts.push(read("var/lib/guests/disk.img.gz", 0o644, &disk(tree)?)?);
     for number in 1..=guests.count {
@@ -197,15 +200,26 @@ const WATCH_DEVICES: &str = "#!/bin/sh
 uevent /usr/bin/put-on-line &
 ";
 
-/// The guests' initial file system: ours, with the modules that a guest's disk needs and what notices further vCPUs.
-fn guest_initrd(tree: &Tree, vmlinuz: &Path) -> Result<PathBuf> {
+/// The guests' initial file system: ours, with the modules that a guest's disk needs and what notices further vCPUs; `more` goes in
+/// as well.
+///
+/// # Errors
+/// When a module cannot be had or a file cannot be made.
+pub fn guest_initrd(tree: &Tree, vmlinuz: &Path, more: Vec<Part>) -> Result<PathBuf> {
     let mut parts = drivers::parts(vmlinuz, drivers::GUESTS)?;
+    parts.extend(linux_module::parts_if_possible(tree, vmlinuz));
     parts.push(text("etc/start.d/20-name", 0o755, GUEST_NAME));
     parts.push(text("etc/start.d/30-disk", 0o755, MOUNT));
     parts.push(text("usr/bin/put-on-line", 0o755, PUT_ON_LINE));
     parts.push(text("etc/start.d/40-devices", 0o755, WATCH_DEVICES));
     parts.push(text("etc/profile", 0o644, GUEST_PROFILE));
-    initrd::build_with(tree, "guest", &parts)
+    let name = if more.is_empty() {
+        "guest"
+    } else {
+        "guest-more"
+    };
+    parts.extend(more);
+    initrd::build_with(tree, name, &parts)
 }
 
 /// A small ext4 file system with a word of welcome, packed; made once.

@@ -11,7 +11,7 @@ use crate::initrd::Part;
 use crate::shell::say;
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
-use crate::{added, drivers, initrd, packages, programs};
+use crate::{added, drivers, initrd, linux_module, packages, programs};
 
 /// Something that can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -26,6 +26,8 @@ pub enum Extra {
     StoreTools,
     /// The stock kernel's drivers for the machine's disks and network card, and a power button that works.
     Drivers,
+    /// The module that offers /dev/xeno: `modprobe xeno`.
+    Module,
 }
 
 /// The kernel's door to the hypervisor for programs.
@@ -121,8 +123,17 @@ fn build(
         modules.extend(drivers::DEVICES);
         names.push("drivers");
     }
+    if extras.contains(&Extra::Module) {
+        let vmlinuz =
+            stock_kernel.context("the module xeno is built for the stock kernel alone")?;
+        parts.extend(linux_module::parts(tree, vmlinuz)?);
+        names.push("module");
+    }
     if let Some((guests, more)) = guests {
         modules.extend(drivers::SERVING);
+        if let Some(vmlinuz) = stock_kernel {
+            parts.extend(linux_module::parts_if_possible(tree, vmlinuz));
+        }
         parts.extend(domains::parts(tree, &guests)?);
         parts.extend(more);
         names.push("guests");

@@ -68,6 +68,7 @@ pub fn build(tree: &Tree) -> Result<PathBuf> {
 }
 
 /// A file that is added to the file system on demand.
+#[derive(Clone, Debug)]
 pub struct Part {
     /// Where it goes, without a leading slash.
     pub path: String,

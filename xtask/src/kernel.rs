@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::linux_module;
 use crate::packages;
 use crate::provision;
 use crate::shell::{self, say};
@@ -98,7 +99,10 @@ pub fn release(tree: &Tree, release: Release) -> Result<PathBuf> {
         &cache.join(release.marker()),
         dir.file_name().unwrap_or_default().as_encoded_bytes(),
     )?;
-    Ok(dir.join("vmlinuz"))
+    let vmlinuz = dir.join("vmlinuz");
+    // Whoever needs them and finds them missing tries again, and says so.
+    let _ = linux_module::fetch_headers(&vmlinuz);
+    Ok(vmlinuz)
 }
 
 /// The concrete package and version of a release: the newest that apt's sources offer.

@@ -11,6 +11,7 @@ mod image;
 mod initrd;
 mod iso;
 mod kernel;
+mod linux_module;
 mod packages;
 mod programs;
 mod provision;
@@ -70,6 +71,8 @@ enum Verb {
     Guests,
     /// Build the programs for the initial file system: leaves target/xenoserver/programs/NAME
     Programs,
+    /// Build the module xeno for the stock kernel: leaves target/xenoserver/linux/RELEASE/xeno.ko
+    Module,
     /// Make a CD image that boots under BIOS and UEFI: leaves target/xenoserver/xenoserver.iso
     Iso(run::Payload),
     /// Boot to a shell on the serial console: `poweroff` leaves, as does Ctrl-A x
@@ -115,6 +118,11 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
             for (_, file) in programs::build(&tree, &bare)? {
                 shell::say(tree.shown(&file).to_string());
             }
+        }
+        Verb::Module => {
+            provision::ensure(&[Need::ModuleTools])?;
+            let built = linux_module::build(&tree, &kernel::stock(&tree)?)?;
+            shell::say(tree.shown(&built).to_string());
         }
         Verb::Iso(payload) => run::iso_command(&tree, &payload)?,
         Verb::Run(options) => {

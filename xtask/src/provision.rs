@@ -39,10 +39,13 @@ pub enum Need {
     Ext4,
     /// The public headers that `guest-abi` is compared with.
     PublicHeaders,
+    /// What builds a module for the stock kernel, beside the kernel's headers.
+    ModuleTools,
 }
 
 impl Need {
-    fn is_met(self) -> bool {
+    /// Whether it is there.
+    pub fn is_met(self) -> bool {
         let program = |name: &str| shell::which(name).is_some();
         match self {
             Self::BareMetal => toolchain::BareMetal::is_available(),
@@ -61,11 +64,14 @@ impl Need {
             Self::Ovmf => ovmf().is_some(),
             Self::Ext4 => program("mke2fs"),
             Self::PublicHeaders => Path::new("/usr/include/xen/xen.h").is_file(),
+            Self::ModuleTools => {
+                program("make") && program("gcc-12") && program("ld") && has_library("libelf.so.1")
+            }
         }
     }
 
     /// Debian's packages that meet it.
-    fn packages(self) -> &'static [&'static str] {
+    pub fn packages(self) -> &'static [&'static str] {
         match self {
             Self::BareMetal => &["rustc-web", "cargo-web", "rust-web-src"],
             Self::BareMetalLints => &["rust-web-clippy"],
@@ -83,10 +89,13 @@ impl Need {
             Self::Ovmf => &["ovmf"],
             Self::Ext4 => &["e2fsprogs"],
             Self::PublicHeaders => &["libxen-dev"],
+            // Modules are built by the compiler that built the kernel.
+            Self::ModuleTools => &["make", "gcc-12", "libelf1"],
         }
     }
 
-    fn description(self) -> &'static str {
+    /// It in words.
+    pub fn description(self) -> &'static str {
         match self {
             Self::BareMetal => {
                 "a core library for x86_64-unknown-none (also: `rustup target add x86_64-unknown-none`)"
@@ -100,12 +109,16 @@ impl Need {
             Self::Ovmf => "UEFI firmware for the emulator (OVMF)",
             Self::Ext4 => "mke2fs",
             Self::PublicHeaders => "the public interface headers (xen/xen.h)",
+            Self::ModuleTools => "what builds modules for the stock kernel (make, gcc-12, libelf)",
         }
     }
 
-    /// Whether the work can go on without it, with a test skipped.
+    /// Whether the work can go on without it: a test is skipped, or a guest has no `/dev/xeno`.
     fn is_optional(self) -> bool {
-        matches!(self, Self::PublicHeaders | Self::BareMetalLints)
+        matches!(
+            self,
+            Self::PublicHeaders | Self::BareMetalLints | Self::ModuleTools
+        )
     }
 }
 
@@ -126,19 +139,24 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     if !may_install && missing.iter().all(|need| need.is_optional()) {
         return Ok(());
     }
-    let described = missing
-        .iter()
-        .map(|n| n.description())
-        .collect::<Vec<_>>()
-        .join("; ");
-    let packages: Vec<&str> = missing.iter().flat_map(|n| n.packages()).copied().collect();
     if shell::which("apt-get").is_none() {
+        let (described, packages) = in_words(&missing);
         bail!(
             "this machine lacks {described}: install what provides it (on Debian: {})",
             packages.join(" ")
         );
     }
-    install(&packages, &described)?;
+    if !may_install {
+        // Which says the one line to type.
+        return install(&missing);
+    }
+    let (optional, required): (Vec<Need>, Vec<Need>) =
+        missing.iter().copied().partition(|need| need.is_optional());
+    install(&required)?;
+    // Another release of the distribution may not have it.
+    if let Err(error) = install(&optional) {
+        say(format!("{error:#}; going on without"));
+    }
     if let Some(still) = missing.iter().find(|n| !n.is_met() && !n.is_optional()) {
         bail!(
             "apt installed {}, yet there is still no {}",
@@ -149,7 +167,18 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-fn install(packages: &[&str], described: &str) -> Result<()> {
+/// What is missing, and the packages that have it.
+fn in_words(needs: &[Need]) -> (String, Vec<&'static str>) {
+    let described: Vec<&str> = needs.iter().map(|need| need.description()).collect();
+    let packages = needs.iter().flat_map(|need| need.packages()).copied();
+    (described.join("; "), packages.collect())
+}
+
+fn install(needs: &[Need]) -> Result<()> {
+    if needs.is_empty() {
+        return Ok(());
+    }
+    let (described, packages) = in_words(needs);
     let Some(mut command) = privileged("apt-get") else {
         bail!(
             "this machine lacks {described}: run `sudo apt-get install -y {}`",
@@ -171,7 +200,7 @@ fn install(packages: &[&str], described: &str) -> Result<()> {
     ));
     command
         .args(["install", "-y", "-q", "--no-install-recommends"])
-        .args(packages);
+        .args(&packages);
     // What apt says is progress; standard output is for results.
     shell::run(command.stdin(Stdio::null()).stdout(std::io::stderr()))
 }
@@ -222,6 +251,19 @@ pub fn update() {
             }
         }
     });
+}
+
+/// Whether the machine's own programs find this library.
+fn has_library(name: &str) -> bool {
+    [
+        "/lib/x86_64-linux-gnu",
+        "/usr/lib/x86_64-linux-gnu",
+        "/lib64",
+        "/usr/lib64",
+        "/usr/lib",
+    ]
+    .iter()
+    .any(|dir| Path::new(dir).join(name).is_file())
 }
 
 /// A busybox that needs no libraries, which an initial file system has none of.

@@ -44,7 +44,7 @@ pub(super) fn prepare(
         needs.push(Need::Xz);
     }
     if payload.guests() > 0 {
-        needs.extend([Need::Xz, Need::Ext4]);
+        needs.extend([Need::Xz, Need::Ext4, Need::ModuleTools]);
     }
     provision::ensure(&needs)?;
     build::hypervisor(tree, &BareMetal::find(tree)?)?;
