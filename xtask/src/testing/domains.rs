@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::domains::Guests;
+use crate::domains::{self, Guests};
 use crate::extras::{self, Extra};
 use crate::initrd::Part;
 use crate::qemu::{Boot, Bus, Disk, Machine, Module, merge_words};
@@ -17,7 +17,7 @@ use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::{
     Context, check_last_words, domains_disks, domains_hostile, domains_killed, domains_ledger,
-    domains_store, domains_vcpus,
+    domains_store, domains_vcpus, linux_module,
 };
 use crate::toolchain::BareMetal;
 use crate::tree::Tree;
@@ -33,7 +33,7 @@ const SOON: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(240);
 
 /// What the stories do again and again, in the control domain: a busy machine loses characters of long typed lines.
-const SCRIPT: &str = include_str!("story.sh");
+pub const SCRIPT: &str = include_str!("story.sh");
 
 /// Kernels of our own that the stories start: where they are in the control domain, and their names. The first crashes as
 /// soon as it runs.
@@ -243,7 +243,10 @@ fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBu
         permissions: 0o755,
         contents: SCRIPT.into(),
     };
-    let mut more = vec![script];
+    let program = linux_module::program(context)?;
+    let guest = domains::guest_initrd(&context.tree, guests.kernel, vec![program.clone()])?;
+    let guest = extras::read(domains::GUEST_INITRD, 0o644, &guest)?;
+    let mut more = vec![script, program, guest];
     for (path, name) in KERNELS {
         let kernel = build::guest(&context.tree, &BareMetal::find(&context.tree)?, name)?;
         more.push(extras::read(path, 0o644, &kernel)?);
@@ -295,6 +298,11 @@ impl<'a> Guided<'a> {
     pub fn at_prompt(session: &'a mut Session) -> Result<Self> {
         let shell = Shell::at_prompt(session, BOOT_LIMIT)?;
         Ok(Self { shell, disk: None })
+    }
+
+    /// The shell itself.
+    pub fn shell(&mut self) -> &mut Shell<'a> {
+        &mut self.shell
     }
 
     /// The file behind the machine's disk.
@@ -405,6 +413,8 @@ fn two_guests(guided: &mut Guided<'_>) -> Result<String> {
         "`xeno top` does not show guest2: {top}"
     );
     domains_store::tools(guided)?;
+    linux_module::in_control_domain(guided)?;
+    linux_module::in_guest(guided, "guest1")?;
     guided.done("xeno pause guest2")?;
     ensure!(
         guided.done("xeno list")?.contains("paused"),

@@ -23,6 +23,7 @@ mod domains_wrong;
 mod firmware;
 pub mod guests;
 mod kernels;
+mod linux_module;
 mod lost;
 mod restart;
 mod runner;
@@ -303,6 +304,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(kernels::cases());
     cases.extend(devices::cases());
     cases.extend(domains::cases());
+    cases.extend(linux_module::cases());
     cases.extend(lost::cases());
     cases.extend(firmware::cases());
     cases.retain(|case| case.tier <= tier && case.name.contains(pattern(options)));
@@ -329,7 +331,7 @@ fn tools(cases: &[Case]) -> Vec<Need> {
         tools.extend([Need::Xz, Need::Busybox]);
     }
     if wants(&[Needs::Guested]) {
-        tools.push(Need::Ext4);
+        tools.extend([Need::Ext4, Need::ModuleTools]);
     }
     if wants(&[Needs::Kernels]) {
         tools.push(Need::Packers);

@@ -108,6 +108,19 @@ case $verb in
         echo "--ledger $1 --interval 1" > /run/xeno/options
         story frozen "cp -a /var/lib/xeno/ledger $1; sync"
         ;;
+    # The module goes and comes again while processes use its device.
+    reload)
+        rm -f /tmp/raced
+        { devxeno race "$1"; echo $? > /tmp/raced; } &
+        gone=0
+        while [ ! -e /tmp/raced ]; do
+            rmmod xeno 2> /dev/null && gone=$((gone + 1))
+            modprobe xeno
+        done
+        wait
+        rmmod xeno && [ ! -e /dev/xeno ] && modprobe xeno && [ -e /dev/xeno ] || echo 'it does not come and go'
+        echo "status $(cat /tmp/raced), gone $gone times"
+        ;;
     interrupt) printf '\003' | xeno console "$1" --last 0 --timeout 2 > /dev/null ;;
     # Kills the daemon so often, at any moment of what it does.
     kill)
