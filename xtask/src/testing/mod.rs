@@ -2,8 +2,9 @@
 //!
 //! Kinds of cases: checks and tests on the host (`checks`, `size`), test guests (`guests`), the stock kernels or what
 //! should have been one (`stories`, `kernels`, `stress`, `boot_log`, `restart`, `bad_input`), machines (`cpus`,
-//! `devices`, `firmware`), a control domain with guests (`domains`), and ring 0's own end (`crash_report`). Each is a table or is read from the tree, so that a new
-//! case is one row and cannot be forgotten.
+//! `devices`, `firmware`), a control domain with guests (`domains`), the module for stock kernels (`linux_module`), and
+//! ring 0's own end (`crash_report`). Each is a table or is read from the tree, so that a new case is one row and cannot
+//! be forgotten.
 
 mod bad_input;
 mod boot_log;
