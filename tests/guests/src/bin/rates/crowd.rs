@@ -1,7 +1,8 @@
 //! Many domains: built, given their shares, let run together, and looked at twice.
 //!
-//! A look is made where the plan says, a little before a period ends: with shares that leave time over, everybody has used
-//! up what he has for the period by then, so that between two looks there are whole periods for each.
+//! A look is made where the plan says, a little before a period ends, of those that begin at whole periods of system time:
+//! with shares that leave time over, everybody has used up what he has for the period by then, so that between two looks
+//! there are whole periods for each. Who has just been let run is off that grid, and comes to lie on it within eight periods.
 
 use guest_runtime::abi::DOMID_SELF;
 use guest_runtime::abi::usage::{BOOKS_OF_MACHINE, Books, USAGE_OF_DOMAIN};
@@ -25,7 +26,7 @@ const REST_NS: u64 = 100_000_000;
 pub struct When {
     /// Nanoseconds of a period of all.
     pub period: u64,
-    /// Periods before the first look.
+    /// Periods before the first look, at least.
     pub settle: u64,
     /// Periods between the two.
     pub periods: u64,
@@ -126,7 +127,8 @@ pub fn run(keeper: Keeper, when: When, crowd: &mut Crowd) -> Machine {
     for member in members(crowd) {
         check_eq!("it is let run", member.kept.run(), 0);
     }
-    let first = begun + when.settle * when.period - when.before;
+    let settled = begun + when.settle * when.period;
+    let first = settled.next_multiple_of(when.period) - when.before;
     sleep_until(first);
     let before = Clocks::read(keeper);
     for member in crowd.iter_mut().flatten() {

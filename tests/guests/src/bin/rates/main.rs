@@ -46,7 +46,7 @@ fn main() {
 fn measure(keeper: Keeper, load: &str) {
     let when = When {
         period: entry::number("period=", 50_000_000),
-        settle: entry::number("settle=", 2),
+        settle: entry::number("settle=", 10),
         periods: entry::number("periods=", 1),
         before: entry::number("before=", 0),
     };

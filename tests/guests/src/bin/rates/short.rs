@@ -38,7 +38,7 @@ fn with(load: &str, then: impl FnOnce(&Crowd, &Machine)) {
     let mut crowd: Crowd = [const { None }; crowd::MOST];
     let when = When {
         period: PERIOD,
-        settle: 2,
+        settle: 10,
         periods: PERIODS,
         before: 1_000_000,
     };
