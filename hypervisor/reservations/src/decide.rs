@@ -1,6 +1,7 @@
 //! Who runs from now on, and until when: time is charged, periods that ended begin anew, and the roots of the heaps
 //! are looked at.
 
+use crate::heap::{NONE, Which};
 use crate::queue::{Queue, Seat};
 use crate::server::Stage;
 
@@ -108,7 +109,7 @@ impl Queue<'_> {
     /// runs: its next period begins, or it woke and cut a turn short.
     #[must_use]
     pub fn ends_for(&self, now: u64) -> Option<u64> {
-        let first = self.waiting.root(&self.slots).and_then(|who| self.get(who));
+        let first = self.waiting.root().and_then(|who| self.get(who));
         if let Some(first) = first.filter(|first| first.deadline <= now) {
             return Some(first.tag);
         }
@@ -135,7 +136,7 @@ impl Queue<'_> {
     fn plan(&self, now: u64) -> Plan {
         let next_period = self
             .waiting
-            .root(&self.slots)
+            .root()
             .and_then(|who| self.get(who))
             .map(|server| server.deadline);
         let mut plan = Plan {
@@ -146,13 +147,12 @@ impl Queue<'_> {
             turn_ends: self.turn_ends,
             until: next_period,
         };
-        if let Some(who) = self.ready.root(&self.slots)
+        if let Some(who) = self.ready.root()
             && let Some(server) = self.get(who)
         {
             // Alone in everything: what it runs beyond its budget takes nothing from anybody.
-            plan.spills = self.ready.len() == 1
-                && self.extra.len() == 1
-                && self.extra.root(&self.slots) == Some(who);
+            plan.spills =
+                self.ready.len() == 1 && self.extra.len() == 1 && self.extra.root() == Some(who);
             let end = if plan.spills {
                 server.deadline
             } else {
@@ -161,7 +161,7 @@ impl Queue<'_> {
             plan.run = Some(who);
             plan.kind = Kind::Guaranteed;
             plan.until = Some(next_period.map_or(end, |next| next.min(end)));
-        } else if let Some(first) = self.extra.root(&self.slots) {
+        } else if let Some(first) = self.extra.root() {
             plan.kind = Kind::Extra;
             let stays = self.kind == Kind::Extra && now < self.turn_ends;
             match self.running {
@@ -194,7 +194,7 @@ impl Queue<'_> {
     fn due(&self, now: u64) -> Option<u32> {
         [&self.waiting, &self.ready]
             .into_iter()
-            .filter_map(|heap| heap.root(&self.slots))
+            .filter_map(|heap| heap.root())
             .find(|&who| self.get(who).is_some_and(|server| server.deadline <= now))
     }
 
@@ -242,9 +242,6 @@ impl Queue<'_> {
             }
             Some(who) => self.charge_extra(who, now - last),
         }
-        if let Some(first) = self.extra.root(&self.slots).and_then(|who| self.get(who)) {
-            self.floor = self.floor.max(first.virtual_time);
-        }
         now
     }
 
@@ -275,6 +272,9 @@ impl Queue<'_> {
         };
         server.account.extra = server.account.extra.wrapping_add(ticks);
         server.weigh(ticks);
-        self.extra.moved(&mut self.slots, who);
+        let place = server.at[Which::Extra as usize];
+        if place != NONE {
+            self.extra.moved(&mut self.slots, place);
+        }
     }
 }

@@ -124,6 +124,7 @@ impl Queue<'_> {
     pub(crate) fn awaken(&mut self, who: u32, now: u64) {
         let turn = self.next_turn();
         let section = self.rules.section();
+        self.note_floor();
         let (floor, runs) = (self.floor, self.running == Some(who));
         if let Some(server) = self.get_mut(who) {
             server.awaken(now, section);

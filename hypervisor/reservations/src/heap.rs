@@ -26,6 +26,8 @@ pub(crate) const HEAPS: usize = 3;
 pub(crate) struct Heap {
     which: Which,
     len: u32,
+    /// Who is in the first place, if anybody is in.
+    first: u32,
     #[cfg(test)]
     pub(crate) steps: u64,
 }
@@ -35,6 +37,7 @@ impl Heap {
         Self {
             which,
             len: 0,
+            first: NONE,
             #[cfg(test)]
             steps: 0,
         }
@@ -45,11 +48,13 @@ impl Heap {
     }
 
     /// The first in order.
-    pub(crate) fn root(&self, slots: &Slots<'_>) -> Option<u32> {
+    #[inline]
+    pub(crate) const fn root(&self) -> Option<u32> {
         if self.len == 0 {
-            return None;
+            None
+        } else {
+            Some(self.first)
         }
-        self.at(slots, 0)
     }
 
     pub(crate) fn contains(&self, slots: &Slots<'_>, who: u32) -> bool {
@@ -61,17 +66,15 @@ impl Heap {
         (0..self.len).all(|place| {
             let knows = self
                 .at(slots, place)
-                .is_some_and(|who| self.place(slots, who) == Some(place));
+                .is_some_and(|who| self.place(slots, who) == Some(place))
+                && (place != 0 || self.at(slots, 0) == self.root());
             let above = place.saturating_sub(1) / 2;
             knows && self.key_at(slots, above) <= self.key_at(slots, place)
         })
     }
 
-    /// Takes a server in; nothing changes if it is in already.
+    /// Takes a server in, which is not in.
     pub(crate) fn insert(&mut self, slots: &mut Slots<'_>, who: u32) {
-        if self.contains(slots, who) {
-            return;
-        }
         let place = self.len;
         // There is room: each server has one place at most, and there is a place for each slot.
         self.len += 1;
@@ -79,25 +82,21 @@ impl Heap {
         self.rise(slots, place);
     }
 
-    /// Takes a server out; nothing changes if it is not in.
-    pub(crate) fn remove(&mut self, slots: &mut Slots<'_>, who: u32) {
-        let Some(place) = self.place(slots, who) else {
-            return;
-        };
+    /// Takes a server out, from the place where it is.
+    pub(crate) fn remove(&mut self, slots: &mut Slots<'_>, who: u32, place: u32) {
         self.len -= 1;
-        let last = self.at(slots, self.len);
         self.set_place(slots, who, NONE);
         if place < self.len
-            && let Some(last) = last
+            && let Some(last) = self.at(slots, self.len)
         {
             self.put(slots, place, last);
             self.settle(slots, place);
         }
     }
 
-    /// Puts a server where its key, which has changed, wants it.
-    pub(crate) fn moved(&mut self, slots: &mut Slots<'_>, who: u32) {
-        if let Some(place) = self.place(slots, who) {
+    /// Puts a server, which is in, where its key wants it that has changed.
+    pub(crate) fn moved(&mut self, slots: &mut Slots<'_>, place: u32) {
+        if self.len > 1 {
             self.settle(slots, place);
         }
     }
@@ -181,7 +180,10 @@ impl Heap {
         (place != NONE).then_some(place)
     }
 
-    fn put(&self, slots: &mut Slots<'_>, place: u32, who: u32) {
+    fn put(&mut self, slots: &mut Slots<'_>, place: u32, who: u32) {
+        if place == 0 {
+            self.first = who;
+        }
         if let Some(slot) = slots.get_mut(place as usize) {
             slot.places[self.which as usize] = who;
         }

@@ -82,6 +82,7 @@ impl Queue<'_> {
         terms: Terms,
         sibling: Option<Seat>,
     ) -> Result<(Seat, Next), Full> {
+        self.note_floor();
         let old = &who.server;
         let deadline = match old.terms {
             Some(same) if same == terms => old.deadline,
@@ -179,6 +180,7 @@ impl Queue<'_> {
             Some(Stage::HasLeft) => self.drop_from_left(who),
             _ => self.leave_ring(who),
         }
+        self.note_floor();
         let floor = self.floor;
         let Some(server) = self.get_mut(who) else {
             return Carried {

@@ -197,19 +197,30 @@ impl<'a> Queue<'a> {
         let promised = can_run && server.slice() != 0;
         let has_budget = server.budget != 0;
         let takes_extra = can_run && server.takes_extra();
+        let [ready, waiting, extra] = server.at;
+        if takes_extra != (extra != NONE) {
+            self.note_floor();
+        }
         let wanted = [
-            (&mut self.ready, promised && has_budget),
-            (&mut self.waiting, promised && !has_budget),
-            (&mut self.extra, takes_extra),
+            (&mut self.ready, ready, promised && has_budget),
+            (&mut self.waiting, waiting, promised && !has_budget),
+            (&mut self.extra, extra, takes_extra),
         ];
-        for (heap, wanted) in wanted {
-            if !wanted {
-                heap.remove(&mut self.slots, who);
-            } else if heap.contains(&self.slots, who) {
-                heap.moved(&mut self.slots, who);
-            } else {
-                heap.insert(&mut self.slots, who);
+        for (heap, place, wanted) in wanted {
+            match (place != NONE, wanted) {
+                (false, false) => {}
+                (false, true) => heap.insert(&mut self.slots, who),
+                (true, false) => heap.remove(&mut self.slots, who, place),
+                (true, true) => heap.moved(&mut self.slots, place),
             }
+        }
+    }
+
+    /// Brings up to date what those are to have at least who begin to share left-over time: as much as who has had least.
+    /// Before it is read, and before who shares changes.
+    pub(crate) fn note_floor(&mut self) {
+        if let Some(first) = self.extra.root().and_then(|who| self.get(who)) {
+            self.floor = self.floor.max(first.virtual_time);
         }
     }
 }

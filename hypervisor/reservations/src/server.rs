@@ -178,8 +178,8 @@ impl Server {
         } else if self.is_ahead(now) {
             self.begin(now);
         } else {
-            let fits = self.fits_until_deadline(now, section);
-            if self.budget > fits {
+            if !self.fits(now, section) {
+                let fits = self.fits_until_deadline(now, section);
                 if self.next_terms.is_some() || self.stage == Stage::Leaving {
                     // What is to come counts on this very deadline.
                     self.budget = fits;
@@ -196,6 +196,15 @@ impl Server {
         // budget / left > slice / period. Each factor is below 2^64, so no product overflows.
         u128::from(self.budget) * u128::from(self.period())
             > u128::from(left) * u128::from(self.slice())
+    }
+
+    /// Whether its budget, with B, is within what is charged for it until the deadline. As
+    /// `budget <= fits_until_deadline`, without a division.
+    fn fits(&self, now: u64, section: u64) -> bool {
+        let left = u128::from(self.deadline.saturating_sub(now));
+        let charged = u128::from(self.slice().saturating_add(section));
+        let wanted = u128::from(self.budget.saturating_add(section));
+        wanted * u128::from(self.period()) <= charged * left
     }
 
     /// The most budget that, with B, is within what is charged for it until the deadline: (slice + B) / period.

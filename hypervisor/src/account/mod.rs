@@ -23,6 +23,7 @@ pub mod report;
 
 use crate::arch::regs::VEC_SYSCALL;
 use crate::arch::{cpu, percpu, smp};
+use crate::device::timer;
 use crate::domain::{self, Domain, Guest, Vcpu};
 use ::sched::{CpuBooks, CpuLedger, Due, Payer, SharedAccount, State, Usage};
 use core::cell::Cell;
@@ -38,9 +39,14 @@ static DEPARTED: SharedAccount = SharedAccount::new();
 pub struct Here {
     ledger: CpuLedger,
     in_hand: Cell<Option<&'static Vcpu>>,
-    /// In whose time the last decision lets somebody run.
-    kind: Cell<Kind>,
+    /// In whose time the last decision lets somebody run, and when that ends without another ([`NEVER`]).
+    decided: Cell<(Kind, u64)>,
+    /// When the own time ends of the vCPU in hand without a decision.
+    own_ends_ns: Cell<u64>,
 }
+
+/// No end of own time without a decision.
+const NEVER: u64 = u64::MAX;
 
 impl Here {
     /// Books that are not open.
@@ -48,7 +54,8 @@ impl Here {
         Here {
             ledger: CpuLedger::new(),
             in_hand: Cell::new(None),
-            kind: Cell::new(Kind::Extra),
+            decided: Cell::new((Kind::Extra, NEVER)),
+            own_ends_ns: Cell::new(NEVER),
         }
     }
 }
@@ -112,9 +119,20 @@ fn pay(due: Option<Due>) {
     account.add_elsewhere(cause, cycles);
 }
 
-/// In whose time the vCPU runs that was chosen for this CPU, from [`works_for`] on.
-pub fn will_run_in(kind: Kind) {
-    here().kind.set(kind);
+/// In whose time the vCPU runs that was chosen for this CPU, from [`works_for`] on; and when, on the clock, its own time is over
+/// although it goes on because nobody else wants any.
+pub fn will_run_in(kind: Kind, own_ends_ns: Option<u64>) {
+    here().decided.set((kind, own_ends_ns.unwrap_or(NEVER)));
+}
+
+/// Before the account of the vCPU in hand is written: cuts its own time where that has ended by then.
+fn cut_own_time(now: u64) {
+    let here = here();
+    let ends_ns = here.own_ends_ns.get();
+    if ends_ns != NEVER && timer::ns_at(now) > ends_ns {
+        here.own_ends_ns.set(NEVER);
+        here.ledger.own_time_ended(timer::counter_at(ends_ns));
+    }
 }
 
 /// This CPU works for a vCPU from now on. The one it worked for before must not run elsewhere until then: what is in its
@@ -128,7 +146,10 @@ pub fn works_for(vcpu: &'static Vcpu) {
         _ => ledger.payer(),
     };
     let before = before.map(|before| before.account);
-    let (now, kind) = (cpu::rdtsc(), here().kind.get());
+    let (kind, own_ends_ns) = here().decided.get();
+    let now = cpu::rdtsc();
+    cut_own_time(now);
+    here().own_ends_ns.set(own_ends_ns);
     pay(ledger.works_for(now, before, guest, vcpu.account, kind));
     // Whoever caused it pays until the guest runs.
     if let Some((payer, cause)) = caused_by.filter(|(payer, _)| *payer != payer_of(vcpu.domain)) {
@@ -147,7 +168,10 @@ pub fn idles() {
     let before = here.in_hand.take();
     let guest = gathered(before);
     let before = before.map(|before| before.account);
-    pay(here.ledger.sleeps(cpu::rdtsc(), before, guest));
+    let now = cpu::rdtsc();
+    cut_own_time(now);
+    here.own_ends_ns.set(NEVER);
+    pay(here.ledger.sleeps(now, before, guest));
 }
 
 /// This CPU works for nobody in particular, having woken up; or it lets go of the vCPU in hand, whose domain pays for that.
@@ -158,7 +182,10 @@ pub fn works() {
     };
     let guest = gathered(Some(before));
     let caused_by = ledger.payer();
-    pay(ledger.works(cpu::rdtsc(), Some(before.account), guest));
+    let now = cpu::rdtsc();
+    cut_own_time(now);
+    here().own_ends_ns.set(NEVER);
+    pay(ledger.works(now, Some(before.account), guest));
     let (payer, cause) = caused_by.unwrap_or((payer_of(before.domain), Cause::Switch));
     pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
 }
@@ -174,7 +201,9 @@ pub fn settle() -> CpuBooks {
     let in_hand = here.in_hand.get();
     let guest = gathered(in_hand);
     let account = in_hand.map(|vcpu| vcpu.account);
-    pay(here.ledger.settle(cpu::rdtsc(), account, guest));
+    let now = cpu::rdtsc();
+    cut_own_time(now);
+    pay(here.ledger.settle(now, account, guest));
     here.ledger.books()
 }
 

@@ -307,6 +307,12 @@ pub fn offset() -> Offset {
     percpu::current().tsc_offset.get()
 }
 
+/// What the clock shows when this CPU's counter is at `counter`.
+#[inline]
+pub fn ns_at(counter: u64) -> u64 {
+    clock().now_ns(offset().machine(counter))
+}
+
 /// What this CPU's counter shows when the clock is at `ns`.
 #[inline]
 pub fn counter_at(ns: u64) -> u64 {

@@ -218,20 +218,20 @@ fn next_vcpu() -> Result<Option<&'static Vcpu>, More> {
             let seat = decision.run.map(|_| VcpuHandle(decision.tag as u32))?;
             sched.vcpu(seat)
         };
-        let (before, vcpu) = (who(&before), who(&next));
-        for vcpu in [before, vcpu].into_iter().flatten() {
-            note_state(sched, vcpu, now);
+        let vcpu = who(&next);
+        if before.run != next.run {
+            for vcpu in [who(&before), vcpu].into_iter().flatten() {
+                note_state(sched, vcpu, now);
+            }
         }
         if next.until.is_some_and(|until| until <= now) {
             return Err(More);
         }
-        account::will_run_in(match next.kind {
-            Kind::Guaranteed => match sched.queue.budget_ends() {
-                Some(at) => account::Kind::GuaranteedUntil(timer::counter_at(at)),
-                None => account::Kind::Guaranteed,
-            },
+        let kind = match next.kind {
+            Kind::Guaranteed => account::Kind::Guaranteed,
             Kind::Extra | Kind::Idle => account::Kind::Extra,
-        });
+        };
+        account::will_run_in(kind, sched.queue.budget_ends());
         if let Some(vcpu) = vcpu {
             // Two CPUs with the same state would be the end of all that is promised: rather none.
             assert!(

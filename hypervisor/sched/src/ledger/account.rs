@@ -152,7 +152,7 @@ impl VcpuAccount {
     /// Says whose time the vCPU runs in from now on.
     pub(super) fn runs_in(&self, kind: Kind) {
         let flags = match kind {
-            Kind::Guaranteed | Kind::GuaranteedUntil(_) => USAGE_AREA_GUARANTEED,
+            Kind::Guaranteed => USAGE_AREA_GUARANTEED,
             Kind::Extra => 0,
         };
         self.flags.store(flags, Relaxed);

@@ -467,7 +467,6 @@ impl CpuLedger {
         vcpu.runs_in(kind);
         self.own_until.set(match kind {
             Kind::Guaranteed => ALWAYS,
-            Kind::GuaranteedUntil(at) => at,
             Kind::Extra => 0,
         });
         let mut woken = [0; CAUSES];
@@ -479,6 +478,12 @@ impl CpuLedger {
         }
         self.open(now, Place::Switch);
         due
+    }
+
+    /// The own time of the vCPU in hand ended when the counter was at `at`, after the last boundary at which its account was
+    /// written, and nobody decided anything there: what it used since is what nobody had reserved.
+    pub fn own_time_ended(&self, at: u64) {
+        self.own_until.set(at.min(self.own_until.get()));
     }
 
     /// The CPU sleeps from now on, with nobody in hand; `before` was until then.

@@ -38,9 +38,6 @@ impl Cause {
 pub enum Kind {
     /// Its own, which was reserved.
     Guaranteed,
-    /// Its own until the counter is at this, and what nobody had reserved from there on: nobody else wants any, so that no
-    /// decision is made there.
-    GuaranteedUntil(u64),
     /// What nobody had reserved, or used.
     Extra,
 }
