@@ -66,6 +66,7 @@ fn main() {
     it_has_a_guarantee_by_default();
     what_is_offered_is_granted();
     the_slice_is_kept_to();
+    what_is_beyond_the_slice_is_extra();
     check_eq!("its own again", set(first), 0);
 }
 
@@ -312,4 +313,31 @@ fn the_slice_is_kept_to() {
         let own = last.guaranteed - first.guaranteed;
         check_eq!("all of it its own", own, cycles);
     }
+}
+
+/// With a part in the rest, and nobody else there: it runs on, and its account says from where on it was not its own.
+fn what_is_beyond_the_slice_is_extra() {
+    const PERIODS: u64 = 20;
+    let (slice, period) = (5 * MS, 20 * MS);
+    check_eq!(
+        "a part",
+        set(wish(slice, period, 256, SCHED_EXTRA).terms),
+        0
+    );
+    settle();
+    let (begun, first) = (now_ns(), usage_of(DOMID_SELF as u16, 0));
+    while now_ns() < begun + PERIODS * period {}
+    let last = usage_of(DOMID_SELF as u16, 0);
+    let all = used(&last) - used(&first);
+    check_eq!("all is its", all, last.at - first.at);
+    let (own, rest) = (last.guaranteed - first.guaranteed, last.extra - first.extra);
+    check_eq!("in two kinds", own + rest, all);
+    let ns = u128::from(own) * 1_000_000_000 / u128::from(last.tsc_hz);
+    say!("{slice} in {period}, alone: {ns} ns its own");
+    // Whole periods, from anywhere in one.
+    let off = u128::from(PERIODS * slice).abs_diff(ns);
+    check!(
+        off <= u128::from(slice),
+        "a slice in each period is its own"
+    );
 }
