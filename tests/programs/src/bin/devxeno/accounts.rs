@@ -99,8 +99,9 @@ pub fn agree() -> Result<(), Failure> {
         bytes: [0; 1 << 16],
         len: 0,
     };
+    let text = &raw mut TEXT;
     // SAFETY: one thread, which comes here once.
-    let text = unsafe { &mut *(&raw mut TEXT) };
+    let text = unsafe { &mut *text };
     let device = Device::open()?;
     let ask = |vcpu| {
         device

@@ -236,24 +236,18 @@ fn wrong(device: &Device, mapped: &Mapped) -> Result<u32, Failure> {
     let private = map(&wide, pages, READ, PRIVATE, 0);
     let private = private.map_err(|error| Failure::Call("mmap", error))?;
     for address in [private, mapped.address] {
+        let protect = [address, pages * PAGE, READ | WRITE, 0, 0, 0];
         // SAFETY: it would be refused, or this program's accesses to it would stay what they are.
-        judge(
-            "making it writable",
-            unsafe { sys::call(10, [address, pages * PAGE, READ | WRITE, 0, 0, 0]) },
-            EACCES,
-        )?;
+        let writable = unsafe { sys::call(10, protect) };
+        judge("making it writable", writable, EACCES)?;
+        let remap = [address, pages * PAGE, (pages + 1) * PAGE, 1, 0, 0];
         // SAFETY: as before: `mremap` to a larger size, which may move.
-        judge(
-            "making it longer",
-            unsafe { sys::call(25, [address, pages * PAGE, (pages + 1) * PAGE, 1, 0, 0]) },
-            EFAULT,
-        )?;
+        let longer = unsafe { sys::call(25, remap) };
+        judge("making it longer", longer, EFAULT)?;
+        let read = [device.file() as usize, address, 64, 0, 0, 0];
         // SAFETY: the kernel would write there.
-        judge(
-            "reading into it",
-            unsafe { sys::call(0, [device.file() as usize, address, 64, 0, 0, 0]) },
-            EFAULT,
-        )?;
+        let into = unsafe { sys::call(0, read) };
+        judge("reading into it", into, EFAULT)?;
     }
     unmap(private, pages);
     let child = calls::fork()?;
