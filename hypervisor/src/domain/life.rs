@@ -300,7 +300,8 @@ pub fn is_still(vcpu: &Vcpu) -> bool {
 
 /// Whether all vCPUs of a domain stand still that was paused or is dying (L3).
 pub fn stands_still(dom: &Domain) -> bool {
-    dom.vcpus().all(is_still)
+    // All are asked for at once.
+    dom.vcpus().fold(true, |still, vcpu| is_still(vcpu) & still)
 }
 
 /// Has a vCPU stand still for a call about its state, which `by` makes: until [`let_go`].

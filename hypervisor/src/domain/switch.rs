@@ -3,7 +3,7 @@
 //! ```text
 //!  idle, nobody loaded ──────────────── start ───────────────▶ a guest runs, its vCPU loaded
 //!        ▲                                                       │           │ ▲
-//!        └──── on_fresh_stack ◀─── vacate ◀─── put_away ─────────┘           └─┘ exchange
+//!        └──── on_fresh_stack ◀─── vacate ◀─── put_away ─────────┘           └─┘ exchange, or `schedule::keep`
 //! ```
 //! A vCPU is loaded on a CPU from before anything of its state is touched there until nothing of it or of its domain is in
 //! force any more: neither registers nor root, descriptor tables nor transit page (D1, D4 in `domain`).
