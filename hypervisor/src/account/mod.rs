@@ -227,6 +227,14 @@ pub fn is_for_control(cause: Cause) {
     }
 }
 
+/// As [`is_for`], for the domain that has a number, if there still is one.
+pub fn is_for_number(number: DomId, cause: Cause) {
+    match domain::get(number) {
+        Some(dom) => is_for(dom, cause),
+        None => is_for_nobody(),
+    }
+}
+
 /// As [`is_for`], for nobody.
 pub fn is_for_nobody() {
     here().ledger.claim_machine(cpu::rdtsc);

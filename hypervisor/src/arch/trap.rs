@@ -260,8 +260,12 @@ fn interrupt(number: u8) {
         // Or to have a guest come in: the way out looks at what waits.
         apic::IPI_RESCHEDULE => {
             apic::eoi();
-            if smp::is_rescheduled() {
-                event::reschedule_here();
+            match smp::rescheduled() {
+                Some(whom) => {
+                    account::is_for_number(whom, account::Cause::Interrupt);
+                    event::reschedule_here();
+                }
+                None => account::is_for_whom_it_interrupts(account::Cause::Interrupt),
             }
         }
         v if apic::DEVICE_VECTORS.contains(&v) => pirq::interrupt(v),

@@ -24,7 +24,7 @@ use crate::account;
 use crate::arch::{percpu, smp};
 use crate::boot;
 use crate::device::timer;
-use crate::domain::{NO_CPU, Vcpu, unfinished};
+use crate::domain::{Domain, NO_CPU, Vcpu, unfinished};
 use crate::event;
 use crate::mmu::work;
 use ::cpus::loaded;
@@ -77,12 +77,12 @@ fn at_home<R>(vcpu: &Vcpu, act: impl FnOnce(&mut CpuSched, VcpuHandle) -> R) -> 
     }
 }
 
-/// Has a CPU decide anew.
-fn ask(cpu: u32) {
+/// Has a CPU decide anew for the sake of a domain.
+fn ask(cpu: u32, whom: &Domain) {
     if cpu == percpu::current().id {
         event::reschedule_here();
     } else {
-        smp::reschedule(cpu);
+        smp::reschedule(cpu, whom.id);
     }
 }
 
@@ -90,7 +90,7 @@ fn ask(cpu: u32) {
 pub fn ask_for(vcpu: &Vcpu) {
     match vcpu.loaded_on.load(Ordering::SeqCst) {
         NO_CPU => {}
-        cpu => ask(cpu),
+        cpu => ask(cpu, vcpu.domain),
     }
 }
 
@@ -108,7 +108,7 @@ fn change(vcpu: &Vcpu, act: impl FnOnce(&mut Queue<'static>, u64, Seat) -> Act) 
     });
     // Who is at home has a place there.
     if let Some((home, Ok(Next::Decide))) = done {
-        ask(home);
+        ask(home, vcpu.domain);
     }
 }
 
@@ -151,12 +151,13 @@ pub fn down(vcpu: &Vcpu) {
     change(vcpu, Queue::down);
 }
 
-/// Does something to each of some vCPUs, and what follows from it (C1): for less than each on its own.
+/// Does something to each of some vCPUs of one domain, and what follows from it (C1): for less than each on its own.
 fn change_all<'v>(
     vcpus: impl Iterator<Item = &'v Vcpu>,
     act: impl Fn(&mut Queue<'static>, u64, Seat) -> Act,
 ) {
     let mut asked = CpuSet::EMPTY;
+    let mut whom = None;
     // Those of one home that come one after the other are done with its lock held.
     let mut held: Option<(u32, cpu::Held, u64)> = None;
     for vcpu in vcpus {
@@ -179,6 +180,7 @@ fn change_all<'v>(
             {
                 if act(&mut sched.queue, *now, vcpu.home.place()) == Ok(Next::Decide) {
                     asked = asked.with(home);
+                    whom = Some(vcpu.domain);
                 }
                 note_state(sched, vcpu, *now);
             }
@@ -186,7 +188,9 @@ fn change_all<'v>(
         }
     }
     drop(held);
-    asked.iter().for_each(ask);
+    if let Some(whom) = whom {
+        asked.iter().for_each(|cpu| ask(cpu, whom));
+    }
 }
 
 /// Stops vCPUs until they are unpaused as often.
@@ -259,7 +263,7 @@ pub fn decide() -> Option<&'static Vcpu> {
         unfinished::let_others_in();
     }
     // What asked for it before this is in the decision.
-    smp::is_rescheduled();
+    let _ = smp::rescheduled();
     percpu::current().reschedule.set(false);
     let next = loop {
         match next_vcpu() {

@@ -233,6 +233,7 @@ pub fn grant(
     to: &Terms,
 ) -> Result<u64, (u32, Refusal)> {
     let mut asked = CpuSet::EMPTY;
+    let mut whom = None;
     let mut in_force_at = 0;
     {
         let mut placement = PLACEMENT.lock();
@@ -262,11 +263,14 @@ pub fn grant(
                 }
                 if next == Next::Decide {
                     asked = asked.with(home);
+                    whom = Some(vcpu.domain);
                 }
             }
         }
     }
-    asked.iter().for_each(ask);
+    if let Some(whom) = whom {
+        asked.iter().for_each(|cpu| ask(cpu, whom));
+    }
     Ok(in_force_at)
 }
 

@@ -15,6 +15,7 @@ use crate::event;
 use ::reservations::Next;
 use ::sched::{State, TimerQueue, VcpuHandle};
 use core::sync::atomic::Ordering;
+use frames::DomId;
 
 /// The devices' own timer, on the CPU that takes their interrupts.
 const DEVICE_TIMER: u32 = 0;
@@ -60,16 +61,16 @@ fn set(vcpu: &Vcpu, kind: Kind, deadline: Option<u64>) {
         None => drop(sched.timers.cancel(kind.of(seat))),
     });
     if let (Some((home, ())), Some(at)) = (home, deadline) {
-        arm(home, at);
+        arm(home, at, vcpu.domain.id);
     }
 }
 
-/// Has a CPU set its hardware timer for a time at the latest, which is in its queue (T1).
-fn arm(cpu: u32, deadline: u64) {
+/// Has a CPU set its hardware timer for a time at the latest, which is in its queue (T1), for a domain.
+fn arm(cpu: u32, deadline: u64, whom: DomId) {
     if cpu == percpu::current().id {
         program();
     } else if deadline < smp::remote(cpu).armed.load(Ordering::SeqCst) {
-        smp::reschedule(cpu);
+        smp::reschedule(cpu, whom);
     }
 }
 
@@ -115,7 +116,7 @@ pub fn set_device_timer(deadline: u64) {
         let asked = sched.timers.deadline(DEVICE_TIMER).unwrap_or(u64::MAX);
         let _ = sched.timers.set(DEVICE_TIMER, asked.min(deadline));
     });
-    arm(DEVICE_CPU, deadline);
+    arm(DEVICE_CPU, deadline, DomId(0));
 }
 
 /// The next timer that is due: whose and which, or the devices'.

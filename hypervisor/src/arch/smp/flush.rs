@@ -3,7 +3,6 @@
 use crate::account::{self, Cause, Paying};
 use crate::arch::{apic, cpu, pcid, percpu, smp};
 use crate::device::timer;
-use crate::domain;
 use crate::sync;
 use ::cpus::flush::{FOR_NOBODY, Flushes, Hardware};
 use core::cell::Cell;
@@ -56,9 +55,8 @@ impl Hardware for Here {
     /// Whoever waits for this is charged for it, too: it is there as long as it waits.
     fn serves(&self, whom: u32) {
         self.paid.set(Some(account::paying()));
-        let dom = whom.checked_sub(FOR_DOMAINS);
-        match dom.and_then(|dom| domain::get(DomId(dom as u16))) {
-            Some(dom) => account::is_for(dom, Cause::Interrupt),
+        match whom.checked_sub(FOR_DOMAINS) {
+            Some(number) => account::is_for_number(DomId(number as u16), Cause::Interrupt),
             None => account::is_for_nobody(),
         }
     }

@@ -37,6 +37,7 @@ use ::cpus::set::AtomicCpuSet;
 pub use ::cpus::set::CpuSet;
 use ::cpus::watch::Watched;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use frames::DomId;
 
 /// What others may know of a CPU, and leave for it.
 pub struct Remote {
@@ -48,8 +49,8 @@ pub struct Remote {
     tsc_offset: AtomicU64,
     /// The domain and vCPU it serves (`domid << 32 | vcpu`) plus one, or 0 for nobody. For crash reports.
     serving: AtomicU64,
-    /// It is asked to decide anew who runs there.
-    resched: AtomicBool,
+    /// It is asked to decide anew who runs there: the number of the domain for whose sake, plus one, or 0.
+    resched: AtomicU32,
     /// What its timer is set for, `u64::MAX` for nothing (`schedule`'s timers).
     pub armed: AtomicU64,
     /// The last time that it stayed where it was while the machine was parked (`domain::park`).
@@ -72,7 +73,7 @@ impl Remote {
             stage: AtomicU32::new(0),
             tsc_offset: AtomicU64::new(0),
             serving: AtomicU64::new(0),
-            resched: AtomicBool::new(false),
+            resched: AtomicU32::new(0),
             armed: AtomicU64::new(u64::MAX),
             parked: AtomicU64::new(0),
             call: AtomicU32::new(0),
@@ -131,9 +132,10 @@ fn interrupt(cpu: u32, vector: u8) {
     apic::send_ipi(remote(cpu).apic_id.load(Ordering::Relaxed), vector);
 }
 
-/// Has another CPU decide anew who runs there. What changed has changed before.
-pub fn reschedule(cpu: u32) {
-    if !remote(cpu).resched.swap(true, Ordering::SeqCst) {
+/// Has another CPU decide anew who runs there, for a domain's sake, which pays for that. What changed has changed before.
+pub fn reschedule(cpu: u32, whom: DomId) {
+    let word = u32::from(whom.0) + 1;
+    if remote(cpu).resched.swap(word, Ordering::SeqCst) == 0 {
         interrupt(cpu, apic::IPI_RESCHEDULE);
     }
 }
@@ -141,13 +143,19 @@ pub fn reschedule(cpu: u32) {
 /// Has another CPU come out of its guest, and look at what waits on its way back. What waits was set before, by a locked
 /// operation: one that is asked to decide anew and has not begun to looks after that.
 pub fn notice(cpu: u32) {
-    if !remote(cpu).resched.load(Ordering::SeqCst) {
+    if remote(cpu).resched.load(Ordering::SeqCst) == 0 {
         interrupt(cpu, apic::IPI_RESCHEDULE);
     }
 }
 
-/// Whether this CPU was asked to decide anew. What it sees from here on is newer than what it was asked for.
-pub fn is_rescheduled() -> bool {
+/// For whose sake this CPU was asked to decide anew, the last of several; `None` if it was not. What it sees from here on is
+/// newer than what it was asked for.
+pub fn rescheduled() -> Option<DomId> {
     let asked = &remote(percpu::current().id).resched;
-    asked.load(Ordering::Relaxed) && asked.swap(false, Ordering::SeqCst)
+    // Mostly nobody asks.
+    if asked.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let word = asked.swap(0, Ordering::SeqCst);
+    Some(DomId(word.checked_sub(1)? as u16))
 }
