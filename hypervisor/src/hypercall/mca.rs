@@ -1,9 +1,11 @@
 //! Machine checks, as the control domain asks about them. Ring 0 takes them, and ends the machine with a report: there
 //! is never a record left to fetch. What is served is what a kernel needs to set its side up.
 
-use crate::arch::{apic, cpu};
+use crate::arch::{apic, cpu, smp};
 use crate::domain::Guest;
 use crate::hypercall::{Args, Outcome};
+use crate::schedule::runs_vcpus;
+use core::sync::atomic::Ordering;
 use guest_abi::hardware::{
     Mc, McFetch, McLogicalCpu, McPhyscpuinfo, McaCommand, XEN_MC_ACK, XEN_MC_NODATA,
     XEN_MC_NONURGENT, XEN_MC_OK, XEN_MC_URGENT, XEN_MCA_INTERFACE_VERSION,
@@ -11,7 +13,12 @@ use guest_abi::hardware::{
 use guest_abi::{Errno, Wire};
 
 /// CPUs that a domain is told of: those that run guests.
-const CPUS: u32 = 1;
+fn cpus_told() -> impl Iterator<Item = u32> {
+    smp::online().iter().filter(|cpu| runs_vcpus(*cpu))
+}
+
+/// Units of telling of one.
+const EACH: u64 = 2;
 
 /// `mca(op)`.
 pub fn mca(g: &mut Guest<'_>, args: Args) -> Outcome {
@@ -63,11 +70,23 @@ fn cpus(g: &mut Guest<'_>, at: u64, mut op: Mc) -> Outcome {
             i32::MIN..0 => return Err(Errno::NoMem.into()),
             _ => {}
         }
-        let mut bytes = [0; McLogicalCpu::SIZE];
-        this_cpu().write_to(&mut bytes).ok_or(Errno::Inval)?;
-        g.memory().write(list.info, &bytes)?;
+        // They are all of one kind: ring 0 takes no others in.
+        let this = this_cpu();
+        for (place, cpu) in cpus_told().take(list.ncpus as usize).enumerate() {
+            let told = McLogicalCpu {
+                mc_cpunr: cpu,
+                mc_chipid: cpu,
+                mc_apicid: smp::remote(cpu).apic_id.load(Ordering::Relaxed),
+                ..this
+            };
+            let mut bytes = [0; McLogicalCpu::SIZE];
+            told.write_to(&mut bytes).ok_or(Errno::Inval)?;
+            let offset = (place * McLogicalCpu::SIZE) as u64;
+            g.memory().write(list.info.wrapping_add(offset), &bytes)?;
+            g.charge(EACH);
+        }
     }
-    list.ncpus = CPUS;
+    list.ncpus = cpus_told().count() as u32;
     list.write_to(&mut op.u).ok_or(Errno::Inval)?;
     g.memory().put(at, &op)?;
     Ok(0)

@@ -1,8 +1,11 @@
 //! The machine's firmware and power, for the control domain.
 
+use crate::arch::smp;
 use crate::device;
 use crate::domain::{self, Guest, park};
 use crate::hypercall::{Args, Outcome, Stop};
+use core::sync::atomic::Ordering;
+use firmware::Processor;
 use guest_abi::platform::{
     EfiConfigTable, EnterAcpiSleep, Pcpuinfo, PlatformCommand, PlatformOp, Settime64,
     XEN_FW_EFI_CONFIG_TABLE, XEN_FW_EFI_INFO, XEN_FW_EFI_RT_VERSION, XEN_FW_EFI_VERSION,
@@ -98,25 +101,33 @@ fn firmware_info(g: &mut Guest<'_>, at: u64, mut op: PlatformOp) -> Outcome {
     }
 }
 
+/// The machine's CPU of a number of ours: its local APIC's id, and whether it runs. Those that do not run come behind those
+/// that do, in the firmware's order.
+fn cpu_numbered(cpus: &[Processor], number: u32) -> Option<(u32, bool)> {
+    let online = smp::online();
+    let apic_id = |cpu| smp::remote(cpu).apic_id.load(Ordering::Relaxed);
+    if online.contains(number) {
+        return Some((apic_id(number), true));
+    }
+    let mut rest = cpus.iter().map(|cpu| cpu.apic_id);
+    let rests = |id: &u32| !online.iter().any(|cpu| apic_id(cpu) == *id);
+    let behind = number.checked_sub(online.len())?;
+    let id = rest.by_ref().filter(rests).nth(behind as usize)?;
+    Some((id, false))
+}
+
 /// What the machine's CPU `xen_cpuid` is: its ids and whether it is there.
 fn cpu_info(g: &mut Guest<'_>, at: u64, mut op: PlatformOp) -> Outcome {
     let mut info = Pcpuinfo::read_from(&op.u).ok_or(Errno::Inval)?;
     let cpus = device::acpi::platform().map_or(&[][..], |p| p.cpus.as_slice());
     info.max_present = (cpus.len() as u32).saturating_sub(1);
-    match cpus.get(info.xen_cpuid as usize) {
-        Some(cpu) => {
-            // Only the first runs so far.
-            info.flags = if info.xen_cpuid == 0 {
-                XEN_PCPU_FLAGS_ONLINE
-            } else {
-                0
-            };
-            info.apic_id = cpu.apic_id;
-            info.acpi_id = cpu.acpi_id;
-        }
-        None if info.xen_cpuid == 0 => {
-            info.flags = XEN_PCPU_FLAGS_ONLINE;
-            info.apic_id = crate::arch::apic::id();
+    match cpu_numbered(cpus, info.xen_cpuid) {
+        Some((apic_id, runs)) => {
+            info.flags = if runs { XEN_PCPU_FLAGS_ONLINE } else { 0 };
+            info.apic_id = apic_id;
+            if let Some(cpu) = cpus.iter().find(|cpu| cpu.apic_id == apic_id) {
+                info.acpi_id = cpu.acpi_id;
+            }
         }
         None => info.flags = XEN_PCPU_FLAGS_INVALID,
     }

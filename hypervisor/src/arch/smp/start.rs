@@ -18,6 +18,7 @@ use super::trampoline::Trampoline;
 use crate::account;
 use crate::arch::{apic, cpu, exposed, features, fpu, percpu, smp};
 use crate::boot::{self, memory};
+use crate::debug::sections;
 use crate::device::timer;
 use crate::domain::{exposed_area, switch};
 use crate::memory::alloc;
@@ -295,5 +296,8 @@ extern "C" fn on_other_cpu() -> ! {
     }
     let offset = remote.tsc_offset.load(Ordering::Relaxed);
     this.tsc_offset.set(Offset::ahead(offset as i64));
+    if schedule::runs_vcpus(this.id) {
+        sections::start();
+    }
     switch::on_fresh_stack(schedule::idle)
 }

@@ -3,7 +3,7 @@
 use crate::account;
 use crate::arch::cpu;
 use crate::device::timer;
-use crate::domain::{Domain, Guest, Vcpu, table};
+use crate::domain::{Domain, Guest, NO_CPU, Vcpu, table};
 use crate::hypercall::Outcome;
 use ::sched::State;
 use core::sync::atomic::Ordering;
@@ -88,8 +88,9 @@ pub fn vcpu(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outco
         blocked: (state == State::Blocked).into(),
         running: (state == State::Running).into(),
         cpu_time: ran_ns(vcpu),
-        // One CPU runs vCPUs.
-        cpu: 0,
+        cpu: Some(vcpu.home.cpu())
+            .filter(|cpu| *cpu != NO_CPU)
+            .unwrap_or(0),
         ..Getvcpuinfo::ZERO
     });
     Ok(0)
