@@ -85,7 +85,8 @@ impl Racer {
         [0, 1].map(|at| unsafe { AtomicU8::from_ptr((info + at) as *mut u8) })
     }
 
-    /// Waits until a port that leads to its vCPU is pending, and takes that: running, without a call, until it is told.
+    /// Waits until a port that leads to its vCPU is pending, and takes that: running, without a call, until it is told. Only
+    /// if that takes long it lets others go first: on one processor who is to tell it waits for its turn.
     pub fn spin_for(&mut self, port: u32) {
         let [waits, mask] = self.upcall();
         mask.store(0, Ordering::SeqCst);
@@ -95,8 +96,13 @@ impl Racer {
         }
         let told = &OWN[self.number].told;
         while !events::clear_port(port) {
+            let mut spins = 0u32;
             while told.load(Ordering::Acquire) == self.seen {
                 core::hint::spin_loop();
+                spins += 1;
+                if spins.is_multiple_of(LONG) {
+                    give_way();
+                }
             }
             self.seen = told.load(Ordering::Acquire);
         }
@@ -136,6 +142,9 @@ impl Racer {
         }
     }
 }
+
+/// Turns of a loop that are long: far longer than it takes to tell another processor that is there.
+const LONG: u32 = 5_000;
 
 /// Lets others go first.
 pub fn give_way() {
@@ -231,10 +240,14 @@ pub fn begin() {
     ROUND.fetch_add(1, Ordering::AcqRel);
 }
 
+/// Whether all have done their part of the round.
+pub fn is_over() -> bool {
+    DONE.load(Ordering::Acquire) == ROUND.load(Ordering::Acquire) * COUNT.get() as u64
+}
+
 /// Waits for the end of a round, and counts a check as [`round`].
 pub fn end() -> bool {
-    let rounds = ROUND.load(Ordering::Acquire);
-    while DONE.load(Ordering::Acquire) != rounds * COUNT.get() as u64 {
+    while !is_over() {
         give_way();
     }
     let wrong = match WRONG_THERE.load(Ordering::Acquire) {

@@ -7,8 +7,9 @@
 //! A guest says what it needs in comments of its source file, one word a line:
 //! `//! xtask: memory=1G`, `tier=full`, `smp=2`, `dom0_mem=256M`, `seconds=120`, `append=WORDS`, `hv=WORDS`, `clock=host`,
 //! `device=WORDS` (as the emulator's `-device` takes it; may come again), `domain=ordinary` (it is not tried here, but by
-//! the story of a control domain that creates it), `parallel=4` (it is tried once more, on so many CPUs that all run its
-//! vCPUs, and with the word `parallel` on its own command line).
+//! the story of a control domain that creates it), `parallel=4` (it is tried once more, on so many CPUs that all run
+//! vCPUs, and with the word `parallel` on its own command line; may come again), `parallel_full=4` (the same, in the long
+//! tier only).
 //!
 //! Unless a guest asks for the host's clock or for several CPUs, its machine's clock counts instructions: a run then
 //! repeats exactly, and a busy host cannot make a timer late.
@@ -34,8 +35,8 @@ struct Form {
     isolate: &'static str,
     /// On the hypervisor that checks itself, its order of locks above all.
     checked: bool,
-    /// Whether all CPUs run vCPUs, of as many as the guest says.
-    parallel: bool,
+    /// So many CPUs, all of which run vCPUs; otherwise as many as the guest says.
+    parallel: Option<u32>,
     /// The smallest tier that tries it.
     tier: Tier,
 }
@@ -46,35 +47,45 @@ const FORMS: &[Form] = &[
         name: "isolate=yes",
         isolate: "yes",
         checked: false,
-        parallel: false,
+        parallel: None,
         tier: Tier::Quick,
     },
     Form {
         name: "isolate=no",
         isolate: "no",
         checked: false,
-        parallel: false,
+        parallel: None,
         tier: Tier::Quick,
     },
     Form {
         name: "checked",
         isolate: "yes",
         checked: true,
-        parallel: false,
+        parallel: None,
         tier: Tier::Normal,
     },
 ];
 
 /// A guest that says so is tried on several CPUs, too, on the hypervisor that checks itself.
-const PARALLEL: Form = Form {
-    name: "parallel",
-    isolate: "yes",
-    checked: true,
-    parallel: true,
-    tier: Tier::Normal,
-};
+const fn parallel(cpus: u32, tier: Tier) -> Form {
+    Form {
+        name: "parallel",
+        isolate: "yes",
+        checked: true,
+        parallel: Some(cpus),
+        tier,
+    }
+}
 
 impl Form {
+    /// What tells it from the others.
+    fn title(self) -> String {
+        match self.parallel {
+            Some(cpus) => format!("{} on {cpus}", self.name),
+            None => self.name.to_owned(),
+        }
+    }
+
     /// The smallest tier that tries a guest in this form. One that is over as soon as it runs takes few locks.
     fn tier_for(self, guest: &str) -> Tier {
         let is_short = guest.ends_with("_crashes") || guest.starts_with("placed_");
@@ -97,8 +108,8 @@ pub struct Wants {
     tier: Option<Tier>,
     dom0_memory: String,
     smp: u32,
-    /// How many CPUs run its vCPUs in [`PARALLEL`], if it is tried in that form.
-    parallel: Option<u32>,
+    /// How many CPUs run its vCPUs where it is tried on several, and the tier in which it is.
+    parallel: Vec<(u32, Tier)>,
     limit: Duration,
     /// Words of its own command line.
     pub append: String,
@@ -117,7 +128,7 @@ impl Default for Wants {
             tier: None,
             dom0_memory: "128M".to_owned(),
             smp: 1,
-            parallel: None,
+            parallel: Vec::new(),
             limit: Duration::from_secs(60),
             append: String::new(),
             hypervisor: String::new(),
@@ -141,11 +152,12 @@ pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
         }
         // Long ones in one form: what they try is the same in both, and two at a time may be more than the host has.
         let forms = if wants.tier.is_some() { 1 } else { FORMS.len() };
-        let parallel = wants.parallel.map(|_| &PARALLEL);
-        for &form in FORMS.iter().take(forms).chain(parallel) {
+        let several = wants.parallel.iter();
+        let several = several.map(|&(cpus, tier)| parallel(cpus, tier));
+        for form in FORMS.iter().copied().take(forms).chain(several) {
             let (guest, wants) = (name.clone(), wants.clone());
             cases.push(Case {
-                name: format!("guest {name} ({})", form.name),
+                name: format!("guest {name} ({})", form.title()),
                 tier: wants.tier.unwrap_or_else(|| form.tier_for(&name)),
                 stage: Stage::Machine,
                 needs: if form.checked {
@@ -195,8 +207,11 @@ fn parse_wants(text: &str) -> Result<Wants> {
             "memory" => wants.memory = text(),
             "dom0_mem" => wants.dom0_memory = text(),
             "smp" => wants.smp = value.parse().context("`smp` is not a number")?,
-            "parallel" => {
-                wants.parallel = Some(value.parse().context("`parallel` is not a number")?)
+            "parallel" | "parallel_full" => {
+                let cpus = value.parse().context("`parallel` is not a number")?;
+                let is_full = key != "parallel";
+                let tier = if is_full { Tier::Full } else { Tier::Normal };
+                wants.parallel.push((cpus, tier));
             }
             "seconds" => {
                 wants.limit =
@@ -233,9 +248,8 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
         run::hypervisor_arguments(&wants.dom0_memory),
         form.isolate
     );
-    let parallel = wants.parallel.filter(|_| form.parallel);
     // The guest is told, too.
-    let (cpus, told) = match parallel {
+    let (cpus, told) = match form.parallel {
         Some(_) => ("cpus=all", "parallel"),
         None => ("", ""),
     };
@@ -250,8 +264,8 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
     };
     let machine = Machine {
         memory: wants.memory.clone(),
-        smp: parallel.unwrap_or(wants.smp),
-        icount: wants.counted_clock && wants.smp == 1 && parallel.is_none(),
+        smp: form.parallel.unwrap_or(wants.smp),
+        icount: wants.counted_clock && wants.smp == 1 && form.parallel.is_none(),
         extra: wants
             .devices
             .iter()
@@ -259,7 +273,7 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
             .collect(),
         ..Machine::new(Boot::Direct(modules))
     };
-    let log = format!("guest {name} {}", form.name);
+    let log = format!("guest {name} {}", form.title());
     let mut session = match Session::start(tree, &machine, &log) {
         Ok(session) => session,
         Err(error) => return Outcome::failed("not started", format!("{error:#}")),

@@ -35,10 +35,9 @@ const GAMES: [Game; 3] = [
         masked: true,
         name: "polling",
     },
-    // On one processor each turn of theirs is one of the scheduler's.
     Game {
         wait: Racer::spin_for,
-        turns: 20,
+        turns: 200,
         masked: false,
         name: "running",
     },

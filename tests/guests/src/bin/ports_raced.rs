@@ -4,6 +4,7 @@
 //!
 //! xtask: hv=dom0_max_vcpus=4
 //! xtask: parallel=2
+//! xtask: parallel_full=4
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -4,6 +4,7 @@
 //!
 //! xtask: memory=512M
 //! xtask: seconds=180
+//! xtask: parallel=2
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod circles;

@@ -110,10 +110,9 @@ pub fn closed_while_sending() {
         a.start(steps::send_for_ever, one(here));
         let mut sent = 0;
         for _ in 0..6 {
-            child::wait(&[], events::now_ns() + 7_000_000);
-            let now = a.link().get(link::FREE);
-            check!(now > sent, "it sends");
-            sent = now;
+            let sends = a.wait_until(|a| a.link().get(link::FREE) > sent);
+            check!(sends, "it sends");
+            sent = a.link().get(link::FREE);
             check_eq!("it comes", b.call(steps::take, one(there)), 1);
             check_eq!("close", b.call(steps::close, one(there)), 0);
             let (kind, peer, _) = seen(&a, here);
@@ -142,8 +141,8 @@ pub fn of_one_that_goes() {
         child::wait(&[], events::now_ns() + 7_000_000);
         check!(mine > 0 && b.destroy_and_wait(), "the other is gone");
         let sent = a.link().get(link::FREE);
-        child::wait(&[], events::now_ns() + 7_000_000);
-        check!(a.link().get(link::FREE) > sent, "it sends on");
+        let sends = a.wait_until(|a| a.link().get(link::FREE) > sent);
+        check!(sends, "it sends on");
         for port in [here, theirs] {
             check_eq!("a port of nobody", seen(&a, port).0, UNBOUND);
         }
