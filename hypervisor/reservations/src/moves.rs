@@ -44,6 +44,13 @@ impl Carried {
         self.server.tag
     }
 
+    /// As it is, by another name.
+    #[must_use]
+    pub const fn named(mut self, tag: u64) -> Self {
+        self.server.tag = tag;
+        self
+    }
+
     /// What it got on the CPU that it comes from.
     #[must_use]
     pub const fn account(&self) -> Account {

@@ -44,8 +44,9 @@ pub fn exchange(g: &mut Guest<'_>, next: &'static Vcpu) {
 }
 
 /// Lets other CPUs have a vCPU of which nothing is left here (D4).
-fn unload(vcpu: &Vcpu) {
+fn unload(vcpu: &'static Vcpu) {
     loaded::leave(&vcpu.loaded_on);
+    schedule::moves::left(vcpu);
 }
 
 /// Saves what only the CPU holds of a vCPU that leaves it. The other vCPUs see that it does not run.

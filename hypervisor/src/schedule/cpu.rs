@@ -7,6 +7,7 @@
 //!   of seats and timers are as long as the highest seat that there ever was needs. Its place in the queue is another number,
 //!   the queue's own.
 //! - Q3: rows stay with the CPU for good.
+//! - Q4: a queue has room for as many as have seats.
 
 use super::placement;
 use super::timers::Kind;
@@ -39,8 +40,19 @@ impl CpuSched {
         self.seats.get(seat.0 as usize).flatten()
     }
 
-    /// Takes the lowest seat that is free, and a place in the queue, if all tables are long enough.
-    fn take_seat(&mut self, dom: &Domain, cpu: u32, terms: &Terms) -> Result<Home, Lack> {
+    /// Says whose a seat is.
+    pub fn name(&mut self, seat: VcpuHandle, vcpu: &'static Vcpu) {
+        self.seats.rename(seat.0 as usize, Some(vcpu));
+    }
+
+    /// A seat is nobody's any more.
+    pub fn leave(&mut self, seat: VcpuHandle) {
+        self.seats.leave(seat.0 as usize);
+    }
+
+    /// Takes the lowest seat that is free, if all tables are long enough for it. The queue's is as long as there are seats
+    /// taken, so that whoever has one finds a place there (Q4).
+    fn take_seat(&mut self) -> Result<VcpuHandle, Lack> {
         let next = self.seats.lowest_free();
         let seat = VcpuHandle(next as u32);
         if self.seats.capacity() <= next {
@@ -49,26 +61,41 @@ impl CpuSched {
         if self.timers.capacity() <= Kind::LAST.of(seat) as usize {
             return Err(Lack::Timers);
         }
-        let sibling = dom.vcpus().find(|vcpu| vcpu.home.cpu() == cpu);
+        if self.queue.capacity() <= self.seats.joined() {
+            return Err(Lack::Slots);
+        }
+        // There is one: it was looked at.
+        self.seats.join(None).ok_or(Lack::Seats)?;
+        Ok(seat)
+    }
+
+    /// As [`Self::take_seat`], with a place in the queue for a new vCPU.
+    fn take_place(&mut self, dom: &Domain, cpu: u32, terms: &Terms) -> Result<Home, Lack> {
+        let seat = self.take_seat()?;
         let arrival = Arrival {
             tag: u64::from(seat.0),
             // To tell siblings by: no two that live at once have the same.
             domain: dom.serial as u32,
-            sibling: sibling.map(|vcpu| vcpu.home.place()),
+            sibling: sibling_on(dom, cpu),
             // Periods begin at whole periods of system time.
             origin: 0,
             terms: *terms,
         };
         let place = self.queue.arrive(timer::now_ns(), arrival);
-        let place = place.map_err(|_| Lack::Slots)?;
-        // There is one: it was looked at.
-        self.seats.join(None).ok_or(Lack::Seats)?;
-        Ok(Home {
-            cpu: AtomicU32::new(cpu),
-            seat: AtomicU32::new(seat.0),
-            place: AtomicU64::new(place.to_bits()),
-        })
+        let Ok(place) = place else {
+            self.leave(seat);
+            return Err(Lack::Slots);
+        };
+        let home = Home::new(cpu, seat.0);
+        home.place.store(place.to_bits(), Ordering::Relaxed);
+        Ok(home)
     }
+}
+
+/// The place of any vCPU of a domain that is at home with a CPU. Under the CPU's lock.
+pub(super) fn sibling_on(dom: &Domain, cpu: u32) -> Option<Seat> {
+    let sibling = dom.vcpus().find(|vcpu| vcpu.home.cpu() == cpu);
+    sibling.map(|vcpu| vcpu.home.place())
 }
 
 /// Which table is too short.
@@ -116,15 +143,56 @@ pub(super) fn with<R>(cpu: u32, act: impl FnOnce(&mut CpuSched) -> R) -> Option<
     of(cpu).lock().as_mut().map(|sched| act(sched))
 }
 
-/// With whom a vCPU is at home.
+/// With whom a vCPU is at home, and with whom it wants to be.
 pub struct Home {
     cpu: AtomicU32,
     seat: AtomicU32,
     /// Its place in the queue.
     place: AtomicU64,
+    /// A seat that is taken for it with another CPU (`moves`), or [`NO_WISH`].
+    wants: AtomicU64,
 }
 
+const NO_WISH: u64 = u64::MAX;
+
 impl Home {
+    const fn new(cpu: u32, seat: u32) -> Home {
+        Home {
+            cpu: AtomicU32::new(cpu),
+            seat: AtomicU32::new(seat),
+            place: AtomicU64::new(0),
+            wants: AtomicU64::new(NO_WISH),
+        }
+    }
+
+    fn from_word(word: u64) -> Option<Home> {
+        (word != NO_WISH).then(|| Home::new((word >> 32) as u32, word as u32))
+    }
+
+    /// Whether it wants to be with another.
+    #[inline]
+    pub(super) fn wants_another(&self) -> bool {
+        self.wants.load(Ordering::SeqCst) != NO_WISH
+    }
+
+    /// It wants to be with another; answers what it wanted before.
+    pub(super) fn want(&self, other: &Home) -> Option<Home> {
+        let word = u64::from(other.cpu()) << 32 | u64::from(other.seat().0);
+        Home::from_word(self.wants.swap(word, Ordering::SeqCst))
+    }
+
+    /// It wants nothing any more; answers what it wanted.
+    pub(super) fn take_wish(&self) -> Option<Home> {
+        Home::from_word(self.wants.swap(NO_WISH, Ordering::SeqCst))
+    }
+
+    /// It is with another, and has this place in its queue. Under both CPUs' locks.
+    pub(super) fn is_now(&self, other: &Home, place: Seat) {
+        self.seat.store(other.seat().0, Ordering::Relaxed);
+        self.place.store(place.to_bits(), Ordering::Relaxed);
+        self.cpu.store(other.cpu(), Ordering::Release);
+    }
+
     /// The CPU; [`NO_CPU`] for one that was removed.
     pub fn cpu(&self) -> u32 {
         self.cpu.load(Ordering::Acquire)
@@ -142,7 +210,7 @@ impl Home {
 
     /// Has none any more. Under the CPU's lock.
     fn end(&self) {
-        self.cpu.store(NO_CPU, Ordering::Release);
+        self.cpu.store(NO_CPU, Ordering::SeqCst);
     }
 }
 
@@ -155,18 +223,25 @@ pub fn runs_vcpus(cpu: u32) -> bool {
 /// every table; `None` if there are too many or no memory is left.
 pub fn take(dom: &Domain, id: u32) -> Option<Home> {
     let (cpu, terms) = placement::admit(dom, id)?;
-    let seated = seat(dom, cpu, &terms);
+    let seated = with_room(cpu, |s| s.take_place(dom, cpu, &terms));
     if seated.is_none() {
         // It took nothing.
-        placement::give_back(cpu, || Some((terms, 0)));
+        placement::give_back(|| Some((cpu, terms, 0)));
     }
     seated
 }
 
-fn seat(dom: &Domain, cpu: u32, terms: &Terms) -> Option<Home> {
+/// A seat with a CPU for a vCPU that is to move there; `None` if no memory is left.
+pub(super) fn take_to_move(cpu: u32) -> Option<Home> {
+    let seat = with_room(cpu, CpuSched::take_seat)?;
+    Some(Home::new(cpu, seat.0))
+}
+
+/// Does something that needs room in a CPU's tables, which get what they lack; `None` if there is none.
+fn with_room<T>(cpu: u32, act: impl Fn(&mut CpuSched) -> Result<T, Lack>) -> Option<T> {
     loop {
-        let lack = match with(cpu, |s| s.take_seat(dom, cpu, terms))? {
-            Ok(home) => return Some(home),
+        let lack = match with(cpu, &act)? {
+            Ok(done) => return Some(done),
             Err(lack) => lack,
         };
         // The frame is taken before the lock is: what is fresh may have to be flushed.
@@ -192,27 +267,32 @@ fn seat(dom: &Domain, cpu: u32, terms: &Terms) -> Option<Home> {
 
 /// Says whose a vCPU's seat is: its own.
 pub(super) fn name(vcpu: &'static Vcpu) {
-    let seat = vcpu.home.seat().0 as usize;
-    with(vcpu.home.cpu(), |s| s.seats.rename(seat, Some(vcpu)));
+    with(vcpu.home.cpu(), |s| s.name(vcpu.home.seat(), vcpu));
 }
 
 /// Gives a seat back, with what was promised to who had it.
 pub(super) fn give(home: &Home) {
-    let cpu = home.cpu();
-    placement::give_back(cpu, || {
+    placement::give_back(|| {
+        // It moves no more: that takes the placement's lock.
+        let cpu = home.cpu();
         with(cpu, |s| {
             let granted = s.queue.granted(home.place());
             let removed = s.queue.remove(timer::now_ns(), home.place());
             for kind in Kind::ALL {
                 s.timers.cancel(kind.of(home.seat()));
             }
-            s.seats.leave(home.seat().0 as usize);
+            s.leave(home.seat());
             home.end();
             // Whoever calls decides anew anyhow.
             let (_, paid_for_at, _) = removed.ok()?;
-            Some((granted.ok()?, paid_for_at))
+            Some((cpu, granted.ok()?, paid_for_at))
         })?
     });
+}
+
+/// Gives a seat back that nobody has sat on.
+pub(super) fn give_seat(home: &Home) {
+    with(home.cpu(), |s| s.leave(home.seat()));
 }
 
 /// Gives the seat of a vCPU back that came to nothing.

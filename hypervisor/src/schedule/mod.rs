@@ -13,6 +13,7 @@
 
 pub mod cpu;
 mod idle;
+pub mod moves;
 pub mod placement;
 mod timers;
 
@@ -57,6 +58,7 @@ pub fn add(vcpu: &'static Vcpu) {
 /// Makes a vCPU unknown to the scheduler: it runs no more, no timer finds it, and its books are closed. It stands still.
 pub fn remove(vcpu: &Vcpu) {
     cpu::give(&vcpu.home);
+    moves::forget(vcpu);
     account::vcpu_ends(vcpu);
 }
 

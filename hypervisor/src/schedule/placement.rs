@@ -154,14 +154,56 @@ pub(super) fn admit(dom: &Domain, id: u32) -> Option<(u32, Terms)> {
     }
 }
 
-/// Does what removes a vCPU from its CPU's queue, and gives its room back (P2). That says what it was granted, and when
-/// what it took is paid for; `None` if it was not in the queue.
-pub(super) fn give_back(cpu: u32, remove: impl FnOnce() -> Option<(Terms, u64)>) {
+/// Does what removes a vCPU from its CPU's queue, and gives its room back (P2). That says which CPU that was, what the vCPU
+/// was granted, and when what it took is paid for; `None` if it was not in the queue.
+pub(super) fn give_back(remove: impl FnOnce() -> Option<(u32, Terms, u64)>) {
     let mut placement = PLACEMENT.lock();
     let removed = remove();
-    if let (Some(placement), Some((terms, paid_for_at))) = (placement.as_mut(), removed) {
+    if let (Some(placement), Some((cpu, terms, paid_for_at))) = (placement.as_mut(), removed) {
         let release = placement.withdraw(cpu as usize, &terms);
         placement.release(timer::now_ns(), release, paid_for_at);
+    }
+}
+
+/// Of some CPUs the one with the fewest vCPUs among those with room for what a vCPU has on its own.
+pub(super) fn room_on(vcpu: &Vcpu, cpus: &CpuSet) -> Option<u32> {
+    let mut placement = PLACEMENT.lock();
+    let placement = placement.as_mut()?;
+    let granted = at_home(vcpu, |sched, _| sched.queue.granted(vcpu.home.place()));
+    let Some((home, Ok(terms))) = granted else {
+        return None;
+    };
+    let mut has_room = |cpu: u32| {
+        let mut members = [Member::new(home as usize, terms)];
+        let only = |_, other: usize| other == cpu as usize;
+        placement.would_amend_all(timer::now_ns(), &mut members, &terms, only)
+    };
+    let with_room = cpus.iter().filter(|cpu| has_room(*cpu));
+    let with_room = with_room.fold(CpuSet::EMPTY, CpuSet::with);
+    let vcpus = |cpu: &u32| placement.vcpus(*cpu as usize);
+    with_room.iter().min_by_key(vcpus)
+}
+
+/// Has a vCPU that is on no CPU go from one to another, if that has room for what it has, and gives its room here back (P2).
+/// `go` does that, under the terms that it is told, and says when what the vCPU took here is paid for.
+pub(super) fn go(
+    from: u32,
+    to: u32,
+    granted: impl FnOnce() -> Option<Terms>,
+    go: impl FnOnce(&Terms) -> Option<u64>,
+) {
+    let mut placement = PLACEMENT.lock();
+    let Some((placement, terms)) = placement.as_mut().zip(granted()) else {
+        return;
+    };
+    let now = timer::now_ns();
+    let only = |cpu: usize| cpu == to as usize;
+    let change = placement.amend(now, from as usize, &terms, &terms, only);
+    // Another may have taken the room: then it stays.
+    if let Ok(Change::Elsewhere { release, .. }) = change {
+        // It cannot fail: all is locked, and looked at.
+        let paid_for_at = go(&terms).unwrap_or(now);
+        placement.release(now, release, paid_for_at);
     }
 }
 

@@ -5,7 +5,8 @@ use crate::arch::smp;
 use crate::device;
 use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::sysctl::tsc_khz;
-use crate::hypercall::{Args, Outcome, bitmap, cpu_policy};
+use crate::hypercall::{Args, Outcome, Stop, bitmap, cpu_policy};
+use crate::schedule::moves::{self, Way};
 use core::sync::atomic::Ordering;
 use guest_abi::Errno;
 use guest_abi::domctl::{
@@ -40,8 +41,9 @@ fn affinity(dom: &Domain, call: &Domctl) -> Result<(Vcpuaffinity, &'static Vcpu)
     Ok((asked, vcpu))
 }
 
-/// `setvcpuaffinity`. One CPU runs vCPUs so far: what is set is kept and told.
-pub fn set_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) -> Outcome {
+/// `setvcpuaffinity`. Of the hard one each vCPU is at home with a CPU, if any of those runs vCPUs; of the soft one what is set
+/// is kept and told, and looked at when a vCPU has to move.
+pub fn set_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, args: Args) -> Outcome {
     let (asked, vcpu) = affinity(dom, call)?;
     let online = smp::online();
     let mut new = *vcpu.affinity.lock();
@@ -57,6 +59,12 @@ pub fn set_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: A
         new.soft = bitmap::read(g, &asked.cpumap_soft)?;
         let effective = new.soft.and(&new.hard).and(&online);
         bitmap::write(g, &asked.cpumap_soft, effective)?;
+    }
+    match moves::to_one_of(g.vcpu, vcpu, &new.hard, &new.soft) {
+        Way::Done => {}
+        Way::Again => return Err(Stop::Again(args)),
+        Way::NoRoom => return Err(Errno::NoSpc.into()),
+        Way::NoMemory => return Err(Errno::NoMem.into()),
     }
     *vcpu.affinity.lock() = new;
     Ok(0)
