@@ -7,18 +7,18 @@ use crate::load::Kind;
 use crate::terms::{self, Keeper};
 
 /// A period of all, and how many are looked at.
-const PERIOD: u64 = 20_000_000;
-const PERIODS: u64 = 20;
-/// Millionths by which somebody may be off: what overruns the last slice, at most the longest section, is 50 of the
-/// smallest share's 20 milliseconds.
+const PERIOD: u64 = 100_000_000;
+const PERIODS: u64 = 5;
+/// Millionths by which somebody may be off: what overruns the last slice, at most the longest section, is 800 of the
+/// smallest share's 25 milliseconds. Slices of a millisecond would be off by more: of the decision with which all periods
+/// begin somebody pays the whole.
 const OFF_PPM: u64 = 1_000;
 
 /// 5, 10, 20 and 40 %.
-const SHARES: &str =
-    "hog*1:1000000/20000000+hog*1:2000000/20000000+hog*1:4000000/20000000+hog*1:8000000/20000000";
+const SHARES: &str = "hog*1:5000000/100000000+hog*1:10000000/100000000+hog*1:20000000/100000000+hog*1:40000000/100000000";
 /// The same, and somebody with nothing of his own but what is left.
-const BESIDE: &str = "hog*1:1000000/20000000+hog*1:2000000/20000000+hog*1:4000000/20000000+hog*1:8000000/20000000\
-                      +hog*1:0/20000000x";
+const BESIDE: &str = "hog*1:5000000/100000000+hog*1:10000000/100000000+hog*1:20000000/100000000+hog*1:40000000/100000000\
+                      +hog*1:0/100000000x";
 /// A periodic task among those who want more than they have.
 const CYCLIC: &str = "cyclic*1:2040000/10000000+hog*7:1000000/20000000x";
 
