@@ -59,6 +59,7 @@ Examples:
   cargo xtask test --quick               before each commit
   cargo xtask bench boot                 instructions to /init: bare machine, Xen, ours
   cargo xtask bench micro --check        of system calls, page faults, fork ...; fails where Xen is faster
+  cargo xtask bench sched --on ours      shares of the CPU: what was reserved, what was got
   cargo xtask stats --check              how large ring 0 is; fails where a limit is passed
   cargo xtask test --only 'bad input'    the tests whose name has that in it
 Afterwards the console of each tested machine is in target/xenoserver/logs/.";

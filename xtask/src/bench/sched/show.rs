@@ -279,14 +279,12 @@ pub fn complaints(rows: &[Row]) -> Vec<String> {
 
 /// Prints everything for scripts.
 pub fn json(rows: &[Row]) {
-    let runs: Vec<Value> = rows
-        .iter()
-        .flat_map(|row| {
-            row.seen
-                .iter()
-                .map(|(host, seen)| run(rows, row, *host, seen))
-        })
-        .collect();
+    let pairs = rows.iter().flat_map(|row| {
+        let seen = row.seen.iter();
+        seen.map(move |(host, seen)| (row, *host, seen))
+    });
+    let runs = pairs.map(|(row, host, seen)| run(rows, row, host, seen));
+    let runs: Vec<Value> = runs.collect();
     println!("{}", json!({ "bench": "sched", "runs": runs }));
 }
 
