@@ -52,7 +52,7 @@ fn file(dir: &Path) -> PathBuf {
 fn run(dir: &Path, verb: &str, more: &[&str]) -> Run {
     let state = dir.to_str().unwrap();
     let words = ["ledger", verb, "--state", state];
-    Run::of(&mut xeno(&[&words, more].concat()))
+    Run::of(&mut xeno(&[&words[..], more].concat()))
 }
 
 fn noted(head: Head) -> String {
