@@ -81,6 +81,7 @@ pub type Crowd = [Option<Member>; MOST];
 
 /// Builds what the load says: paused, with their shares. `false` if it cannot be read or built.
 pub fn build(load: &str, keeper: Keeper, crowd: &mut Crowd) -> bool {
+    terms::settle(keeper);
     let mut places = crowd.iter_mut();
     for group in load::groups(load) {
         let Some(group) = group else {
