@@ -28,6 +28,9 @@ const RUNS: usize = 8;
 const FEW: u64 = 1_000;
 const MANY: u64 = 201_000;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Instructions by which the calls that ask may differ, which are the hypervisor's, too: their way depends on the time. Of
+/// what runs in between it is a ten-thousandth at most.
+const ASKING: i64 = 40;
 
 fn main() {
     if !accounts::are_kept(DOMID_SELF as u16) {
@@ -118,7 +121,13 @@ fn more(run: impl Fn(u64)) -> [u64; 3] {
 fn in_the_kernel() {
     let [user, kernel, hypervisor] = more(accounts::spin);
     check_eq!("what the kernel executed", kernel, (MANY - FEW) * SPIN);
-    check_eq!("is nobody else's", [user, hypervisor], [0, 0]);
+    is_nobody_elses(user, hypervisor);
+}
+
+/// What the run put into the accounts that it owes nothing.
+fn is_nobody_elses(other: u64, hypervisor: u64) {
+    check_eq!("is nobody else's", other, 0);
+    check!((hypervisor as i64).abs() <= ASKING, "nor the hypervisor's");
 }
 
 fn in_application(code: u64, turns: u64) {
@@ -130,7 +139,7 @@ fn in_application(code: u64, turns: u64) {
 fn in_an_application() {
     let [user, kernel, hypervisor] = more(|turns| in_application(code_countdown(), turns));
     check_eq!("what the application executed", user, (MANY - FEW) * SPIN);
-    check_eq!("is nobody else's", [kernel, hypervisor], [0, 0]);
+    is_nobody_elses(kernel, hypervisor);
 }
 
 /// Of a call, what runs outside the hypervisor's two readings is the guest's: it is told here, and that it is no more.
