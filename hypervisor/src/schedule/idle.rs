@@ -66,6 +66,8 @@ pub fn keep(g: &Guest<'_>) -> Option<&'static Vcpu> {
     decide()
 }
 
+/// Waits for an interrupt. Not inlined: reports of crashes name it.
+#[inline(never)]
 fn wait() {
     account::idles();
     sections::end();
