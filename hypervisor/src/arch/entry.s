@@ -70,10 +70,8 @@
     .section .exposed.text, "ax"
     .balign 4096
 
-# The rest of the register frame, RAX being on it, and the call. Leaves RSP at the frame.
-    .macro CALL_RUST function
-    push rcx
-    push rdx
+# The rest of the register frame, from RSI on.
+    .macro SAVE_REST
     push rsi
     push rdi
     push r8
@@ -86,15 +84,27 @@
     push r13
     push r14
     push r15
-    rdtsc
-    shl rdx, 32
-    or rax, rdx
+    .endm
+
+# The entry's time stamp in RAX, and the call. Leaves RSP at the frame.
+    .macro STAMPED_CALL function
     push rax                            # time stamp of the entry
     push 0                              # root to load on exit
     xor ebp, ebp
     mov rdi, rsp
     movabs rax, offset \function
     call rax
+    .endm
+
+# The rest of the register frame, RAX being on it, and the call. Leaves RSP at the frame.
+    .macro CALL_RUST function
+    push rcx
+    push rdx
+    SAVE_REST
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    STAMPED_CALL \function
     .endm
 
 # Time stamp of an exit: the account of the mode that the guest goes on in is open from here. Clobbers RAX, RCX, RDX.
@@ -109,7 +119,8 @@
     .endm
 
 # ---- from a guest -------------------------------------------------------------------------------------------
-# Stack: vector, error code, rip, cs, rflags, rsp, ss.
+# Stack: vector, error code, rip, cs, rflags, rsp, ss. The clock is read as soon as there is a place for what it is read
+# into: an interrupt may be another's, and what comes before is the interrupted guest's time.
 guest_entry:
     CLAC                                # a guest may set AC as it likes
     push rax
@@ -119,22 +130,29 @@ guest_entry:
     mov cr3, rax
 1:  mov rax, rsp
     mov rsp, [rip + exposed_data + D_PRIV_TOP]
-    push [rax + 56]
-    push [rax + 48]
-    push [rax + 40]
-    push [rax + 32]
-    push [rax + 24]
-    push [rax + 16]
-    push [rax + 8]
-    push [rax]
-    mov qword ptr [rax], 0              # X2
+    mov [rsp - 72], rcx                 # their places in the frame
+    mov [rsp - 80], rdx
+    mov rcx, rax
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    push [rcx + 56]
+    push [rcx + 48]
+    push [rcx + 40]
+    push [rcx + 32]
+    push [rcx + 24]
+    push [rcx + 16]
+    push [rcx + 8]
+    push [rcx]
+    mov qword ptr [rcx], 0              # X2
     cld
-    CALL_RUST trap_from_guest
+    sub rsp, 16                         # rcx, rdx
+    SAVE_REST
+    STAMPED_CALL trap_from_guest
 
 # ---- to a guest: RSP at the register frame --------------------------------------------------------------------
     .global exit_to_guest
 exit_to_guest:
-    STAMP_EXIT
     lea rdi, [rip + exposed_data + ENTRY_TOP - 56]
     mov rax, [rsp + 152]
     mov [rdi + 16], rax
@@ -150,7 +168,6 @@ exit_to_guest:
     mov [rdi + 8], rax
     mov rax, [rsp + 96]                 # rdi
     mov [rdi], rax
-    mov rax, [rsp]
     add rsp, 16
     pop r15
     pop r14
@@ -163,6 +180,8 @@ exit_to_guest:
     pop r9
     pop r8
     add rsp, 8
+    STAMP_EXIT                          # as late as three registers are free: what follows is the guest's time
+    mov rax, [rsp - 104]                # the frame's first word: nothing else was put on this stack
     pop rsi
     pop rdx
     pop rcx
