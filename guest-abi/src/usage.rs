@@ -74,8 +74,12 @@ wire_struct! {
         0xb8 overhead_peak: u64,
         /// Those, times cycles.
         0xc0 overhead_cycles: [u64; 2],
+        /// The number of the machine's books that were made last ([`Books::number`]); 0 while others are made, and of a vCPU.
+        0xd0 books: u64,
+        /// What the domain had used by those, in cycles: each CPU's part up to when that CPU's were made.
+        0xd8 books_used: u64,
         /// Zero.
-        0xd0 _reserved: [u64; 6],
+        0xe0 _reserved: [u64; 4],
     }
     /// Argument of `usage_frame`: where a domain's usage area lies, frame by frame. Only the version, the domain and the
     /// index are read. The frame is mapped, read-only, as if it were the domain's own: by the domain, and by the control
@@ -98,7 +102,8 @@ wire_struct! {
     }
     /// Argument of `books`: what became of a CPU's time, or of that of all. Only the version and the CPU are read. For
     /// each CPU, and so for all of them, `elapsed` is `idle`, `machine` and `sold`, to the cycle; of the machine, `sold` is
-    /// `held` and `departed`.
+    /// `held` and `departed`, while CPUs go on: each CPU's part is up to when that CPU's were made. Of whoever makes books of
+    /// the machine at the same time, all but the last are told `-EAGAIN`.
     pub struct Books: 128 {
         /// In: [`XENO_INTERFACE_VERSION`](crate::xeno::XENO_INTERFACE_VERSION).
         0x00 version: u32,
@@ -126,7 +131,9 @@ wire_struct! {
         0x48 held: u64,
         /// Of domains that are gone. Of the machine.
         0x50 departed: u64,
+        /// Which books of the machine these are, for [`Usage::books`]; of a CPU 0.
+        0x58 number: u64,
         /// Zero.
-        0x58 _reserved: [u64; 5],
+        0x60 _reserved: [u64; 4],
     }
 }

@@ -19,6 +19,7 @@
 
 pub mod anchors;
 pub mod area;
+pub mod books;
 pub mod report;
 
 use crate::arch::regs::VEC_SYSCALL;
@@ -38,6 +39,8 @@ static DEPARTED: SharedAccount = SharedAccount::new();
 /// One CPU's part.
 pub struct Here {
     ledger: CpuLedger,
+    /// Of the machine's books that this CPU is at.
+    number: Cell<u64>,
     in_hand: Cell<Option<&'static Vcpu>>,
     /// In whose time the last decision lets somebody run, and when that ends without another ([`NEVER`]).
     decided: Cell<(Kind, u64)>,
@@ -53,6 +56,7 @@ impl Here {
     pub const fn new() -> Here {
         Here {
             ledger: CpuLedger::new(),
+            number: Cell::new(0),
             in_hand: Cell::new(None),
             decided: Cell::new((Kind::Extra, NEVER)),
             own_ends_ns: Cell::new(NEVER),
@@ -68,6 +72,7 @@ fn here() -> &'static Here {
 /// Opens this CPU's books. What came before is nobody's.
 pub fn open() {
     let cpu = percpu::current().id as u16;
+    here().number.set(books::number());
     here().ledger.begin(cpu::rdtsc(), cpu);
 }
 
@@ -115,8 +120,36 @@ fn pay(due: Option<Due>) {
         return;
     };
     let dom = domain::get(DomId(payer.0 as u16)).filter(|dom| payer_of(dom) == payer);
-    let account = dom.map_or(&DEPARTED, |dom| dom.account);
+    let (account, sold) = match dom {
+        Some(dom) => (dom.account, &dom.sold),
+        None => (&DEPARTED, &books::DEPARTED),
+    };
     account.add_elsewhere(cause, cycles);
+    sold.add(here().number.get(), cycles);
+}
+
+/// Enters what was gathered in the account of whoever was in hand, pays what is due, and notes what that was for the books.
+/// `next` is who comes.
+fn enters(
+    before: Option<&Vcpu>,
+    next: Option<&Vcpu>,
+    enter: impl FnOnce(&CpuLedger) -> Option<Due>,
+) {
+    let Here { ledger, number, .. } = here();
+    let sold = ledger.sold();
+    let due = enter(ledger);
+    let mut own = ledger.sold().wrapping_sub(sold);
+    if let Some(due) = &due {
+        own = own.wrapping_sub(due.cycles);
+    }
+    if let Some(next) = next {
+        own = own.wrapping_sub(ledger.given());
+        next.domain.sold.add(number.get(), ledger.given());
+    }
+    if let Some(before) = before {
+        before.domain.sold.add(number.get(), own);
+    }
+    pay(due);
 }
 
 /// In whose time the vCPU runs that was chosen for this CPU, from [`works_for`] on; and when, on the clock, its own time is over
@@ -145,12 +178,14 @@ pub fn works_for(vcpu: &'static Vcpu) {
         Some(before) if ledger.is_switching() => Some((payer_of(before.domain), Cause::Switch)),
         _ => ledger.payer(),
     };
-    let before = before.map(|before| before.account);
     let (kind, own_ends_ns) = here().decided.get();
     let now = cpu::rdtsc();
     cut_own_time(now);
     here().own_ends_ns.set(own_ends_ns);
-    pay(ledger.works_for(now, before, guest, vcpu.account, kind));
+    enters(before, Some(vcpu), |ledger| {
+        let account = before.map(|before| before.account);
+        ledger.works_for(now, account, guest, vcpu.account, kind)
+    });
     // Whoever caused it pays until the guest runs.
     if let Some((payer, cause)) = caused_by.filter(|(payer, _)| *payer != payer_of(vcpu.domain)) {
         pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
@@ -164,14 +199,14 @@ pub fn goes_on() {
 
 /// This CPU waits, with nobody in hand.
 pub fn idles() {
-    let here = here();
-    let before = here.in_hand.take();
+    let before = here().in_hand.take();
     let guest = gathered(before);
-    let before = before.map(|before| before.account);
     let now = cpu::rdtsc();
     cut_own_time(now);
-    here.own_ends_ns.set(NEVER);
-    pay(here.ledger.sleeps(now, before, guest));
+    here().own_ends_ns.set(NEVER);
+    enters(before, None, |ledger| {
+        ledger.sleeps(now, before.map(|before| before.account), guest)
+    });
 }
 
 /// This CPU works for nobody in particular, having woken up; or it lets go of the vCPU in hand, whose domain pays for that.
@@ -185,7 +220,9 @@ pub fn works() {
     let now = cpu::rdtsc();
     cut_own_time(now);
     here().own_ends_ns.set(NEVER);
-    pay(ledger.works(now, Some(before.account), guest));
+    enters(Some(before), None, |ledger| {
+        ledger.works(now, Some(before.account), guest)
+    });
     let (payer, cause) = caused_by.unwrap_or((payer_of(before.domain), Cause::Switch));
     pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
 }
@@ -200,10 +237,11 @@ pub fn settle() -> CpuBooks {
     let here = here();
     let in_hand = here.in_hand.get();
     let guest = gathered(in_hand);
-    let account = in_hand.map(|vcpu| vcpu.account);
     let now = cpu::rdtsc();
     cut_own_time(now);
-    pay(here.ledger.settle(now, account, guest));
+    enters(in_hand, None, |ledger| {
+        ledger.settle(now, in_hand.map(|vcpu| vcpu.account), guest)
+    });
     here.ledger.books()
 }
 
@@ -324,6 +362,7 @@ pub fn vcpu_ends(vcpu: &Vcpu) {
 pub fn domain_ends(dom: &Domain) {
     DEPARTED.add(&dom.account.usage());
     anchors::remember(dom);
+    books::domain_gone(&dom.sold);
 }
 
 /// What domains used that are gone.
@@ -339,9 +378,11 @@ pub fn idle_cycles(cpu: u32) -> u64 {
     smp::remote(cpu).books.idle.load(Ordering::Relaxed)
 }
 
-/// Brings this CPU's books up to date and shows them to the others ([`smp::Remote::books`]).
+/// Brings this CPU's books up to date and shows them to the others ([`smp::Remote::books`]). What comes is in the next ones,
+/// if there are any.
 pub fn show_books() {
     let books = settle();
+    here().number.set(books::number());
     smp::remote(percpu::current().id)
         .books
         .show(&books, here().ledger.backwards() == 0);

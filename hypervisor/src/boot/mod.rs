@@ -13,7 +13,7 @@ use crate::debug::{console, crash, crash_test, log, symbols};
 use crate::device;
 use crate::domain::{self, exposed_area};
 use crate::memory::{frame_table, heap, phys};
-use crate::{debug, error, info, warn};
+use crate::{account, debug, error, info, warn};
 use boot_info::params::{CrashTest, LogLevel};
 use boot_info::{BootInfo, Params};
 use core::arch::global_asm;
@@ -162,6 +162,7 @@ extern "C" fn on_cpu0() -> ! {
     modules::give_back(info, params());
     let (used, size) = heap::usage();
     debug!("heap: {} of {} KiB in use", used >> 10, size >> 10);
+    account::report::guests_begin();
     domain::switch::begin(vcpu)
 }
 

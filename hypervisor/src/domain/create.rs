@@ -26,7 +26,7 @@ use crate::schedule::cpu::Home;
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
-use ::sched::{Runstate, State};
+use ::sched::{Runstate, Sold, State};
 use arrayvec::ArrayVec;
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
@@ -242,6 +242,7 @@ fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
         serves_store: wanted.serves_store,
         weight: AtomicU32::new(USUAL_WEIGHT),
         account: area.besides(),
+        sold: Sold::new(),
         usage_area: area,
         anchor: anchors::Place::new(),
         tsc_mode: AtomicU32::new(0),

@@ -51,7 +51,7 @@ use frames::table::UndoList;
 use frames::{DomId, Mfn};
 pub use guest::Guest;
 pub use local::Local;
-use sched::{Runstate, SharedAccount, VcpuAccount};
+use sched::{Runstate, SharedAccount, Sold, VcpuAccount};
 pub use table::{all, control, get, living};
 
 /// vCPUs a domain may have.
@@ -114,6 +114,8 @@ pub struct Domain {
     pub weight: AtomicU32,
     /// What was done for it while none of its vCPUs was in hand, and what those used that it has no more.
     pub account: &'static SharedAccount,
+    /// All that was put into that and into those of its vCPUs, for the books.
+    pub sold: Sold,
     /// Where that lies, and the accounts of its vCPUs: it may read them there.
     pub usage_area: Area,
     /// What is remembered of its chain in the usage record.

@@ -169,6 +169,7 @@ pub fn bury(between: impl Fn()) {
         if dom.life.stage() != Stage::Left || !is_empty(dom) || !dom.life.begin_burial() {
             continue;
         }
+        account::books::domain_goes();
         let number = table::unregister(dom);
         dom.life.begin_grace();
         grace::pass();

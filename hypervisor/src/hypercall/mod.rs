@@ -4,6 +4,7 @@
 //! add a call: a row in [`handler`], a function in its family's file, a paragraph in `docs/abi.md`.
 
 pub mod bitmap;
+pub mod books;
 pub mod console;
 pub mod cpu_policy;
 pub mod debug_registers;

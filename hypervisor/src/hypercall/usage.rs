@@ -1,15 +1,14 @@
-//! `xeno_op`: who used what, and what became of the CPUs' time.
+//! `xeno_op`: who used what.
 
 use crate::account::area::tsc_hz;
-use crate::account::{self, report};
-use crate::domain::{Domain, Guest, Vcpu, all};
+use crate::account::{self, books};
+use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::{Outcome, subject};
 use ::cpus::loaded::NOWHERE;
-use ::sched::{CpuBooks, Held};
+use ::sched::Held;
 use core::sync::atomic::Ordering;
 use guest_abi::usage::{
-    BOOKS_OF_MACHINE, Books, USAGE_BESIDES, USAGE_CAUSES, USAGE_NO_CPU, USAGE_OF_DOMAIN, Usage,
-    UsageFrame,
+    USAGE_BESIDES, USAGE_CAUSES, USAGE_NO_CPU, USAGE_OF_DOMAIN, Usage, UsageFrame,
 };
 use guest_abi::xeno::XENO_INTERFACE_VERSION;
 use guest_abi::{Errno, Wire};
@@ -39,6 +38,9 @@ pub fn usage(g: &mut Guest<'_>, arg: u64) -> Outcome {
             put_memory(&mut answer, dom, at);
             // Its vCPUs are up to 64.
             g.charge(u64::from(dom.max_vcpus));
+            if let Some((number, had)) = books::of(dom) {
+                (answer.books, answer.books_used) = (number, had);
+            }
             account::usage_of(dom, at)
         }
         USAGE_BESIDES => dom.account.usage(),
@@ -100,50 +102,4 @@ fn put_memory(answer: &mut Usage, dom: &Domain, at: u64) {
     answer.overhead = charged.now();
     answer.overhead_peak = charged.peak();
     answer.overhead_cycles = halves(&charged, at);
-}
-
-/// `books`: what became of a CPU's time, or of that of all.
-pub fn books(g: &mut Guest<'_>, arg: u64) -> Outcome {
-    let want: Books = g.memory().value(arg)?;
-    if want.version != XENO_INTERFACE_VERSION {
-        return Err(Errno::Inval.into());
-    }
-    g.memory().check_writable(arg, Books::SIZE)?;
-    let cpus = crate::arch::smp::online();
-    let mut answer = Books {
-        version: XENO_INTERFACE_VERSION,
-        cpu: want.cpu,
-        nr_cpus: cpus.len(),
-        tsc_hz: tsc_hz(),
-        ..Books::ZERO
-    };
-    let asked = match want.cpu {
-        BOOKS_OF_MACHINE => cpus,
-        cpu if cpus.contains(cpu) => crate::arch::smp::CpuSet::EMPTY.with(cpu),
-        _ => return Err(Errno::Inval.into()),
-    };
-    // A CPU that does not answer is about to be told of by others.
-    let shown = report::collect(asked).map_err(|_| Errno::Busy)?;
-    let mut sum = CpuBooks::default();
-    for books in shown {
-        let elapsed = books.last.wrapping_sub(books.first);
-        answer.elapsed = answer.elapsed.wrapping_add(elapsed);
-        sum.idle = sum.idle.wrapping_add(books.idle);
-        sum.machine = sum.machine.wrapping_add(books.machine);
-        sum.sold = sum.sold.wrapping_add(books.sold);
-        (sum.first, sum.last) = (books.first, books.last);
-    }
-    (answer.idle, answer.machine, answer.sold) = (sum.idle, sum.machine, sum.sold);
-    if want.cpu == BOOKS_OF_MACHINE {
-        for dom in all() {
-            g.charge(u64::from(dom.max_vcpus) / 8 + 1);
-            let used = account::usage_of(dom, sum.last).used();
-            answer.held = answer.held.wrapping_add(used);
-        }
-        answer.departed = account::departed().used();
-    } else {
-        (answer.first, answer.last) = (sum.first, sum.last);
-    }
-    g.memory().put(arg, &answer)?;
-    Ok(0)
 }

@@ -3,7 +3,7 @@
 
 use crate::domain::{Guest, exposed_area, park};
 use crate::ends;
-use crate::hypercall::{Args, Outcome, Stop, ledger, reserve, subject, usage};
+use crate::hypercall::{Args, Outcome, Stop, books, ledger, reserve, subject, usage};
 use crate::mmu::audit;
 use core::sync::atomic::Ordering;
 use guest_abi::grant::GNTST_OKAY;
@@ -23,7 +23,7 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
     match command {
         Some(XenoCommand::Usage) => usage::usage(g, arg),
-        Some(XenoCommand::Books) => usage::books(g, arg),
+        Some(XenoCommand::Books) => books::books(g, arg),
         Some(XenoCommand::UsageFrame) => usage::usage_frame(g, arg),
         Some(XenoCommand::LedgerHead) => ledger::head(g, arg),
         Some(XenoCommand::LedgerAppend) => ledger::append(g, arg),
@@ -36,6 +36,7 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(XenoCommand::SchedSet) => reserve::set(g, args),
         Some(XenoCommand::SchedCpu) => reserve::cpu(g, arg),
         None if op as u32 == SERVE_END => serve_end(g, args),
+        None if matches!(op as u32, books::BEFORE | books::AFTER) => books::go_on(g, args),
         None => Err(Errno::NoSys.into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use guest_runtime::abi::usage::{Books, Usage};
+use guest_runtime::abi::usage::{Books, Usage, UsageFrame};
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{errno, nr};
 use guest_runtime::hypercall::call;
@@ -23,6 +23,22 @@ pub fn ask_usage(usage: &mut Usage) -> i64 {
 pub fn ask_books(books: &mut Books) -> i64 {
     let operation = XenoCommand::Books as u64;
     call(nr::XENO_OP, [operation, &raw mut *books as u64, 0, 0, 0])
+}
+
+/// Asks as the question says: the hypervisor's answer.
+pub fn ask_frame(frame: &mut UsageFrame) -> i64 {
+    let operation = XenoCommand::UsageFrame as u64;
+    call(nr::XENO_OP, [operation, &raw mut *frame as u64, 0, 0, 0])
+}
+
+/// A question about a frame of a domain's usage area.
+pub fn frame_question(domid: u16, index: u32) -> UsageFrame {
+    UsageFrame {
+        version: XENO_INTERFACE_VERSION,
+        domid,
+        index,
+        ..UsageFrame::ZERO
+    }
 }
 
 /// A question about a domain's vCPU, or what stands for one.

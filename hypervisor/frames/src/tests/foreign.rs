@@ -1,7 +1,7 @@
 //! Domains that map each other's frames: whatever ends first, mapping, mapper or owner, the counts are right and each
 //! frame is given back once.
 
-use super::machine::{DEVICE, SHOWN, Toy};
+use super::machine::{DEVICE, SHOWN, SHOWN_OF_B, Toy};
 use super::naive::Ledger;
 use super::random::{FIRST_OF_B, FRAMES, Op, World};
 use super::schedule::every_order;
@@ -145,6 +145,41 @@ fn what_ring_0_shows_is_read_and_no_more() {
     }
     map(&toy, Entry(0), DomId::RING0).unwrap();
     assert_eq!(toy.counts(SHOWN.0), (0, 1));
+}
+
+#[test]
+fn what_is_shown_as_a_domains_is_read_by_its_name_and_stays_until_the_last_mapping_goes() {
+    let toy = pinned_tree();
+    assert!(toy.assign(SHOWN_OF_B, DomId::RING0));
+    let before = toy.image();
+    for owner in [A, DomId::IO, DomId::RING0] {
+        assert_eq!(map(&toy, ro(SHOWN_OF_B.0), owner), Err(Refused::NotYours));
+    }
+    for owner in [A, B, DomId::RING0] {
+        assert_eq!(map(&toy, rw(SHOWN_OF_B.0), owner), Err(Refused::NotYours));
+        let change = Change::SetKeepAd(rw(SHOWN_OF_B.0));
+        let outcome = toy.tables(A).update(Mfn(0), Level::L1, 9, change, owner);
+        assert_eq!(outcome, Err(Refused::NotYours));
+    }
+    assert_eq!(
+        toy.tables(B).pin(SHOWN_OF_B, Level::L1),
+        Err(Refused::NotYours)
+    );
+    assert_eq!(toy.image(), before);
+    map(&toy, ro(SHOWN_OF_B.0), B).unwrap();
+    assert_eq!(toy.counts(SHOWN_OF_B.0), (0, 2));
+    assert_eq!(map(&toy, rw(SHOWN_OF_B.0), B), Err(Refused::NotYours));
+    // Ring 0 gives it back, and it is mapped still.
+    assert!(toy.give_up(SHOWN_OF_B));
+    assert_eq!(
+        (toy.counts(SHOWN_OF_B.0), toy.at(SHOWN_OF_B.0).owner()),
+        ((0, 1), DomId::RING0)
+    );
+    map(&toy, Entry(0), A).unwrap();
+    assert_eq!(*toy.released.lock().unwrap(), [SHOWN_OF_B]);
+    // A frame of the domain's own with that number is its own.
+    assert!(toy.assign(SHOWN_OF_B, B));
+    map(&toy, rw(SHOWN_OF_B.0), B).unwrap();
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub const BAD_DESCRIPTOR: u64 = 0xbad;
 pub const DEVICE: Mfn = Mfn(0x1000);
 /// The one frame of ring 0's own that guests may see, if it is ring 0's.
 pub const SHOWN: Mfn = Mfn(20);
+/// The one that is shown as if it were [`super::B`]'s.
+pub const SHOWN_OF_B: Mfn = Mfn(22);
 /// Beyond what the CPU can address.
 pub const ABSENT: Mfn = Mfn(0x10_0000);
 
@@ -256,6 +258,10 @@ impl Machine for Toy {
 
     fn ring0_shows(&self, mfn: Mfn) -> bool {
         mfn == SHOWN
+    }
+
+    fn ring0_shows_of(&self, dom: DomId, mfn: Mfn) -> bool {
+        dom == super::B && mfn == SHOWN_OF_B
     }
 
     fn read_entry(&self, table: Mfn, index: usize) -> Entry {

@@ -125,6 +125,8 @@ pub struct CpuLedger {
     idle: Cell<u64>,
     machine: Cell<u64>,
     sold: Cell<u64>,
+    /// What the last vCPU that was let run was given of what nobody had claimed.
+    given: Cell<u64>,
     backwards: Cell<u64>,
     /// Until when the vCPU in hand runs in its own time: [`ALWAYS`], or 0 if it does not.
     own_until: Cell<u64>,
@@ -150,6 +152,7 @@ impl CpuLedger {
             idle: Cell::new(0),
             machine: Cell::new(0),
             sold: Cell::new(0),
+            given: Cell::new(0),
             backwards: Cell::new(0),
             own_until: Cell::new(0),
         }
@@ -473,6 +476,7 @@ impl CpuLedger {
         woken[Cause::Switch as usize] = self.take(Place::Unassigned);
         let all = vcpu.enter(0, 0, &woken, Some(self.since(now)), self.own_until.get());
         Self::grow(&self.sold, all);
+        self.given.set(all);
         if !same {
             vcpu.count_switch();
         }
@@ -516,6 +520,18 @@ impl CpuLedger {
         if self.open.get() == Place::Idle {
             self.boundary(now(), Place::Unassigned);
         }
+    }
+
+    /// All that was put into accounts so far.
+    #[must_use]
+    pub fn sold(&self) -> u64 {
+        self.sold.get()
+    }
+
+    /// What [`Self::works_for`] put into the account of the one that comes.
+    #[must_use]
+    pub fn given(&self) -> u64 {
+        self.given.get()
     }
 
     /// The last boundary.

@@ -19,10 +19,12 @@ mod account;
 mod anchor;
 mod cpu;
 mod held;
+mod sold;
 mod usage;
 
 pub use account::{SharedAccount, Shown, VcpuAccount};
 pub use anchor::{Anchor, LastOf, NotAppended};
 pub use cpu::{CpuBooks, CpuLedger, Due, Guest, Payer, Paying};
 pub use held::{Held, SharedHeld};
+pub use sold::Sold;
 pub use usage::{CAUSES, Cause, Kind, Usage};

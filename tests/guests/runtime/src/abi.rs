@@ -38,6 +38,7 @@ pub use guest_abi::shared_info::{SharedInfo, VcpuInfo, VcpuTimeInfo};
 pub use guest_abi::start_info::{SIF_INITDOMAIN, SIF_PRIVILEGED, StartInfo};
 pub use guest_abi::sysctl::{self, Physinfo, Sysctl, SysctlCommand};
 pub use guest_abi::usage;
+pub use guest_abi::usage_area;
 pub use guest_abi::vcpu::{RegisterVcpuInfo, VcpuRunstateInfo};
 pub use guest_abi::xeno;
 pub use guest_abi::xenstore;
