@@ -69,7 +69,9 @@ struct xeno_usage {
 	__u64 overhead;			/* the hypervisor's frames because of the domain */
 	__u64 overhead_peak;
 	__u64 overhead_cycles[2];
-	__u64 _reserved[6];
+	__u64 books;			/* which books of the machine were made last; 0 while others are made */
+	__u64 books_used;		/* cycles used by those */
+	__u64 _reserved[4];
 };
 
 /*
