@@ -3,6 +3,7 @@
 use guest_runtime::abi::{CODE64, DATA, VGCF_IN_KERNEL, VcpuGuestContext, vcpu};
 use guest_runtime::builder::{self, Child, Plan};
 use guest_runtime::context::flags;
+use guest_runtime::entry::has_argument;
 use guest_runtime::hypercall::vcpu_op;
 use guest_runtime::{
     Global, check, check_eq, child, control, events, instructions, link, page_table,
@@ -193,7 +194,9 @@ pub fn spinning() {
             check!(work > 1000, "the parent works");
             check!(moved[0] > 0 && moved[1] > 0, "both children run meanwhile");
             let (less, more) = (moved[0].min(moved[1]), moved[0].max(moved[1]));
-            if !check!(less > more / 4, "neither has nearly all of the CPU") {
+            // Of two processors at once the emulator's host may hold one back: how far each comes is its matter.
+            let fair = less > more / 4 || has_argument("parallel");
+            if !check!(fair, "neither has nearly all of the CPU") {
                 guest_runtime::say!("  they counted {moved:?}");
             }
         });
