@@ -1,7 +1,7 @@
 //! Accounts that others may read while they are written. They are shown to guests as they lie here: their layout is that of
 //! `guest_abi::usage_area`.
 
-use super::usage::{CAUSES, Cause, Kind, Usage};
+use super::usage::{CAUSES, Cause, Usage};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
@@ -149,15 +149,6 @@ impl VcpuAccount {
         }
     }
 
-    /// Says whose time the vCPU runs in from now on.
-    pub(super) fn runs_in(&self, kind: Kind) {
-        let flags = match kind {
-            Kind::Guaranteed => USAGE_AREA_GUARANTEED,
-            Kind::Extra => 0,
-        };
-        self.flags.store(flags, Relaxed);
-    }
-
     /// Adds what was used up to `now`; the vCPU is in hand from there on, or not any more. Until `own_until` ([`ALWAYS`], or
     /// 0) it ran in its own time. Answers how much it was.
     pub(super) fn enter(
@@ -187,6 +178,12 @@ impl VcpuAccount {
                 .store(open.map_or(USAGE_AREA_NO_CPU, |open| open.cpu), Relaxed);
             if let Some(open) = open {
                 self.open_since.store(open.since, Relaxed);
+                let flags = if own_until > open.since {
+                    USAGE_AREA_GUARANTEED
+                } else {
+                    0
+                };
+                self.flags.store(flags, Relaxed);
             }
         });
         all

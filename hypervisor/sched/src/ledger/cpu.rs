@@ -467,7 +467,6 @@ impl CpuLedger {
     ) -> Option<Due> {
         let same = before.is_some_and(|before| core::ptr::eq(before, vcpu));
         let due = self.enter(now, before, guest, None);
-        vcpu.runs_in(kind);
         self.own_until.set(match kind {
             Kind::Guaranteed => ALWAYS,
             Kind::Extra => 0,
