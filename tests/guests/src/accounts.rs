@@ -4,32 +4,15 @@ use core::arch::asm;
 
 use guest_runtime::abi::usage::{Books, Usage, UsageFrame};
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
-use guest_runtime::abi::{errno, nr};
-use guest_runtime::hypercall::call;
+use guest_runtime::abi::{DOMID_SELF, errno};
+use guest_runtime::control::xeno_op;
 use guest_runtime::instructions::rdtsc;
+use guest_runtime::skip;
 
 use crate::accepted;
 
 /// Instructions of one turn of [`spin`].
 pub const SPIN: u64 = 2;
-
-/// Asks as the question says: the hypervisor's answer.
-pub fn ask_usage(usage: &mut Usage) -> i64 {
-    let operation = XenoCommand::Usage as u64;
-    call(nr::XENO_OP, [operation, &raw mut *usage as u64, 0, 0, 0])
-}
-
-/// Asks as the question says: the hypervisor's answer.
-pub fn ask_books(books: &mut Books) -> i64 {
-    let operation = XenoCommand::Books as u64;
-    call(nr::XENO_OP, [operation, &raw mut *books as u64, 0, 0, 0])
-}
-
-/// Asks as the question says: the hypervisor's answer.
-pub fn ask_frame(frame: &mut UsageFrame) -> i64 {
-    let operation = XenoCommand::UsageFrame as u64;
-    call(nr::XENO_OP, [operation, &raw mut *frame as u64, 0, 0, 0])
-}
 
 /// A question about a frame of a domain's usage area.
 pub fn frame_question(domid: u16, index: u32) -> UsageFrame {
@@ -54,7 +37,10 @@ pub fn question(domid: u16, vcpu: u32) -> Usage {
 /// What a domain's vCPU used.
 pub fn usage_of(domid: u16, vcpu: u32) -> Usage {
     let mut usage = question(domid, vcpu);
-    accepted("a question for usage", ask_usage(&mut usage));
+    accepted(
+        "a question for usage",
+        xeno_op(XenoCommand::Usage, &mut usage),
+    );
     usage
 }
 
@@ -65,13 +51,29 @@ pub fn books_of(cpu: u32) -> Books {
         cpu,
         ..Books::ZERO
     };
-    accepted("a question for the books", ask_books(&mut books));
+    accepted(
+        "a question for the books",
+        xeno_op(XenoCommand::Books, &mut books),
+    );
     books
 }
 
 /// Whether the hypervisor keeps accounts.
 pub fn are_kept(domid: u16) -> bool {
-    ask_usage(&mut question(domid, 0)) != -errno::ENOSYS
+    xeno_op(XenoCommand::Usage, &mut question(domid, 0)) != -errno::ENOSYS
+}
+
+/// Whether a guest can be a witness of its accounts: they are kept, and the clock counts its instructions. Says why if not.
+pub fn can_be_witnessed() -> bool {
+    if !are_kept(DOMID_SELF as u16) {
+        skip!("another hypervisor, which keeps no such accounts");
+        return false;
+    }
+    let counts = clock_counts_instructions();
+    if !counts {
+        skip!("the clock counts no instructions here");
+    }
+    counts
 }
 
 /// All that was used, in cycles.

@@ -4,10 +4,10 @@
 //! is how tests see what it is refused.
 
 use crate::abi::domctl::{
-    Createdomain, MaxMem, MaxVcpus, Vcpucontext, XEN_DOMINF_SHUTDOWN, XEN_DOMINF_SHUTDOWNMASK,
-    XEN_DOMINF_SHUTDOWNSHIFT,
+    Bitmap, Createdomain, MaxMem, MaxVcpus, Vcpuaffinity, Vcpucontext, XEN_DOMINF_SHUTDOWN,
+    XEN_DOMINF_SHUTDOWNMASK, XEN_DOMINF_SHUTDOWNSHIFT, XEN_VCPUAFFINITY_HARD,
 };
-use crate::abi::xeno::{Audit, XENO_INTERFACE_VERSION};
+use crate::abi::xeno::{Audit, XENO_INTERFACE_VERSION, XenoCommand};
 use crate::abi::{
     Domctl, DomctlCommand, Getdomaininfo, MmuUpdate, MmuextOp, Physinfo, Sysctl, SysctlCommand,
     VcpuGuestContext, Wire, XenMemoryReservation, memory, nr,
@@ -32,6 +32,21 @@ pub fn with<T: Wire>(command: DomctlCommand, domain: u16, payload: &T) -> i64 {
     let mut request = Domctl::new(command, domain);
     request.set_payload(payload);
     domctl(&mut request)
+}
+
+/// Says on which CPUs a vCPU may run, one bit each.
+pub fn set_affinity(domain: u16, vcpu: u32, cpus: u64) -> i64 {
+    let wanted = Vcpuaffinity {
+        vcpu,
+        flags: XEN_VCPUAFFINITY_HARD,
+        cpumap_hard: Bitmap {
+            bitmap: &raw const cpus as u64,
+            nr_bits: 64,
+            ..Bitmap::ZERO
+        },
+        ..Vcpuaffinity::ZERO
+    };
+    with(DomctlCommand::Setvcpuaffinity, domain, &wanted)
 }
 
 /// Makes a sysctl; it holds the answer afterwards.
@@ -133,6 +148,12 @@ pub fn free_frames() -> Result<u64, i64> {
     }
 }
 
+/// One of our hypervisor's own operations, about what is in `argument`: its answer is there, too.
+pub fn xeno_op<T>(command: XenoCommand, argument: &mut T) -> i64 {
+    let operation = u64::from(command.number());
+    call(nr::XENO_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
+}
+
 /// Whether the hypervisor is ours: it answers a call that Xen does not have.
 pub fn is_ours() -> bool {
     call(nr::XENO_OP, [0; 5]) != -crate::abi::errno::ENOSYS
@@ -145,8 +166,7 @@ pub fn audit(domain: u16) -> Option<Audit> {
         domid: domain,
         ..Audit::ZERO
     };
-    let arguments = [0, &raw mut request as u64, 0, 0, 0];
-    (call(nr::XENO_OP, arguments) == 0).then_some(request)
+    (xeno_op(XenoCommand::Audit, &mut request) == 0).then_some(request)
 }
 
 /// populate_physmap of single frames for a domain: the list holds pseudo-physical numbers and gets machine frames.

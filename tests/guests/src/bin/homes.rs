@@ -10,12 +10,10 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use guest_runtime::abi::domctl::{
-    Bitmap, Domctl, DomctlCommand, Getvcpuinfo, Vcpuaffinity, XEN_VCPUAFFINITY_HARD,
-};
+use guest_runtime::abi::domctl::{Domctl, DomctlCommand, Getvcpuinfo};
 use guest_runtime::abi::{Poll, errno, sched};
 use guest_runtime::hypercall::sched_op;
-use guest_runtime::{check, check_eq, control, events, frames, guest, say};
+use guest_runtime::{check, check_eq, control, events, guest, say};
 use guests::accepted;
 use guests::channels::{bind_ipi, notify};
 use guests::racers::{self, Racer, expect, give_way};
@@ -48,8 +46,7 @@ fn main() {
         port.store(bind_ipi(vcpu).unwrap_or(0), Ordering::Relaxed);
     }
     SILENT.store(bind_ipi(0).unwrap_or(0), Ordering::Relaxed);
-    let map = frames::allocate();
-    let another = set(map, 0, 1 << 1);
+    let another = control::set_affinity(0, 0, 1 << 1);
     check!(
         another == 0 || another == -errno::EINVAL,
         "a second processor, or none"
@@ -68,7 +65,7 @@ fn main() {
             while !racers::is_over() {
                 let vcpu = (moves % 3) as u32;
                 let mask = masks[(moves / 3) as usize % masks.len()];
-                where_else += u64::from(!moved(map, vcpu, mask));
+                where_else += u64::from(!moved(vcpu, mask));
                 moves += 1;
                 give_way();
             }
@@ -80,7 +77,7 @@ fn main() {
         check_eq!("none was lost", came, 2 * ROUNDS * TURNS);
     }
     for vcpu in 0..3 {
-        accepted("anywhere", set(map, vcpu, !0));
+        accepted("anywhere", control::set_affinity(0, vcpu, !0));
     }
     racers::stop();
     let naps = NAPS.load(Ordering::Relaxed);
@@ -90,7 +87,6 @@ fn main() {
     );
     check_eq!("each was where it may be", where_else, 0);
     check_eq!("each nap ended", naps, 2 * 3 * ROUNDS * TURNS / 4);
-    frames::release(map);
 }
 
 /// A racer's round: it is woken by the other, wakes the other, and naps now and then.
@@ -133,25 +129,9 @@ fn nap() {
     NAPS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Sets the processors on which a vCPU may run.
-fn set(map: frames::Page, vcpu: u32, mask: u64) -> i64 {
-    map.write(0, mask);
-    let wanted = Vcpuaffinity {
-        vcpu,
-        flags: XEN_VCPUAFFINITY_HARD,
-        cpumap_hard: Bitmap {
-            bitmap: map.va(),
-            nr_bits: 64,
-            ..Bitmap::ZERO
-        },
-        ..Vcpuaffinity::ZERO
-    };
-    control::with(DomctlCommand::Setvcpuaffinity, 0, &wanted)
-}
-
-/// As [`set`]; whether the vCPU is there then.
-fn moved(map: frames::Page, vcpu: u32, mask: u64) -> bool {
-    let done = set(map, vcpu, mask);
+/// Says on which processors a vCPU may run; whether it is on one of them then.
+fn moved(vcpu: u32, mask: u64) -> bool {
+    let done = control::set_affinity(0, vcpu, mask);
     let mut call = Domctl::new(DomctlCommand::Getvcpuinfo, 0);
     call.set_payload(&Getvcpuinfo {
         vcpu,

@@ -9,16 +9,12 @@ use guest_runtime::abi::usage::{BOOKS_OF_MACHINE, Books, USAGE_OF_DOMAIN, Usage}
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DOMID_SELF, Domctl, DomctlCommand, errno, nr};
 use guest_runtime::builder::{self, Plan};
+use guest_runtime::control::xeno_op;
 use guest_runtime::hypercall::call;
 use guest_runtime::{check, check_eq, child, control, guest, link, skip};
 use guests::accepted;
 
 guest!(ledger, main);
-
-fn ask<T>(operation: XenoCommand, argument: &mut T) -> i64 {
-    let operation = u64::from(operation.number());
-    call(nr::XENO_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
-}
 
 fn head(domid: u16) -> LedgerHead {
     LedgerHead {
@@ -33,7 +29,7 @@ fn told(domid: u16) -> (u64, [u8; 32]) {
     let mut told = head(domid);
     accepted(
         "a question for a head",
-        ask(XenoCommand::LedgerHead, &mut told),
+        xeno_op(XenoCommand::LedgerHead, &mut told),
     );
     (told.count, told.head)
 }
@@ -45,7 +41,7 @@ fn append(domid: u16, from: u64, count: u64, byte: u8) -> i64 {
         head: [byte; 32],
         ..head(domid)
     };
-    ask(XenoCommand::LedgerAppend, &mut grown)
+    xeno_op(XenoCommand::LedgerAppend, &mut grown)
 }
 
 fn ended(index: u64) -> (i64, LedgerEnded) {
@@ -54,11 +50,11 @@ fn ended(index: u64) -> (i64, LedgerEnded) {
         index,
         ..LedgerEnded::ZERO
     };
-    (ask(XenoCommand::LedgerEnded, &mut ended), ended)
+    (xeno_op(XenoCommand::LedgerEnded, &mut ended), ended)
 }
 
 fn main() {
-    if ask(XenoCommand::LedgerHead, &mut head(LEDGER_OF_MACHINE)) == -errno::ENOSYS {
+    if xeno_op(XenoCommand::LedgerHead, &mut head(LEDGER_OF_MACHINE)) == -errno::ENOSYS {
         skip!("another hypervisor, which remembers no such thing");
         return;
     }
@@ -115,19 +111,19 @@ fn wrong_calls() {
         wrong.version += 1;
         check_eq!(
             "another version",
-            ask(operation, &mut wrong),
+            xeno_op(operation, &mut wrong),
             -errno::EINVAL
         );
         let mut nobody = head(0x7000);
-        check_eq!("nobody's", ask(operation, &mut nobody), -errno::ESRCH);
+        check_eq!("nobody's", xeno_op(operation, &mut nobody), -errno::ESRCH);
         let mut end = head(0x7fe0);
-        check_eq!("an end's", ask(operation, &mut end), -errno::ESRCH);
+        check_eq!("an end's", xeno_op(operation, &mut end), -errno::ESRCH);
         check_eq!("and nothing is told", (end.count, end.serial), (0, 0));
     }
     let mut wrong = LedgerEnded::ZERO;
     check_eq!(
         "another version",
-        ask(XenoCommand::LedgerEnded, &mut wrong),
+        xeno_op(XenoCommand::LedgerEnded, &mut wrong),
         -errno::EINVAL
     );
     let (refused, none) = ended(u64::MAX);
@@ -153,9 +149,9 @@ fn a_chain_goes_with_its_domain() {
     check_eq!("and is remembered", told(first), (3, [5; 32]));
     check_eq!("the other's is its own", told(second), (0, [0; 32]));
     let mut of = head(second);
-    accepted("a head", ask(XenoCommand::LedgerHead, &mut of));
+    accepted("a head", xeno_op(XenoCommand::LedgerHead, &mut of));
     let mut other = head(first);
-    accepted("a head", ask(XenoCommand::LedgerHead, &mut other));
+    accepted("a head", xeno_op(XenoCommand::LedgerHead, &mut other));
     check!(of.serial > other.serial, "one came after the other");
     check_eq!("destroy", control::destroy(first), 0);
     check_eq!(
@@ -175,7 +171,7 @@ fn books() -> Books {
     };
     accepted(
         "a question for the books",
-        ask(XenoCommand::Books, &mut books),
+        xeno_op(XenoCommand::Books, &mut books),
     );
     books
 }
@@ -187,7 +183,10 @@ fn used(domid: u16) -> Usage {
         vcpu: USAGE_OF_DOMAIN,
         ..Usage::ZERO
     };
-    accepted("a question for usage", ask(XenoCommand::Usage, &mut usage));
+    accepted(
+        "a question for usage",
+        xeno_op(XenoCommand::Usage, &mut usage),
+    );
     usage
 }
 
@@ -220,7 +219,7 @@ fn what_is_gone_is_told_of() {
     check_eq!("pause", child.pause(), 0);
     let (id, last) = (child.id, used(child.id));
     let mut of = head(id);
-    accepted("a head", ask(XenoCommand::LedgerHead, &mut of));
+    accepted("a head", xeno_op(XenoCommand::LedgerHead, &mut of));
     check_eq!("destroy", child.destroy(), 0);
     let (answer, told) = ended(before.ended);
     check_eq!("it is told of", answer, 0);

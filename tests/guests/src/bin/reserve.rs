@@ -11,6 +11,7 @@ use guest_runtime::abi::reserve::{
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DOMID_SELF, errno, nr};
+use guest_runtime::control::xeno_op;
 use guest_runtime::events::now_ns;
 use guest_runtime::hypercall::call;
 use guest_runtime::{check, check_eq, guest, say, skip};
@@ -20,11 +21,6 @@ use guests::accounts::{usage_of, used};
 guest!(reserve, main);
 
 const MS: u64 = 1_000_000;
-
-fn ask<T>(operation: XenoCommand, argument: &mut T) -> i64 {
-    let operation = u64::from(operation.number());
-    call(nr::XENO_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
-}
 
 fn wish(slice: u64, period: u64, weight: u32, flags: u32) -> SchedSet {
     SchedSet {
@@ -53,7 +49,7 @@ fn question(vcpu: u32) -> SchedGet {
 }
 
 fn main() {
-    if ask(XenoCommand::SchedGet, &mut question(0)) == -errno::ENOSYS {
+    if xeno_op(XenoCommand::SchedGet, &mut question(0)) == -errno::ENOSYS {
         skip!("another hypervisor, which keeps no reservations");
         return;
     }
@@ -107,7 +103,7 @@ fn wrong_terms() {
         ),
     ] {
         let mut wrong = wish(slice, period, weight, flags);
-        let told = (ask(XenoCommand::SchedSet, &mut wrong), wrong.refusal);
+        let told = (xeno_op(XenoCommand::SchedSet, &mut wrong), wrong.refusal);
         if !check_eq!("wrong terms", told, (-error, reason)) {
             say!("  slice {slice} period {period} weight {weight} flags {flags:#x}");
         }
@@ -117,7 +113,7 @@ fn wrong_terms() {
 
 fn wrong_questions() {
     let right = wish(5 * MS, 20 * MS, 256, 0);
-    let ask_set = |mut wrong: SchedSet| ask(XenoCommand::SchedSet, &mut wrong);
+    let ask_set = |mut wrong: SchedSet| xeno_op(XenoCommand::SchedSet, &mut wrong);
     let version = XENO_INTERFACE_VERSION + 1;
     let wrong = SchedSet { version, ..right };
     check_eq!("another version", ask_set(wrong), -errno::EINVAL);
@@ -131,14 +127,14 @@ fn wrong_questions() {
         ..right
     };
     check_eq!("a vCPU it has not", ask_set(wrong), -errno::EINVAL);
-    let get = ask(XenoCommand::SchedGet, &mut question(1000));
+    let get = xeno_op(XenoCommand::SchedGet, &mut question(1000));
     check_eq!("what a vCPU has that is not there", get, -errno::EINVAL);
     let mut cpu = SchedCpu {
         version: XENO_INTERFACE_VERSION,
         cpu: 5000,
         ..SchedCpu::ZERO
     };
-    let cpu = ask(XenoCommand::SchedCpu, &mut cpu);
+    let cpu = xeno_op(XenoCommand::SchedCpu, &mut cpu);
     check_eq!("a CPU there is not", cpu, -errno::EINVAL);
     for operation in [
         XenoCommand::SchedRules,
@@ -164,7 +160,7 @@ fn wrong_rules() {
             quantum,
             ..SchedRules::ZERO
         };
-        let told = ask(XenoCommand::SchedRules, &mut wrong);
+        let told = xeno_op(XenoCommand::SchedRules, &mut wrong);
         check_eq!("wrong rules", told, -error);
     }
 }
@@ -176,13 +172,13 @@ fn rules(set: u32, quantum: u64) -> SchedRules {
         quantum,
         ..SchedRules::ZERO
     };
-    accepted("rules", ask(XenoCommand::SchedRules, &mut rules));
+    accepted("rules", xeno_op(XenoCommand::SchedRules, &mut rules));
     rules
 }
 
 fn of(vcpu: u32) -> SchedGet {
     let mut question = question(vcpu);
-    accepted("what it has", ask(XenoCommand::SchedGet, &mut question));
+    accepted("what it has", xeno_op(XenoCommand::SchedGet, &mut question));
     question
 }
 
@@ -192,13 +188,13 @@ fn of_cpu(cpu: u32) -> SchedCpu {
         cpu,
         ..SchedCpu::ZERO
     };
-    accepted("a CPU", ask(XenoCommand::SchedCpu, &mut question));
+    accepted("a CPU", xeno_op(XenoCommand::SchedCpu, &mut question));
     question
 }
 
 /// Asks for terms; what comes of it.
 fn set(terms: SchedTerms) -> i64 {
-    ask(
+    xeno_op(
         XenoCommand::SchedSet,
         &mut SchedSet {
             terms,
@@ -218,7 +214,7 @@ fn the_rules_are_told_and_the_quantum_can_be_set() {
     check_eq!("and nothing else", other.section, told.section);
     // Two of three milliseconds in ten.
     let mut quanta = wish(2, 10, 256, SCHED_IN_QUANTA);
-    check_eq!("in quanta", ask(XenoCommand::SchedSet, &mut quanta), 0);
+    check_eq!("in quanta", xeno_op(XenoCommand::SchedSet, &mut quanta), 0);
     let has = of(0);
     let latest = if has.coming == SchedTerms::ZERO {
         has.terms
@@ -261,7 +257,7 @@ fn what_is_offered_is_granted() {
     for period in [20 * MS, 1000 * MS, 300_000] {
         settle();
         let mut all = wish(period, period, 256, SCHED_EXTRA);
-        let refused = ask(XenoCommand::SchedSet, &mut all);
+        let refused = xeno_op(XenoCommand::SchedSet, &mut all);
         check_eq!("a whole CPU", refused, -errno::ENOSPC);
         check_eq!("no room", all.refusal, SCHED_REFUSED_NO_ROOM);
         check!(all.largest_slice < period, "less is there");
@@ -271,7 +267,7 @@ fn what_is_offered_is_granted() {
         check_eq!("a nanosecond more", set(more.terms), -errno::ENOSPC);
         check_eq!("changes nothing", of(0), before);
         let mut most = wish(all.largest_slice, period, 256, SCHED_EXTRA);
-        check_eq!("the most", ask(XenoCommand::SchedSet, &mut most), 0);
+        check_eq!("the most", xeno_op(XenoCommand::SchedSet, &mut most), 0);
         check_eq!("is granted", most.refusal, 0);
         let cpu = of_cpu(0);
         // What can be is rounded down, what is up.

@@ -7,9 +7,10 @@ use guest_runtime::abi::usage::{
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DOMID_SELF, errno, nr};
+use guest_runtime::control::xeno_op;
 use guest_runtime::hypercall::call;
 use guest_runtime::{check, check_eq, guest, skip};
-use guests::accounts::{self, ask_books, ask_usage, books_of, used};
+use guests::accounts::{self, books_of, used};
 
 guest!(usage, main);
 
@@ -140,15 +141,23 @@ fn memory_over_time() {
 fn wrong_questions() {
     let mut wrong = question(0);
     wrong.version += 1;
-    check_eq!("another version", ask_usage(&mut wrong), -errno::EINVAL);
+    check_eq!(
+        "another version",
+        xeno_op(XenoCommand::Usage, &mut wrong),
+        -errno::EINVAL
+    );
     check_eq!(
         "a vCPU it has not",
-        ask_usage(&mut question(1000)),
+        xeno_op(XenoCommand::Usage, &mut question(1000)),
         -errno::EINVAL
     );
     let mut nobody = question(0);
     nobody.domid = 0x7000;
-    check_eq!("nobody's", ask_usage(&mut nobody), -errno::ESRCH);
+    check_eq!(
+        "nobody's",
+        xeno_op(XenoCommand::Usage, &mut nobody),
+        -errno::ESRCH
+    );
     check_eq!("and nothing is written", (nobody.at, nobody.kernel), (0, 0));
     let operation = XenoCommand::Usage as u64;
     let refused = call(nr::XENO_OP, [operation, 0, 0, 0, 0]);
@@ -158,7 +167,15 @@ fn wrong_questions() {
         cpu: 5000,
         ..Books::ZERO
     };
-    check_eq!("a CPU there is not", ask_books(&mut wrong), -errno::EINVAL);
+    check_eq!(
+        "a CPU there is not",
+        xeno_op(XenoCommand::Books, &mut wrong),
+        -errno::EINVAL
+    );
     wrong.version = 7;
-    check_eq!("another version", ask_books(&mut wrong), -errno::EINVAL);
+    check_eq!(
+        "another version",
+        xeno_op(XenoCommand::Books, &mut wrong),
+        -errno::EINVAL
+    );
 }

@@ -15,9 +15,8 @@
 mod attacks;
 mod measure;
 
-use guest_runtime::abi::DOMID_SELF;
 use guest_runtime::builder::{self, Child, Plan};
-use guest_runtime::{check, guest, say, skip};
+use guest_runtime::{check, guest, say};
 use guests::{accounts, attacks as steps};
 
 use measure::Attack;
@@ -41,12 +40,7 @@ const ATTACKS: [Attack; 9] = [
 ];
 
 fn main() {
-    if !accounts::are_kept(DOMID_SELF as u16) {
-        skip!("another hypervisor, which keeps no such accounts");
-        return;
-    }
-    if !accounts::clock_counts_instructions() {
-        skip!("the clock counts no instructions here");
+    if !accounts::can_be_witnessed() {
         return;
     }
     type Made = fn(&Attack, Child, Child);

@@ -174,6 +174,12 @@ pub fn crowd() {
 pub fn spinning() {
     with_child(Plan::SMALL, |one| {
         with_child(Plan::SMALL, |two| {
+            if has_argument("parallel") {
+                // They share one CPU: the emulator's host may hold one of two back, and how far that comes is its matter.
+                for child in [&*one, &*two] {
+                    check_eq!("a home", control::set_affinity(child.id, 0, 1 << 1), 0);
+                }
+            }
             one.start(spin, [0; 5]);
             two.start(spin, [0; 5]);
             let counted = || [counts(one)[0], counts(two)[0]];
@@ -194,9 +200,7 @@ pub fn spinning() {
             check!(work > 1000, "the parent works");
             check!(moved[0] > 0 && moved[1] > 0, "both children run meanwhile");
             let (less, more) = (moved[0].min(moved[1]), moved[0].max(moved[1]));
-            // Of two processors at once the emulator's host may hold one back: how far each comes is its matter.
-            let fair = less > more / 4 || has_argument("parallel");
-            if !check!(fair, "neither has nearly all of the CPU") {
+            if !check!(less > more / 4, "neither has nearly all of the CPU") {
                 guest_runtime::say!("  they counted {moved:?}");
             }
         });

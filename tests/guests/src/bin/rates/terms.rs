@@ -8,8 +8,8 @@ use guest_runtime::abi::reserve::{
     SchedSet, SchedTerms,
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
-use guest_runtime::abi::{DomctlCommand, errno, nr};
-use guest_runtime::hypercall::call;
+use guest_runtime::abi::{DomctlCommand, errno};
+use guest_runtime::control::xeno_op;
 use guest_runtime::{check, check_eq, child, control, events, say};
 
 use crate::load::Share;
@@ -18,11 +18,6 @@ use crate::load::Share;
 const LAST_PERIOD: u64 = 1_200_000_000;
 /// `TscInfo::tsc_mode`: it reads the machine's.
 const NEVER_EMULATED: u32 = 2;
-
-fn ask<T>(operation: XenoCommand, argument: &mut T) -> i64 {
-    let operation = u64::from(operation.number());
-    call(nr::XENO_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
-}
 
 /// Whether shares are kept here, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +39,7 @@ pub fn keeper() -> Keeper {
         version: XENO_INTERFACE_VERSION,
         ..SchedRules::ZERO
     };
-    match ask(XenoCommand::SchedRules, &mut rules) {
+    match xeno_op(XenoCommand::SchedRules, &mut rules) {
         0 => Keeper::Ours,
         _ => Keeper::OursInTurns,
     }
@@ -61,7 +56,11 @@ pub fn set_quantum(keeper: Keeper, quantum: u64) {
         quantum,
         ..SchedRules::ZERO
     };
-    check_eq!("the quantum", ask(XenoCommand::SchedRules, &mut rules), 0);
+    check_eq!(
+        "the quantum",
+        xeno_op(XenoCommand::SchedRules, &mut rules),
+        0
+    );
 }
 
 /// Waits until nothing is charged any more of what domains had that are gone: a period may have to end first.
@@ -75,7 +74,11 @@ pub fn settle(keeper: Keeper) {
         ..SchedCpu::ZERO
     };
     loop {
-        check_eq!("what is reserved", ask(XenoCommand::SchedCpu, &mut cpu), 0);
+        check_eq!(
+            "what is reserved",
+            xeno_op(XenoCommand::SchedCpu, &mut cpu),
+            0
+        );
         if cpu.departing == 0 {
             return;
         }
@@ -108,7 +111,7 @@ fn reserve(domain: u16, share: Share) {
         },
         ..SchedSet::ZERO
     };
-    let result = ask(XenoCommand::SchedSet, &mut set);
+    let result = xeno_op(XenoCommand::SchedSet, &mut set);
     if !check_eq!("a share is granted", (result, set.refusal), (0, 0)) {
         say!(
             "  {share:?}: the largest slice is {} ns now, {} soon",

@@ -2,6 +2,9 @@
 //! fights for the rest; any call may be refused, because a sibling was there before or the neighbour is gone, and counts
 //! where it is not.
 
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
+
 use guest_runtime::abi::{DOMID_SELF, memory, mmu, mmuext};
 use guest_runtime::frames::{self, Page};
 use guest_runtime::hypercall::{mmu_update, mmuext as op};
@@ -208,20 +211,29 @@ fn copies(racer: &mut Racer, own: &Own, whom: Circle) -> bool {
     read == 0 || written == 0
 }
 
+/// The port that each racer keeps open for its neighbour until its next turn: else the two would have to meet in it.
+static STAYS: [AtomicU32; SHOOTERS] = [const { AtomicU32::new(NO_PORT) }; SHOOTERS];
+const NO_PORT: u32 = u32::MAX;
+
 fn ports(racer: &mut Racer, _: &Own, whom: Circle) -> bool {
     let me = racer.number as u32 + 1;
-    let opened = [alloc_unbound(whom.serves), bind_ipi(me)];
+    let opened = alloc_unbound(whom.serves);
+    let stayed = STAYS[racer.number].swap(opened.unwrap_or(NO_PORT), Relaxed);
     // Where the other's vCPUs open theirs: the first few are for its console and the like.
     let guess = 4 + racer.below(5) as u32;
     let bound = bind_interdomain(whom.uses, guess);
-    for port in opened.into_iter().chain([bound]).flatten() {
+    let own = [
+        Some(stayed).filter(|port| *port != NO_PORT),
+        bind_ipi(me).ok(),
+        bound.ok(),
+    ];
+    for port in own.into_iter().chain([opened.ok()]).flatten() {
         notify(port);
     }
-    for port in opened.into_iter().chain([bound]).flatten() {
+    for port in own.into_iter().flatten() {
         close(port);
     }
-    // Whether the other end was there in just that moment is chance, above all where one processor runs all of them.
-    opened.iter().any(Result::is_ok)
+    bound.is_ok()
 }
 
 fn memory_moves(_: &mut Racer, own: &Own, _: Circle) -> bool {

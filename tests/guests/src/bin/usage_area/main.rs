@@ -14,7 +14,9 @@ use core::sync::atomic::AtomicU64;
 
 use guest_runtime::abi::usage::Usage;
 use guest_runtime::abi::usage_area::{UsageArea, UsageRow};
+use guest_runtime::abi::xeno::XenoCommand;
 use guest_runtime::abi::{DOMID_SELF, errno};
+use guest_runtime::control::xeno_op;
 use guest_runtime::page_table::bits;
 use guest_runtime::window::Window;
 use guest_runtime::{check, check_eq, guest, skip};
@@ -48,7 +50,7 @@ fn frame_of(domain: u16) -> u64 {
     let mut question = accounts::frame_question(domain, 0);
     accepted(
         "a question for the frame",
-        accounts::ask_frame(&mut question),
+        xeno_op(XenoCommand::UsageFrame, &mut question),
     );
     check_eq!("frames of a small domain", question.nr_frames, 1);
     question.mfn
@@ -93,7 +95,11 @@ fn refuses(what: &str, window: &Window, domain: u16, mfn: u64) {
 /// A question that is refused, and answered nothing.
 fn is_refused(what: &str, domain: u16, index: u32, error: i64) {
     let mut question = accounts::frame_question(domain, index);
-    check_eq!(what, accounts::ask_frame(&mut question), -error);
+    check_eq!(
+        what,
+        xeno_op(XenoCommand::UsageFrame, &mut question),
+        -error
+    );
     check!(question.mfn == 0, "and nothing is told");
 }
 

@@ -1,8 +1,10 @@
 //! The area of the domain itself.
 
 use guest_runtime::abi::usage::{USAGE_BESIDES, USAGE_OF_DOMAIN, Usage};
+use guest_runtime::abi::usage_area::UsageHeld;
 use guest_runtime::abi::xeno::XenoCommand;
 use guest_runtime::abi::{errno, mmu, mmuext, nr};
+use guest_runtime::control::xeno_op;
 use guest_runtime::frames;
 use guest_runtime::hypercall::{self, call, mmu_update_for, mmuext};
 use guest_runtime::instructions::rdtsc;
@@ -39,26 +41,14 @@ pub fn agrees_with_the_call() {
     let told = usage_of(SELF, USAGE_OF_DOMAIN);
     let (frames, overhead) = (area.frames(), area.overhead());
     let halves = |sum: u128| [sum as u64, (sum >> 64) as u64];
-    check_eq!(
-        "frames",
-        (frames.now, frames.peak),
-        (told.frames, told.frames_peak)
-    );
-    check_eq!(
-        "over time",
-        halves(frames.over_time_at(told.at)),
-        told.frame_cycles
-    );
-    check_eq!(
-        "overhead",
-        (overhead.now, overhead.peak),
-        (told.overhead, told.overhead_peak)
-    );
-    check_eq!(
-        "over time",
-        halves(overhead.over_time_at(told.at)),
-        told.overhead_cycles
-    );
+    let held = |what, shown: UsageHeld, now_and_peak, over_time| {
+        check_eq!(what, (shown.now, shown.peak), now_and_peak);
+        check_eq!("over time", halves(shown.over_time_at(told.at)), over_time);
+    };
+    let now_and_peak = (told.frames, told.frames_peak);
+    held("frames", frames, now_and_peak, told.frame_cycles);
+    let now_and_peak = (told.overhead, told.overhead_peak);
+    held("overhead", overhead, now_and_peak, told.overhead_cycles);
     window.close();
 }
 
@@ -164,7 +154,7 @@ pub fn wrong_questions() {
     question.version += 1;
     check_eq!(
         "another version",
-        accounts::ask_frame(&mut question),
+        xeno_op(XenoCommand::UsageFrame, &mut question),
         -NO_SUCH
     );
     let nowhere = [XenoCommand::UsageFrame as u64, 0, 0, 0, 0];

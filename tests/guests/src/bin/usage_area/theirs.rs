@@ -2,7 +2,9 @@
 
 use guest_runtime::abi::errno;
 use guest_runtime::abi::usage_area::USAGE_AREA_MAGIC;
+use guest_runtime::abi::xeno::XenoCommand;
 use guest_runtime::builder::{self, Child, Plan};
+use guest_runtime::control::xeno_op;
 use guest_runtime::instructions::rdtsc;
 use guest_runtime::window::Window;
 use guest_runtime::{check, check_eq, child, control, events};
@@ -156,7 +158,10 @@ pub fn of_many_vcpus() {
         let window = Window::new();
         for index in 0..frames {
             let mut question = accounts::frame_question(id, index);
-            accepted("a question", accounts::ask_frame(&mut question));
+            accepted(
+                "a question",
+                xeno_op(XenoCommand::UsageFrame, &mut question),
+            );
             check_eq!("how many there are", question.nr_frames, frames);
             accepted("map", window.show_as(id, question.mfn, RO));
             let begins = window.read(0) == USAGE_AREA_MAGIC;
