@@ -36,6 +36,7 @@ pub extern "C" fn idle() -> ! {
             this.reschedule.set(false);
         }
         if this.reschedule.get() {
+            smp::watch::works();
             teardown::bury(unfinished::let_others_in);
             if let Some(vcpu) = decide() {
                 // SAFETY: this function's contract: nothing lies above its frame.
@@ -62,6 +63,7 @@ pub fn keep(g: &Guest<'_>) -> Option<&'static Vcpu> {
     if !this.reschedule.get() {
         return None;
     }
+    smp::watch::works();
     teardown::bury(unfinished::let_others_in);
     decide()
 }
@@ -73,7 +75,6 @@ fn wait() {
     sections::end();
     smp::watch::rests();
     cpu::wait_for_interrupt();
-    smp::watch::works();
     sections::begin();
     sections::is_for(sections::Kind::Waiting);
     account::works();

@@ -78,8 +78,9 @@ fn shown(guided: &mut Guided<'_>) -> Result<()> {
             "`xeno usage` does not say {part}: {usage}"
         );
     }
-    let usage = guided
-        .done("xeno usage guest1; xeno usage --json guest1; xeno top --usage --batch --count 1 | cat")?;
+    let usage = guided.done(
+        "xeno usage guest1; xeno usage --json guest1; xeno top --usage --batch --count 1 | cat",
+    )?;
     for part in ["hypervisor, fault", "\"frame_cycles\"", "MEM*TIME"] {
         ensure!(
             usage.contains(part),

@@ -182,6 +182,7 @@ pub fn begin_to_be_stuck() {
 /// Does not return on the CPU that is to be stuck.
 pub fn be_stuck() {
     if STUCK.load(Ordering::Relaxed) == percpu::current().id {
+        super::watch::works();
         turn_for_ever();
     }
 }

@@ -7,8 +7,9 @@
 //!        ── NMI ────────────────────────────▶  [`on_nmi`]: in ring 0, so stuck: its own crash report, from there
 //!  looks once more: reports it itself
 //! ```
-//! What is long and known to end answers on its way (the audit, waits for other CPUs). A CPU that idles is not watched: one
-//! that gets stuck in the handler of an interrupt that ends its idling is found when another CPU waits for it.
+//! What is long and known to end answers on its way (the audit, waits for other CPUs). A CPU that idles is not watched, nor
+//! is one that an interrupt wakes, until there is a vCPU to decide on: else each that wakes to look would have the one before
+//! it woken to look at it, and so on around the ring. One that gets stuck before that is found when another CPU waits for it.
 //!
 //! # Invariants
 //! - W4: an NMI takes no lock and logs nothing: all it does is look at one word, and begin the crash report, which takes
