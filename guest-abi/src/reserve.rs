@@ -1,6 +1,6 @@
 //! Reservations of CPU time: arguments of [`XenoCommand::SchedRules`](crate::xeno::XenoCommand::SchedRules),
-//! [`SchedGet`](crate::xeno::XenoCommand::SchedGet), [`SchedSet`](crate::xeno::XenoCommand::SchedSet) and
-//! [`SchedCpu`](crate::xeno::XenoCommand::SchedCpu).
+//! [`SchedGet`](crate::xeno::XenoCommand::SchedGet), [`SchedSet`](crate::xeno::XenoCommand::SchedSet),
+//! [`SchedCpu`](crate::xeno::XenoCommand::SchedCpu) and [`SchedAllow`](crate::xeno::XenoCommand::SchedAllow).
 //!
 //! Times are nanoseconds of system time, the clock that guests are shown; nothing is rounded on the way in. What a
 //! reservation promises is in `docs/scheduling.md`.
@@ -51,6 +51,12 @@ pub const SCHED_REFUSED_FLAGS: u32 = 7;
 pub const SCHED_REFUSED_NO_CPU: u32 = 8;
 /// In [`SchedSet::refusal`]: no CPU has room: [`SchedSet::largest_slice`] has the most there is. `-ENOSPC`.
 pub const SCHED_REFUSED_NO_ROOM: u32 = 9;
+/// In [`SchedSet::refusal`]: a domain asked for itself, for more than it may: [`SchedSet::largest_slice`] has the most it
+/// may, if that is why. `-EPERM`.
+pub const SCHED_REFUSED_NOT_ALLOWED: u32 = 10;
+
+/// The most that [`SchedAllow::rate`] can say: as many CPUs as a domain has vCPUs at most, in nanoseconds of each second.
+pub const SCHED_LARGEST_RATE: u64 = 64_000_000_000;
 
 wire_struct! {
     /// What a vCPU can have: at least the slice of CPU time in every period while it can run, and at most that without
@@ -66,7 +72,7 @@ wire_struct! {
         0x14 flags: u32,
     }
     /// Argument of `sched_rules`: what holds for all reservations of the machine. Only the version and `set`, and what
-    /// `set` says, are read.
+    /// `set` says, are read. To set is for the control domain.
     pub struct SchedRules: 80 {
         /// In: [`XENO_INTERFACE_VERSION`](crate::xeno::XENO_INTERFACE_VERSION).
         0x00 version: u32,
@@ -110,11 +116,17 @@ wire_struct! {
         0x30 coming: SchedTerms,
         /// When it will be, in system time, as far as is known: a period can be put off. 0 if nothing is coming.
         0x48 coming_at: u64,
-        /// Zero.
-        0x50 _reserved: [u64; 2],
+        /// What the domain may reserve for itself: [`SchedAllow::rate`].
+        0x50 allowed: u64,
+        /// And [`SchedAllow::weight`].
+        0x58 allowed_weight: u32,
+        /// Padding.
+        0x5c _pad1: u32,
     }
     /// Argument of `sched_set`: gives a vCPU, or each of a domain's, other terms, from its next period on. All get them,
     /// or none. Only the version, the domain, the vCPU and the terms are read; what is told is told with a refusal, too.
+    /// A domain may ask for itself within what it is allowed ([`SchedAllow`]): then what its vCPUs have in force, what they
+    /// were granted, and what is asked for come to no more than that, as admission charges it.
     pub struct SchedSet: 96 {
         /// In: [`XENO_INTERFACE_VERSION`](crate::xeno::XENO_INTERFACE_VERSION).
         0x00 version: u32,
@@ -162,6 +174,24 @@ wire_struct! {
         /// Zero.
         0x28 _reserved: [u64; 3],
     }
+    /// Argument of `sched_allow`: what a domain may reserve for itself; nothing to begin with. What it has already stays.
+    pub struct SchedAllow: 32 {
+        /// In: [`XENO_INTERFACE_VERSION`](crate::xeno::XENO_INTERFACE_VERSION).
+        0x00 version: u32,
+        /// In: the domain.
+        0x04 domid: u16,
+        /// Padding.
+        0x06 _pad0: u16,
+        /// In: the charges (slice + section) / period of all its vCPUs together, in nanoseconds of each second;
+        /// [`SCHED_LARGEST_RATE`] at most.
+        0x08 rate: u64,
+        /// In: the largest weight of a vCPU with [`SCHED_EXTRA`]; 0 for none with it.
+        0x10 weight: u32,
+        /// In: zero.
+        0x14 flags: u32,
+        /// Zero.
+        0x18 _reserved: u64,
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +206,7 @@ mod tests {
             SchedGet::FIELDS,
             SchedSet::FIELDS,
             SchedCpu::FIELDS,
+            SchedAllow::FIELDS,
         ] {
             assert_eq!((fields[0].name, fields[0].offset), ("version", 0));
         }

@@ -31,6 +31,8 @@ operations! {
         SchedSet "sched_set" = 26,
         /// What is reserved of a CPU. Argument: [`SchedCpu`](crate::reserve::SchedCpu).
         SchedCpu "sched_cpu" = 27,
+        /// What a domain may reserve for itself. Argument: [`SchedAllow`](crate::reserve::SchedAllow).
+        SchedAllow "sched_allow" = 28,
         /// How long a chain of the usage record is. Argument: [`LedgerHead`](crate::ledger::LedgerHead).
         LedgerHead "ledger_head" = 32,
         /// A chain has grown. Argument: [`LedgerHead`](crate::ledger::LedgerHead).

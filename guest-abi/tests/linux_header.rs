@@ -72,6 +72,7 @@ fn constants() -> Vec<(&'static str, u64)> {
         ("XENO_SCHED_REFUSED_FLAGS", SCHED_REFUSED_FLAGS),
         ("XENO_SCHED_REFUSED_NO_CPU", SCHED_REFUSED_NO_CPU),
         ("XENO_SCHED_REFUSED_NO_ROOM", SCHED_REFUSED_NO_ROOM),
+        ("XENO_SCHED_REFUSED_NOT_ALLOWED", SCHED_REFUSED_NOT_ALLOWED),
         // Of the module's own files.
         ("XENO_OP_USAGE", XenoCommand::Usage.number()),
         ("XENO_OP_USAGE_FRAME", XenoCommand::UsageFrame.number()),

@@ -192,6 +192,7 @@ struct xeno_usage_row {
 #define XENO_SCHED_REFUSED_FLAGS 7	/* EINVAL: unknown flags, or such as exclude each other */
 #define XENO_SCHED_REFUSED_NO_CPU 8	/* ENODEV: none of the vCPU's CPUs takes vCPUs */
 #define XENO_SCHED_REFUSED_NO_ROOM 9	/* ENOSPC: largest_slice has the most there is */
+#define XENO_SCHED_REFUSED_NOT_ALLOWED 10	/* EPERM: beyond what the domain may reserve for itself */
 
 /* At least the slice in every period while it can run; at most that without XENO_SCHED_EXTRA. */
 struct xeno_sched_terms {
@@ -226,7 +227,9 @@ struct xeno_sched_get {
 	struct xeno_sched_terms terms;	/* in force */
 	struct xeno_sched_terms coming;	/* granted, not in force yet; or zero */
 	__u64 coming_at;		/* when, in system time, as far as is known */
-	__u64 _reserved[2];
+	__u64 allowed;			/* what the domain may reserve: ns of each second, all vCPUs */
+	__u32 allowed_weight;		/* and the largest weight with XENO_SCHED_EXTRA; 0: not that */
+	__u32 _pad1;
 };
 
 /* Asks for other terms from the next period on: for all that are named, or for none. */
@@ -237,7 +240,7 @@ struct xeno_sched_set {
 	__u32 vcpu;			/* in */
 	__u32 refusal;			/* XENO_SCHED_GRANTED or XENO_SCHED_REFUSED_* */
 	struct xeno_sched_terms terms;	/* in */
-	__u64 largest_slice;		/* refused for want of room: what there is */
+	__u64 largest_slice;		/* refused for want of room, or not allowed: the most there is */
 	__u64 largest_slice_soon;	/* and will be in a little more than a second */
 	__u32 refused_vcpu;		/* the first that has no room */
 	__u32 _pad1;

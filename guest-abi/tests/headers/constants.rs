@@ -71,6 +71,8 @@ pub const OURS: &[&str] = &[
     "reserve::SCHED_REFUSED_FLAGS",
     "reserve::SCHED_REFUSED_NO_CPU",
     "reserve::SCHED_REFUSED_NO_ROOM",
+    "reserve::SCHED_REFUSED_NOT_ALLOWED",
+    "reserve::SCHED_LARGEST_RATE",
     "usage_area::USAGE_AREA_MAGIC",
     "usage_area::USAGE_AREA_VERSION",
     "usage_area::USAGE_AREA_NO_CPU",

@@ -45,6 +45,7 @@ pub const OURS: &[&str] = &[
     "reserve::SchedGet",
     "reserve::SchedSet",
     "reserve::SchedCpu",
+    "reserve::SchedAllow",
     "usage::UsageFrame",
     "usage_area::UsageHeld",
     "usage_area::UsageBesides",

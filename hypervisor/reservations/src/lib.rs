@@ -7,6 +7,7 @@
 //!   constant-bandwidth servers, then weighted fair sharing of what is left.
 //! - [`Placement`]: which CPU has room for a reservation, and what the most is that could be granted.
 //! - [`Member`], [`Search`]: the same terms for several vCPUs at once, and the most that all would get.
+//! - [`Allowance`]: what a domain may reserve for itself.
 //! - [`Rules`]: what the machine advertises: B, the longest section that cannot be preempted, the quantum, the reserve.
 //! - [`request`]: what callers ask for in the interface's words, as checked terms.
 //!
@@ -37,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod allowance;
 mod decide;
 mod events;
 mod heap;
@@ -54,6 +56,7 @@ mod wheel;
 mod yields;
 
 pub use accounts::{Account, Books};
+pub use allowance::{Allowance, Exceeded};
 pub use decide::{Decision, Kind, Next};
 pub use moves::{Arrival, Carried, Full};
 pub use placement::{Change, CpuBooks, Placement, Refusal, Release};

@@ -8,12 +8,14 @@
 
 use guest_abi::Errno;
 use guest_abi::reserve::{
-    SCHED_EXTRA, SCHED_FLAGS, SCHED_GRANTED, SCHED_IN_QUANTA, SCHED_LARGEST_WEIGHT,
-    SCHED_REFUSED_FLAGS, SCHED_REFUSED_NEVER_RUNS, SCHED_REFUSED_NO_CPU, SCHED_REFUSED_NO_ROOM,
-    SCHED_REFUSED_OVERFLOW, SCHED_REFUSED_PERIOD, SCHED_REFUSED_SLICE, SCHED_REFUSED_TOO_SHORT,
-    SCHED_REFUSED_WEIGHT, SCHED_SET_QUANTUM, SchedRules, SchedSet, SchedTerms,
+    SCHED_EXTRA, SCHED_FLAGS, SCHED_GRANTED, SCHED_IN_QUANTA, SCHED_LARGEST_RATE,
+    SCHED_LARGEST_WEIGHT, SCHED_REFUSED_FLAGS, SCHED_REFUSED_NEVER_RUNS, SCHED_REFUSED_NO_CPU,
+    SCHED_REFUSED_NO_ROOM, SCHED_REFUSED_NOT_ALLOWED, SCHED_REFUSED_OVERFLOW, SCHED_REFUSED_PERIOD,
+    SCHED_REFUSED_SLICE, SCHED_REFUSED_TOO_SHORT, SCHED_REFUSED_WEIGHT, SCHED_SET_QUANTUM,
+    SchedAllow, SchedRules, SchedSet, SchedTerms,
 };
 
+use crate::allowance::Exceeded;
 use crate::placement::Refusal;
 use crate::rules::{Extra, Rules, Terms, TermsError};
 
@@ -99,13 +101,23 @@ impl Asked {
         Ok(Self { terms, unit })
     }
 
-    /// Puts into the answer that there is no room for a vCPU, and what there is room for.
-    pub fn refuse(&self, answer: &mut SchedSet, rules: &Rules, vcpu: u32, why: Refusal) -> Errno {
-        let in_unit = |slice: u64| match self.unit {
+    /// Puts into the answer that the domain that asks for itself may not have it, and what it may.
+    pub fn is_not_allowed(&self, answer: &mut SchedSet, rules: &Rules, why: Exceeded) {
+        answer.refusal = SCHED_REFUSED_NOT_ALLOWED;
+        answer.largest_slice = self.in_unit(rules, why.largest_slice);
+        answer.largest_slice_soon = 0;
+    }
+
+    fn in_unit(&self, rules: &Rules, slice: u64) -> u64 {
+        match self.unit {
             Unit::Time => slice,
             // Rounded down: what is told is granted. The quantum is not zero.
             Unit::Quanta => slice / rules.quantum(),
-        };
+        }
+    }
+
+    /// Puts into the answer that there is no room for a vCPU, and what there is room for.
+    pub fn refuse(&self, answer: &mut SchedSet, rules: &Rules, vcpu: u32, why: Refusal) -> Errno {
         answer.refused_vcpu = vcpu;
         (answer.largest_slice, answer.largest_slice_soon) = (0, 0);
         match why {
@@ -118,8 +130,8 @@ impl Asked {
                 largest_slice_soon,
             } => {
                 answer.refusal = SCHED_REFUSED_NO_ROOM;
-                answer.largest_slice = in_unit(largest_slice);
-                answer.largest_slice_soon = in_unit(largest_slice_soon);
+                answer.largest_slice = self.in_unit(rules, largest_slice);
+                answer.largest_slice_soon = self.in_unit(rules, largest_slice_soon);
                 Errno::NoSpc
             }
         }
@@ -181,6 +193,21 @@ pub fn rules_wanted(want: &SchedRules, rules: &Rules) -> Result<Option<Rules>, E
             .map_err(|_| Errno::Range),
         _ => Err(Errno::Inval),
     }
+}
+
+/// What a domain is to be allowed: nanoseconds of each second, and the largest weight.
+///
+/// # Errors
+/// `-EINVAL` for a weight that none has and flags that there are none of, `-ERANGE` for more than all CPUs it could use.
+pub fn allowance(want: &SchedAllow) -> Result<(u64, u16), Errno> {
+    if want.flags != 0 {
+        return Err(Errno::Inval);
+    }
+    let weight = u16::try_from(want.weight).map_err(|_| Errno::Inval)?;
+    if want.rate > SCHED_LARGEST_RATE {
+        return Err(Errno::Range);
+    }
+    Ok((want.rate, weight))
 }
 
 const _: () = assert!(SCHED_LARGEST_WEIGHT == u16::MAX as u32);
@@ -342,6 +369,25 @@ mod tests {
         assert_eq!((answer.largest_slice, answer.largest_slice_soon), (2, 3));
         let nowhere = time.refuse(&mut answer, &rules(), 0, Refusal::NoCpu);
         assert_eq!((nowhere, answer.largest_slice), (Errno::NoDev, 0));
+    }
+
+    #[test]
+    fn an_allowance_is_within_the_machine_and_has_no_flags() {
+        let want = |rate, weight, flags| {
+            allowance(&SchedAllow {
+                rate,
+                weight,
+                flags,
+                ..SchedAllow::ZERO
+            })
+        };
+        assert_eq!(want(0, 0, 0), Ok((0, 0)));
+        let most = SCHED_LARGEST_RATE;
+        assert_eq!(want(most, 65_535, 0), Ok((most, 65_535)));
+        assert_eq!(want(most + 1, 0, 0), Err(Errno::Range));
+        assert_eq!(want(u64::MAX, 0, 0), Err(Errno::Range));
+        assert_eq!(want(0, 65_536, 0), Err(Errno::Inval));
+        assert_eq!(want(0, 0, 1), Err(Errno::Inval));
     }
 
     #[test]

@@ -311,6 +311,24 @@ impl Charge {
         if self.0 < other.0 { self } else { other }
     }
 
+    /// The greater of both.
+    #[must_use]
+    pub const fn at_least(self, other: Self) -> Self {
+        if self.0 > other.0 { self } else { other }
+    }
+
+    /// So many ticks of each `of`, rounded down.
+    #[must_use]
+    pub const fn of_ticks(ticks: u64, of: u64) -> Self {
+        let of = if of == 0 { 1 } else { of };
+        let parts = ((ticks as u128) << Self::BITS) / of as u128;
+        if parts > u64::MAX as u128 {
+            Self(u64::MAX)
+        } else {
+            Self(parts as u64)
+        }
+    }
+
     /// As a part of a time, rounded down.
     #[must_use]
     pub const fn of(self, ticks: u64) -> u64 {

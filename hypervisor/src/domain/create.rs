@@ -23,6 +23,7 @@ use crate::memory::pieces::{Charge, Pieces};
 use crate::memory::record;
 use crate::memory::{alloc, frame_table, m2p, phys};
 use crate::schedule::cpu::Home;
+use crate::schedule::placement::Allowed;
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
@@ -241,6 +242,7 @@ fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
         handle: Lock::new(wanted.handle),
         serves_store: wanted.serves_store,
         weight: AtomicU32::new(USUAL_WEIGHT),
+        allowance: Allowed::new(),
         account: area.besides(),
         sold: Sold::new(),
         usage_area: area,

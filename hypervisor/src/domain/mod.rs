@@ -112,6 +112,8 @@ pub struct Domain {
     pub serves_store: bool,
     /// Its share of the CPU, for who asks: kept and told. What counts is what its vCPUs were granted (`schedule::placement`).
     pub weight: AtomicU32,
+    /// What it may reserve for itself.
+    pub allowance: schedule::placement::Allowed,
     /// What was done for it while none of its vCPUs was in hand, and what those used that it has no more.
     pub account: &'static SharedAccount,
     /// All that was put into that and into those of its vCPUs, for the books.

@@ -6,12 +6,12 @@
 use crate::arch::smp;
 use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::{Args, Outcome, Stop, subject};
-use crate::schedule::placement::{self, Reserved};
+use crate::schedule::placement::{self, NotGranted, Reserved};
 use ::reservations::request::{self, Asked, NANOSECONDS};
 use ::reservations::{Refusal, Rules, Search};
 use guest_abi::reserve::{
-    SCHED_ALL_VCPUS, SCHED_CPU_ONLINE, SCHED_NO_CPU, SchedCpu, SchedGet, SchedRules, SchedSet,
-    SchedTerms,
+    SCHED_ALL_VCPUS, SCHED_CPU_ONLINE, SCHED_NO_CPU, SchedAllow, SchedCpu, SchedGet, SchedRules,
+    SchedSet, SchedTerms,
 };
 use guest_abi::xeno::XENO_INTERFACE_VERSION;
 use guest_abi::{Errno, Wire};
@@ -26,10 +26,13 @@ fn check_version(version: u32) -> Result<(), Errno> {
     }
 }
 
-/// `sched_rules`: what holds for all reservations, and the quantum.
+/// `sched_rules`: what holds for all reservations, and the quantum, which the control domain may set.
 pub fn rules(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let want: SchedRules = g.memory().value(arg)?;
     check_version(want.version)?;
+    if want.set != 0 && !g.dom.privileged {
+        return Err(Errno::Perm.into());
+    }
     g.memory().check_writable(arg, SchedRules::SIZE)?;
     let mut rules = placement::rules();
     if let Some(new) = request::rules_wanted(&want, &rules)? {
@@ -54,6 +57,7 @@ pub fn get(g: &mut Guest<'_>, arg: u64) -> Outcome {
     g.memory().check_writable(arg, SchedGet::SIZE)?;
     let mut all = named(dom, want.vcpu).filter_map(placement::reserved);
     let first = all.next().ok_or(Errno::Srch)?;
+    let (allowed, weight) = dom.allowance.told();
     let mut answer = SchedGet {
         version: want.version,
         domid: want.domid,
@@ -62,6 +66,8 @@ pub fn get(g: &mut Guest<'_>, arg: u64) -> Outcome {
         nr_vcpus: 1,
         nr_alike: 1,
         terms: request::told(&first.terms),
+        allowed,
+        allowed_weight: weight.into(),
         ..SchedGet::ZERO
     };
     let mut coming_at = first.coming.map_or(0, |(_, at)| at);
@@ -89,10 +95,16 @@ fn is_alike(one: &Reserved, other: &Reserved) -> bool {
     one.terms == other.terms && coming(one) == coming(other)
 }
 
-/// `sched_set`: gives a vCPU, or all of a domain's, other terms. What would have been granted to several is looked for in
+/// `sched_set`: gives a vCPU, or all of a domain's, other terms; a domain its own, within what it is allowed. What would
+/// have been granted to several is looked for in
 /// parts: what is known of it is in the arguments beyond the second.
 pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
     let [op, arg, fits, does_not, last] = args;
+    // Whoever is allowed nothing hears that before anything else.
+    let for_itself = (!g.dom.privileged).then_some(g.dom);
+    if for_itself.is_some_and(|dom| dom.allowance.told() == (0, 0)) {
+        return Err(Errno::Perm.into());
+    }
     let want: SchedSet = g.memory().value(arg)?;
     check_version(want.version)?;
     let dom = subject(g, want.domid)?;
@@ -113,13 +125,19 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
     let number = named(dom, want.vcpu).count() as u64;
     g.charge(number * ONE);
-    let (vcpu, why) = match placement::grant(named(dom, want.vcpu), &asked.terms) {
+    let granted = placement::grant(named(dom, want.vcpu), &asked.terms, for_itself);
+    let (vcpu, why) = match granted {
         Ok(in_force_at) => {
             answer.in_force_at = in_force_at;
             g.memory().put(arg, &answer)?;
             return Ok(0);
         }
-        Err(refused) => refused,
+        Err(NotGranted::Refused(vcpu, why)) => (vcpu, why),
+        Err(NotGranted::NotAllowed(exceeded)) => {
+            asked.is_not_allowed(&mut answer, &rules, exceeded);
+            g.memory().put(arg, &answer)?;
+            return Err(Errno::Perm.into());
+        }
     };
     let mut why = why;
     if number > 1
@@ -162,6 +180,16 @@ fn search_on(
     let fits = terms.is_ok_and(|terms| placement::would_grant(named(dom, vcpu), &terms));
     search.note(slice, fits);
     Err(search)
+}
+
+/// `sched_allow`: what a domain may reserve for itself.
+pub fn allow(g: &mut Guest<'_>, arg: u64) -> Outcome {
+    let want: SchedAllow = g.memory().value(arg)?;
+    check_version(want.version)?;
+    let dom = subject(g, want.domid)?;
+    let (rate, weight) = request::allowance(&want)?;
+    placement::allow(dom, rate, weight);
+    Ok(0)
 }
 
 /// `sched_cpu`: what is reserved of a CPU.

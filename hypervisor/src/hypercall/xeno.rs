@@ -1,5 +1,6 @@
 //! Our own operations, which Xen does not have: the audit, attaching ends in ring 0, who used what, and reservations of
-//! CPU time. All but questions for a domain's own usage and time are for the control domain.
+//! CPU time. All but questions for a domain's own usage and time, and wishes for its own time within what it is allowed, are
+//! for the control domain.
 
 use crate::domain::{Guest, exposed_area, park};
 use crate::ends;
@@ -16,7 +17,13 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
     let command = XenoCommand::from_number(op as u32);
     let of_its_own = matches!(
         command,
-        Some(XenoCommand::Usage | XenoCommand::UsageFrame | XenoCommand::SchedGet)
+        Some(
+            XenoCommand::Usage
+                | XenoCommand::UsageFrame
+                | XenoCommand::SchedRules
+                | XenoCommand::SchedGet
+                | XenoCommand::SchedSet
+        )
     );
     if !g.dom.privileged && !of_its_own {
         return Err(Errno::Perm.into());
@@ -35,6 +42,7 @@ pub fn xeno_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         Some(XenoCommand::SchedGet) => reserve::get(g, arg),
         Some(XenoCommand::SchedSet) => reserve::set(g, args),
         Some(XenoCommand::SchedCpu) => reserve::cpu(g, arg),
+        Some(XenoCommand::SchedAllow) => reserve::allow(g, arg),
         None if op as u32 == SERVE_END => serve_end(g, args),
         None if matches!(op as u32, books::BEFORE | books::AFTER) => books::go_on(g, args),
         None => Err(Errno::NoSys.into()),

@@ -6,7 +6,8 @@
 //! # Invariants
 //! - P1: what a vCPU is promised was admitted before, and is given back when what it took is paid for.
 //! - P2: the lock is taken before a queue's and held from an admission, or a change of it, to the queue's part in it, and
-//!   from a vCPU's removal until its room is given back: nobody is granted what is another's.
+//!   from a vCPU's removal until its room is given back: nobody is granted what is another's. It is held, too, from the
+//!   look at what a domain has to its grant: it is granted no more than it may reserve.
 
 use super::cpu::{self, runs_vcpus};
 use super::{ask, at_home};
@@ -19,11 +20,14 @@ use crate::{info, warn};
 use ::cpus::set::CpuSet;
 use ::reservations::request::NANOSECONDS;
 use ::reservations::{
-    Change, Charge, CpuBooks, Extra, Member, Next, Placement, Refusal, Rules, Terms,
+    Allowance, Change, Charge, CpuBooks, Exceeded, Extra, Member, Next, Placement, Refusal, Rules,
+    Terms,
 };
 use ::sched::Shown;
 use alloc::vec;
 use boot_info::params::Dom0Cpu;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU16, AtomicU64};
 
 static PLACEMENT: Lock<Option<Placement<'static>>, rank::Placement> = Lock::new(None);
 
@@ -207,6 +211,75 @@ pub(super) fn go(
     }
 }
 
+/// What a domain may reserve for itself: written and read under the lock.
+#[derive(Default)]
+pub struct Allowed {
+    rate: AtomicU64,
+    weight: AtomicU16,
+}
+
+impl Allowed {
+    /// Nothing.
+    pub const fn new() -> Allowed {
+        Allowed {
+            rate: AtomicU64::new(0),
+            weight: AtomicU16::new(0),
+        }
+    }
+
+    /// In nanoseconds of each second, and the largest weight.
+    pub fn told(&self) -> (u64, u16) {
+        (self.rate.load(Relaxed), self.weight.load(Relaxed))
+    }
+
+    fn is(&self) -> Allowance {
+        let (rate, weight) = self.told();
+        let rate = Charge::of_ticks(rate, NANOSECONDS);
+        Allowance { rate, weight }
+    }
+}
+
+/// Says what a domain may reserve for itself from now on: nanoseconds of each second, and the largest weight.
+pub fn allow(dom: &Domain, rate: u64, weight: u16) {
+    let _placement = PLACEMENT.lock();
+    dom.allowance.rate.store(rate, Relaxed);
+    dom.allowance.weight.store(weight, Relaxed);
+}
+
+/// Why terms are not granted.
+pub enum NotGranted {
+    /// The first vCPU that is refused, and why.
+    Refused(u32, Refusal),
+    /// The domain, which asked for itself, may not.
+    NotAllowed(Exceeded),
+}
+
+/// Whether a domain may have these terms for those of its vCPUs by its own wish. Under the placement's lock (P2).
+fn is_allowed(dom: &Domain, asking: &Asking, to: &Terms, rules: &Rules) -> Result<(), Exceeded> {
+    let mut named = [Charge::NOTHING; MAX_VCPUS];
+    let mut number = 0;
+    let mut others = Charge::NOTHING;
+    for vcpu in dom.vcpus() {
+        let Some(has) = reserved(vcpu) else { continue };
+        let in_force = has.terms.charge(rules);
+        let is_named = |one: &Option<&Vcpu>| one.is_some_and(|one| core::ptr::eq(one, vcpu));
+        match named.get_mut(number) {
+            Some(place) if asking.vcpus.iter().any(is_named) => {
+                *place = in_force;
+                number += 1;
+            }
+            _ => {
+                let coming = has
+                    .coming
+                    .map_or(Charge::NOTHING, |(terms, _)| terms.charge(rules));
+                others = others.and(in_force.at_least(coming));
+            }
+        }
+    }
+    let named = named.get(..number).unwrap_or_default();
+    dom.allowance.is().permits(rules, to, named, others)
+}
+
 /// What a vCPU is promised, and where.
 pub struct Reserved {
     /// Its CPU.
@@ -225,7 +298,15 @@ pub fn reserved(vcpu: &Vcpu) -> Option<Reserved> {
         Some((terms, sched.queue.coming(place).ok()?))
     })
     .and_then(|(cpu, told)| Some((cpu, told?)))?;
-    Some(Reserved { cpu, terms, coming })
+    // The queue notes the change when it next looks at it: of one that sleeps, when it wakes.
+    match coming {
+        Some((terms, at)) if at <= timer::now_ns() => Some(Reserved {
+            cpu,
+            terms,
+            coming: None,
+        }),
+        _ => Some(Reserved { cpu, terms, coming }),
+    }
 }
 
 /// Those of a domain's vCPUs that terms are asked for, with what they have now.
@@ -269,24 +350,31 @@ impl Asking {
 }
 
 /// Gives vCPUs other terms from their next periods on, all of them or none; says when the last of them has them, in system
-/// time, or the first that is refused, and why.
+/// time, or why not. `for_itself` is the domain if it asks for its own vCPUs, and has to be allowed.
 pub fn grant(
     vcpus: impl Iterator<Item = &'static Vcpu>,
     to: &Terms,
-) -> Result<u64, (u32, Refusal)> {
+    for_itself: Option<&Domain>,
+) -> Result<u64, NotGranted> {
     let mut asked = CpuSet::EMPTY;
     let mut whom = None;
     let mut in_force_at = 0;
     {
         let mut placement = PLACEMENT.lock();
-        let placement = placement.as_mut().ok_or((0, Refusal::NoCpu))?;
+        let no_cpu = NotGranted::Refused(0, Refusal::NoCpu);
+        let placement = placement.as_mut().ok_or(no_cpu)?;
         let mut asking = Asking::new(vcpus, to);
+        if let Some(dom) = for_itself {
+            let allowed = is_allowed(dom, &asking, to, placement.rules());
+            allowed.map_err(NotGranted::NotAllowed)?;
+        }
         let cpus = asking.cpus();
         let stays = |place: usize, cpu: usize| cpus.get(place) == Some(&cpu);
         let now = timer::now_ns();
         if let Err((place, why)) = placement.amend_all(now, asking.members(), to, stays) {
             let refused = asking.vcpus.get(place).copied().flatten();
-            return Err((refused.map_or(0, |vcpu| vcpu.id), why));
+            let refused = refused.map_or(0, |vcpu| vcpu.id);
+            return Err(NotGranted::Refused(refused, why));
         }
         let vcpus = asking.vcpus;
         for (member, vcpu) in asking.members().iter_mut().zip(vcpus.iter().flatten()) {

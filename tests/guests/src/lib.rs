@@ -18,6 +18,7 @@ pub mod code;
 pub mod expect;
 pub mod lending;
 pub mod racers;
+pub mod reservations;
 pub mod start;
 pub mod store;
 

@@ -96,15 +96,15 @@ fn of_grant(op: GrantTableOp) -> Reach {
     }
 }
 
-/// Ours alone, and the control domain's alone: each command as it is known is tried, whatever its number.
+/// Ours alone. What a domain may ask for itself once it is allowed it may not to begin with.
 fn of_xeno(op: XenoCommand) -> Reach {
     use XenoCommand as X;
     match op {
         X::Audit | X::AttachEnd | X::DetachEnd | X::Books => Machine,
-        X::SchedRules | X::SchedSet | X::SchedCpu => Machine,
+        X::SchedSet | X::SchedAllow | X::SchedCpu => Machine,
         X::LedgerHead | X::LedgerAppend | X::LedgerEnded => Machine,
         // A domain's own is the domain's to know.
-        X::Usage | X::UsageFrame | X::SchedGet => Elsewhere,
+        X::Usage | X::UsageFrame | X::SchedRules | X::SchedGet => Elsewhere,
     }
 }
 

@@ -4,18 +4,16 @@ use guest_runtime::abi::domctl::{
     SchedulerOp, TscInfo, XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_SCHEDULER_CREDIT2,
 };
 use guest_runtime::abi::reserve::{
-    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_SET_QUANTUM, SCHED_USUAL_WEIGHT, SchedCpu, SchedRules,
-    SchedSet, SchedTerms,
+    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_SET_QUANTUM, SCHED_USUAL_WEIGHT, SchedRules, SchedSet,
+    SchedTerms,
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DomctlCommand, errno};
 use guest_runtime::control::xeno_op;
-use guest_runtime::{check, check_eq, child, control, events, say};
+use guest_runtime::{check, check_eq, control, say};
 
 use crate::load::Share;
 
-/// Longer than any period, in nanoseconds.
-const LAST_PERIOD: u64 = 1_200_000_000;
 /// `TscInfo::tsc_mode`: it reads the machine's.
 const NEVER_EMULATED: u32 = 2;
 
@@ -65,27 +63,8 @@ pub fn set_quantum(keeper: Keeper, quantum: u64) {
 
 /// Waits until nothing is charged any more of what domains had that are gone: a period may have to end first.
 pub fn settle(keeper: Keeper) {
-    if keeper != Keeper::Ours {
-        return;
-    }
-    let end = events::now_ns() + LAST_PERIOD;
-    let mut cpu = SchedCpu {
-        version: XENO_INTERFACE_VERSION,
-        ..SchedCpu::ZERO
-    };
-    loop {
-        check_eq!(
-            "what is reserved",
-            xeno_op(XenoCommand::SchedCpu, &mut cpu),
-            0
-        );
-        if cpu.departing == 0 {
-            return;
-        }
-        if !check!(events::now_ns() < end, "what is gone is paid for") {
-            return;
-        }
-        child::wait(&[], events::now_ns() + 1_000_000);
+    if keeper == Keeper::Ours {
+        guests::reservations::settle();
     }
 }
 
