@@ -117,6 +117,7 @@ const KEYS: &[&str] = &[
     "max_memory",
     "vcpus",
     "cpu",
+    "cpu_allowance",
     "disks",
     "on_poweroff",
     "on_reboot",
@@ -160,6 +161,9 @@ impl Reader<'_> {
                 "max_memory" => draft.max_memory = self.size(key, value),
                 "vcpus" => draft.vcpus = self.vcpus(key, value),
                 "cpu" => draft.cpu = self.cpu(key, value),
+                "cpu_allowance" => {
+                    draft.cpu_allowance = self.parsed(key, value, "a rate, such as \"40%\"");
+                }
                 "disks" => draft.disks = self.disks(value),
                 "on_poweroff" => draft.on_poweroff = self.on_stop(key, value),
                 "on_reboot" => draft.on_reboot = self.on_stop(key, value),

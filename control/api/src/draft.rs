@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::guest::{self, check_disks};
-use crate::{Access, Disk, Fault, Guest, Name, OnStop, Reservation, Size};
+use crate::{Access, Disk, Fault, Guest, Name, OnStop, Rate, Reservation, Size};
 
 /// A guest's description with things still missing: what a file says, or the options of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Draft {
     pub vcpus: Option<u32>,
     /// What each vCPU has reserved.
     pub cpu: Option<Reservation>,
+    /// What it may reserve for itself.
+    pub cpu_allowance: Option<Rate>,
     /// Disks; those without a name get the first free one.
     pub disks: Vec<DraftDisk>,
     /// On power-off.
@@ -58,6 +60,7 @@ impl Draft {
             max_memory: over.max_memory.or(self.max_memory),
             vcpus: over.vcpus.or(self.vcpus),
             cpu: over.cpu.or(self.cpu),
+            cpu_allowance: over.cpu_allowance.or(self.cpu_allowance),
             disks: [self.disks, over.disks].concat(),
             on_poweroff: over.on_poweroff.or(self.on_poweroff),
             on_reboot: over.on_reboot.or(self.on_reboot),
@@ -118,6 +121,7 @@ impl Draft {
                 max_memory: self.max_memory,
                 vcpus: self.vcpus.unwrap_or_else(guest::default_vcpus),
                 cpu: self.cpu,
+                cpu_allowance: self.cpu_allowance,
                 disks,
                 on_poweroff: self.on_poweroff.unwrap_or_else(OnStop::poweroff),
                 on_reboot: self.on_reboot.unwrap_or_else(OnStop::reboot),

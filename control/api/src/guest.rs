@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Kind, Name, Reservation, Size};
+use crate::{Error, Kind, Name, Rate, Reservation, Size};
 
 /// The most vCPUs that a description can ask for: what the hypervisor gives one domain.
 pub const MAX_VCPUS: u32 = 64;
@@ -44,6 +44,9 @@ pub struct Guest {
     /// The CPU time that each of its vCPUs has reserved; none if absent: they share what nobody reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Reservation>,
+    /// What it may reserve for itself, all its vCPUs together; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_allowance: Option<Rate>,
     /// Its disks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<Disk>,
@@ -288,6 +291,7 @@ pub(crate) mod tests {
             max_memory: None,
             vcpus: 1,
             cpu: None,
+            cpu_allowance: None,
             disks: vec![Disk {
                 file: "/a.img".into(),
                 mode: Access::ReadWrite,

@@ -40,6 +40,7 @@ mod draft;
 mod error;
 mod guest;
 mod name;
+mod rate;
 mod reply;
 mod request;
 mod reservation;
@@ -55,6 +56,7 @@ pub use error::{Error, Kind};
 pub use guest::{Access, Disk, Guest, MAX_DISKS, MAX_VCPUS, OnStop};
 pub use ledger::record::{Account, CAUSE_NAMES, Machine as MachineTime};
 pub use name::{BadName, CONTROL_DOMAIN, Name, Target};
+pub use rate::{BadRate, Rate};
 pub use reply::{
     Answer, CpuTime, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event, Io, Life,
     MachineInfo, Message, Reply, StopReason, Summary, Usage, VcpuInfo,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Account, Data, DomId, Error, Guest, MachineTime, Reservation, Size};
+use crate::{Access, Account, Data, DomId, Error, Guest, MachineTime, Rate, Reservation, Size};
 
 /// A line from the daemon: which request it is about, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,9 @@ pub struct CpuTime {
     /// What it keeps from the next period on, if that is something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coming: Option<Reservation>,
+    /// What the domain may reserve for itself; none if the hypervisor keeps no reservations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Rate>,
     /// vCPUs.
     pub vcpus: u32,
     /// Those of them that have, and will have, the same as the first.

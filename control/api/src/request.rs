@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Data, Guest, Reservation, Size, Target};
+use crate::{Data, Guest, Rate, Reservation, Size, Target};
 
 /// An operation with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +115,13 @@ pub enum Op {
         domain: Target,
         /// What it shall have, in the place of what it had.
         cpu: Reservation,
+    },
+    /// Changes what a guest may reserve for itself. Answer: `done`.
+    SchedAllow {
+        /// Which.
+        domain: Target,
+        /// All its vCPUs together.
+        allowance: Rate,
     },
     /// What CPU time a domain has reserved. Answer: `cpu-time`.
     SchedShow {

@@ -385,6 +385,10 @@ impl Hypervisor for Xen {
         reserve::set(&self.privcmd, domain, terms)
     }
 
+    fn allow_cpu(&self, domain: DomId, rate: u64, weight: u16) -> Result<()> {
+        reserve::allow(&self.privcmd, domain, rate, weight)
+    }
+
     fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved> {
         reserve::get(&self.privcmd, domain)
     }

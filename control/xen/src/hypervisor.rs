@@ -150,6 +150,13 @@ pub trait Hypervisor: Accounts + Send + Sync {
     /// ENOSYS or EOPNOTSUPP where no time can be reserved, EINVAL if it has no vCPUs yet.
     fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer>;
 
+    /// Says what a domain may reserve for itself from now on: nanoseconds of each second, all its vCPUs together, and the
+    /// largest weight of one in time that nobody reserved; 0 for no part in that.
+    ///
+    /// # Errors
+    /// ENOSYS or EOPNOTSUPP where no time can be reserved.
+    fn allow_cpu(&self, domain: DomId, rate: u64, weight: u16) -> Result<()>;
+
     /// What CPU time a domain's vCPUs have reserved.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use guest_abi::Hypercall;
 use guest_abi::reserve::{
     SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_IN_QUANTA, SCHED_REFUSED_FLAGS, SCHED_REFUSED_NEVER_RUNS,
     SCHED_REFUSED_NO_CPU, SCHED_REFUSED_NO_ROOM, SCHED_REFUSED_OVERFLOW, SCHED_REFUSED_PERIOD,
-    SCHED_REFUSED_SLICE, SCHED_REFUSED_TOO_SHORT, SCHED_REFUSED_WEIGHT, SchedGet, SchedSet,
-    SchedTerms,
+    SCHED_REFUSED_SLICE, SCHED_REFUSED_TOO_SHORT, SCHED_REFUSED_WEIGHT, SchedAllow, SchedGet,
+    SchedSet, SchedTerms,
 };
 use guest_abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 
@@ -118,6 +118,10 @@ pub struct CpuReserved {
     pub alike: u32,
     /// The CPU where they are admitted, if it is one.
     pub cpu: Option<u32>,
+    /// What the domain may reserve for itself, in nanoseconds of each second.
+    pub allowed: u64,
+    /// And the largest weight.
+    pub allowed_weight: u16,
 }
 
 impl CpuReserved {
@@ -131,6 +135,9 @@ impl CpuReserved {
             vcpus: answer.nr_vcpus,
             alike: answer.nr_alike,
             cpu: (answer.cpu != guest_abi::reserve::SCHED_NO_CPU).then_some(answer.cpu),
+            allowed: answer.allowed,
+            // As above.
+            allowed_weight: u16::try_from(answer.allowed_weight).unwrap_or(u16::MAX),
         }
     }
 }
@@ -173,8 +180,26 @@ pub(crate) fn get(privcmd: &Privcmd, domain: DomId) -> Result<CpuReserved> {
     Ok(CpuReserved::from_wire(&buffer.get(place)))
 }
 
+/// Says what a domain may reserve for itself.
+pub(crate) fn allow(privcmd: &Privcmd, domain: DomId, rate: u64, weight: u16) -> Result<()> {
+    let mut buffer = privcmd.buffers.take()?;
+    let place = buffer.put(&SchedAllow {
+        version: XENO_INTERFACE_VERSION,
+        domid: domain,
+        rate,
+        weight: weight.into(),
+        ..SchedAllow::ZERO
+    });
+    let operation = u64::from(XenoCommand::SchedAllow.number());
+    let arguments = [operation, place.address, 0, 0, 0];
+    privcmd
+        .call(ALLOWING, Some(domain), Hypercall::XenoOp, arguments)
+        .map(drop)
+}
+
 /// What is tried, as errors tell it.
 pub(crate) const SETTING: &str = "reserve CPU time";
+pub(crate) const ALLOWING: &str = "say what it may reserve";
 pub(crate) const GETTING: &str = "ask for its reserved CPU time";
 
 #[cfg(test)]

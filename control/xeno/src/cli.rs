@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use xeno_api::{Access, Disk, DraftDisk, Name, OnStop, Reservation, SOCKET, Size, Target};
+use xeno_api::{Access, Disk, DraftDisk, Name, OnStop, Rate, Reservation, SOCKET, Size, Target};
 
 use crate::failure::EXIT_CODES;
 
@@ -137,6 +137,9 @@ pub struct Create {
     /// nobody reserved]
     #[arg(long, value_name = "KEY=VALUE,...")]
     pub cpu: Option<Reservation>,
+    /// What it may reserve for itself, in percent of one processor, such as 40% [default: nothing]
+    #[arg(long, value_name = "RATE")]
+    pub cpu_allowance: Option<Rate>,
     /// A disk: a raw image or a block device; `ro` or `rw` [default: rw]; a name [default: the first free of xvda to
     /// xvdz]. May be given again
     #[arg(long, value_name = "FILE[,ro|rw][,DEVICE]", value_parser = disk)]
@@ -278,6 +281,16 @@ pub enum Sched {
         /// [weight=N], for time that nobody reserved alone
         #[arg(required = true, value_name = "KEY=VALUE")]
         terms: Vec<String>,
+    },
+    /// Change what a guest may reserve for itself, all its vCPUs together
+    ///
+    /// It asks by /dev/xeno, or by the hypercall behind that. What it has reserved already stays.
+    Allow {
+        /// The domain
+        name: Target,
+        /// In percent of one processor, such as 40% or 150%; 0% for nothing
+        #[arg(value_name = "RATE")]
+        allowance: Rate,
     },
     /// Show what CPU time a domain has reserved
     Show {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use xen::{CpuAnswer, CpuRefusal, CpuTerms, DomId, Hypervisor};
-use xeno_api::{CpuTime, Error, Kind, Reservation, Span, USUAL_WEIGHT};
+use xeno_api::{CpuTime, Error, Guest, Kind, Rate, Reservation, Span, USUAL_WEIGHT};
 
 /// How long room is waited for that is being given up: that takes a little more than a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -101,6 +101,42 @@ pub async fn reserve_soon(
     }
 }
 
+/// Says what a guest may reserve for itself, as its description has it; where it says nothing, that it is nothing. Its part
+/// in time that nobody reserved it may make smaller, not larger.
+///
+/// # Errors
+/// One sentence; nothing has changed then.
+pub fn allow(hypervisor: &dyn Hypervisor, domain: DomId, guest: &Guest) -> Result<(), Error> {
+    let rate = guest.cpu_allowance.unwrap_or(Rate::ZERO);
+    let weight = match guest.cpu.unwrap_or(NOTHING_ASKED) {
+        Reservation::Time {
+            extra: true,
+            weight,
+            ..
+        } if guest.cpu_allowance.is_some() => weight,
+        _ => 0,
+    };
+    match hypervisor.allow_cpu(domain, rate.ns(), weight) {
+        Ok(()) => Ok(()),
+        Err(error) if is_unsupported(&error) && rate == Rate::ZERO => Ok(()),
+        Err(error) if is_unsupported(&error) => Err(unsupported("cpu_allowance", &guest.name)),
+        Err(error) => {
+            let message = format!("{}: {error}", guest.name);
+            Err(Error::new(Kind::Hypervisor, message))
+        }
+    }
+}
+
+fn unsupported(key: &str, name: &impl std::fmt::Display) -> Error {
+    Error::new(
+        Kind::Unsupported,
+        format!(
+            "this hypervisor does not keep reservations of CPU time yet: \
+             leave `{key}` out of the description of {name}"
+        ),
+    )
+}
+
 /// Whether there is going to be room for what was asked.
 fn is_free_soon(asked: Reservation, refusal: CpuRefusal) -> bool {
     let slice = terms(asked).slice;
@@ -117,13 +153,7 @@ fn ask(
     match hypervisor.set_cpu_terms(domain, terms(asked)) {
         Ok(CpuAnswer::Granted { .. }) => Ok(None),
         Ok(CpuAnswer::Refused(refusal)) => Ok(Some(refusal)),
-        Err(error) if is_unsupported(&error) => Err(Error::new(
-            Kind::Unsupported,
-            format!(
-                "this hypervisor does not keep reservations of CPU time yet: \
-                 leave `cpu` out of the description of {name}"
-            ),
-        )),
+        Err(error) if is_unsupported(&error) => Err(unsupported("cpu", &name)),
         Err(error) => Err(Error::new(Kind::Hypervisor, format!("{name}: {error}"))),
     }
 }
@@ -186,6 +216,7 @@ pub fn show(
         Ok(has) => Ok(CpuTime {
             asked,
             in_force: Some(told(has.terms)),
+            allowed: Some(Rate::from_ns(has.allowed)),
             coming: has.coming.map(|(terms, _)| told(terms)),
             vcpus: has.vcpus,
             alike: has.alike,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use xen::{DomId, Port};
-use xeno_api::{Error, Kind, Reservation, Size, StopReason};
+use xeno_api::{Error, Kind, Rate, Reservation, Size, StopReason};
 
 use crate::console::Console;
 use crate::state::Record;
@@ -37,6 +37,8 @@ pub enum Order {
     SetVcpus(u32),
     /// Change what CPU time it has reserved.
     SetCpu(Reservation),
+    /// Change what it may reserve for itself.
+    AllowCpu(Rate),
 }
 
 /// A guest that was asked to stop is asked again.

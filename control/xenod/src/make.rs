@@ -147,6 +147,7 @@ pub async fn build(daemon: &Rc<Daemon>, guest: &Rc<Guest>) -> Result<(), Error> 
         let (hypervisor, name) = (daemon.hypervisor.as_ref(), description.name.as_str());
         cpu::reserve_soon(hypervisor, name, built.domain, asked).await?;
     }
+    cpu::allow(daemon.hypervisor.as_ref(), built.domain, &description)?;
     let refused = |what: &str, error: String| {
         Error::new(
             Kind::Hypervisor,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use xeno_api::{Error, Kind, Reservation, Size};
+use xeno_api::{Error, Guest as Description, Kind, Rate, Reservation, Size};
 
 use crate::daemon::{Daemon, now_s};
 use crate::guest::{Again, Guest, Order};
@@ -56,6 +56,7 @@ pub fn now(daemon: &Daemon, guest: &Guest, order: Order) -> Result<(), Error> {
         Order::SetMemory(memory) => set_memory(daemon, guest, &info, memory),
         Order::SetVcpus(vcpus) => set_vcpus(daemon, guest, &info, vcpus),
         Order::SetCpu(reservation) => set_cpu(daemon, guest, &info, reservation),
+        Order::AllowCpu(rate) => allow_cpu(daemon, guest, &info, rate),
         Order::Stop { .. } | Order::Destroy => Ok(()),
     };
     if outcome.is_ok() {
@@ -236,12 +237,38 @@ fn set_cpu(
     let (name, hypervisor) = (guest.name(), daemon.hypervisor.as_ref());
     cpu::reserve(hypervisor, &name, info.domain, Some(reservation))?;
     let before = guest.record.borrow_mut().guest.cpu.replace(reservation);
-    make::put(daemon, guest).inspect_err(|_| {
+    // Its part in time that nobody reserved may be another.
+    let allowed = cpu::allow(hypervisor, info.domain, &guest.record.borrow().guest);
+    let kept = allowed.and_then(|()| make::put(daemon, guest));
+    kept.inspect_err(|_| {
         guest.record.borrow_mut().guest.cpu = before;
         // There was room for it a moment ago; what is given up may not be free yet.
         if let Err(error) = cpu::reserve(hypervisor, &name, info.domain, before) {
             log::line(error);
         }
+    })
+}
+
+/// As [`set_cpu`].
+fn allow_cpu(
+    daemon: &Daemon,
+    guest: &Guest,
+    info: &xen::DomainInfo,
+    rate: Rate,
+) -> Result<(), Error> {
+    let hypervisor = daemon.hypervisor.as_ref();
+    let description = guest.record.borrow().guest.clone();
+    let after = Description {
+        cpu_allowance: Some(rate),
+        ..description.clone()
+    };
+    cpu::allow(hypervisor, info.domain, &after)?;
+    guest.record.borrow_mut().guest = after;
+    make::put(daemon, guest).inspect_err(|_| {
+        if let Err(error) = cpu::allow(hypervisor, info.domain, &description) {
+            log::line(error);
+        }
+        guest.record.borrow_mut().guest = description;
     })
 }
 

@@ -122,11 +122,20 @@ fn reconnect(daemon: &Daemon, guest: &Guest) {
     if !matches!(daemon.info(&guest.record.borrow()), Ok(Some(info)) if !info.dying) {
         return;
     }
-    // An earlier process may have been killed between the hypervisor's word and the record: the record holds.
-    let (name, asked) = (guest.name(), guest.record.borrow().guest.cpu);
-    match cpu::reserve(daemon.hypervisor.as_ref(), &name, built.domain, asked) {
-        Err(error) if error.kind != Kind::Unsupported => log::line(error),
-        _ => {}
+    // An earlier process may have been killed between the hypervisor's word and the record: the record holds. Who may
+    // reserve for itself may have done so since.
+    let hypervisor = daemon.hypervisor.as_ref();
+    let description = guest.record.borrow().guest.clone();
+    let reserved = match description.cpu_allowance {
+        Some(_) => Ok(()),
+        None => cpu::reserve(hypervisor, &guest.name(), built.domain, description.cpu),
+    };
+    let allowed = cpu::allow(hypervisor, built.domain, &description);
+    for outcome in [reserved, allowed] {
+        match outcome {
+            Err(error) if error.kind != Kind::Unsupported => log::line(error),
+            _ => {}
+        }
     }
     if let Err(error) = make::connect_console(daemon, guest, Console::attach) {
         log::line(format!("the console of {}: {error}", guest.name()));

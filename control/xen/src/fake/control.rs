@@ -70,6 +70,7 @@ impl Hypervisor for Fake {
             dying: false,
             mappings: 0,
             cpu_terms: None,
+            cpu_allowed: (0, 0),
         };
         state.domains.insert(id, domain);
         Ok(id)
@@ -269,6 +270,11 @@ impl Hypervisor for Fake {
     fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer> {
         let mut state = self.step_of(reserve::SETTING, domain)?;
         state.set_cpu_terms(domain, terms)
+    }
+
+    fn allow_cpu(&self, domain: DomId, rate: u64, weight: u16) -> Result<()> {
+        let mut state = self.step_of(reserve::ALLOWING, domain)?;
+        state.allow_cpu(domain, rate, weight)
     }
 
     fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved> {

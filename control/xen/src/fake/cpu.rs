@@ -1,7 +1,7 @@
 //! Reservations of CPU time on the fake's one CPU: charged slice / period each, and no more than there is.
 
 use super::{FakeDomain, State};
-use crate::reserve::{GETTING, SETTING};
+use crate::reserve::{ALLOWING, GETTING, SETTING};
 use crate::{CpuAnswer, CpuRefusal, CpuReserved, CpuTerms, DomId, Error, Result};
 
 /// The machine's quantum, in nanoseconds.
@@ -58,6 +58,12 @@ impl State {
         Ok(CpuAnswer::Granted { in_force_at: 0 })
     }
 
+    pub(super) fn allow_cpu(&mut self, domain: DomId, rate: u64, weight: u16) -> Result<()> {
+        self.capacity(ALLOWING, domain)?;
+        self.of(domain).cpu_allowed = (rate, weight);
+        Ok(())
+    }
+
     pub(super) fn cpu_terms(&mut self, domain: DomId) -> Result<CpuReserved> {
         self.capacity(GETTING, domain)?;
         let found = self.of(domain);
@@ -74,6 +80,8 @@ impl State {
             vcpus: found.vcpus,
             alike: found.vcpus,
             cpu: Some(0),
+            allowed: found.cpu_allowed.0,
+            allowed_weight: found.cpu_allowed.1,
         })
     }
 }

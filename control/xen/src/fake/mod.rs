@@ -62,6 +62,8 @@ pub struct FakeDomain {
     pub mappings: usize,
     /// The CPU time that each of its vCPUs has reserved.
     pub cpu_terms: Option<CpuTerms>,
+    /// What it may reserve for itself: nanoseconds of each second, and the largest weight.
+    pub cpu_allowed: (u64, u16),
 }
 
 #[derive(Debug)]

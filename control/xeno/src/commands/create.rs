@@ -106,6 +106,7 @@ fn from_options(options: &cli::Create) -> Result<Draft, Failure> {
         max_memory: options.max_memory,
         vcpus: options.vcpus,
         cpu: options.cpu,
+        cpu_allowance: options.cpu_allowance,
         disks: options
             .disk
             .iter()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use xeno_api::{Answer, CpuTime, Op, Reservation};
+use xeno_api::{Answer, CpuTime, Op, Rate, Reservation};
 
 use crate::cli::Sched;
 use crate::client::{Client, unexpected};
@@ -21,11 +21,11 @@ pub fn run(
     match verb {
         Sched::Set { name, terms } => {
             let (domain, cpu) = (name.clone(), read(terms)?);
-            super::done(&mut connect()?, Op::SchedSet { domain, cpu })?;
-            if json {
-                show::out_json(&serde_json::json!({}))?;
-            }
-            Ok(())
+            done(connect, Op::SchedSet { domain, cpu }, json)
+        }
+        Sched::Allow { name, allowance } => {
+            let (domain, allowance) = (name.clone(), *allowance);
+            done(connect, Op::SchedAllow { domain, allowance }, json)
         }
         Sched::Show { name } => {
             let domain = name.clone();
@@ -36,6 +36,19 @@ pub fn run(
             }
         }
     }
+}
+
+/// Asks for what has no answer but that it is done.
+fn done(
+    connect: impl FnOnce() -> Result<Client, Failure>,
+    op: Op,
+    json: bool,
+) -> Result<(), Failure> {
+    super::done(&mut connect()?, op)?;
+    if json {
+        show::out_json(&serde_json::json!({}))?;
+    }
+    Ok(())
 }
 
 /// Words of the command line, each with one key or several.
@@ -58,6 +71,9 @@ fn text(time: &CpuTime) -> String {
     line("in force", words(time.in_force, none));
     if let Some(coming) = time.coming {
         line("next period", coming.to_string());
+    }
+    if let Some(allowed) = time.allowed.filter(|allowed| *allowed != Rate::ZERO) {
+        line("may reserve", format!("{allowed} of a processor"));
     }
     if time.in_force.is_some() {
         let alike = match time.vcpus - time.alike.min(time.vcpus) {
@@ -106,6 +122,7 @@ mod tests {
         );
         time.in_force = time.asked;
         time.coming = Some("extra=true".parse().unwrap());
+        time.allowed = Some("40%".parse().unwrap());
         (time.vcpus, time.alike, time.cpu) = (4, 3, Some(1));
         let shown = text(&time);
         assert!(
@@ -114,6 +131,7 @@ mod tests {
         );
         assert!(shown.contains("next period  time that nobody reserved by weight 256\n"));
         assert!(shown.contains("vcpus        4, of which 1 have something else\n"));
+        assert!(shown.contains("may reserve  40% of a processor\n"));
         assert!(shown.contains("processor    1\n"));
     }
 }

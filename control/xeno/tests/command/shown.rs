@@ -71,6 +71,7 @@ fn help_texts_are_as_they_were() {
         &["store", "watch"],
         &["set"],
         &["sched", "set"],
+        &["sched", "allow"],
         &["sched", "show"],
         &["events"],
         &["completions"],

@@ -69,6 +69,9 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
         Op::SetMemory { domain, memory } => order(daemon, &domain, Order::SetMemory(memory)).await,
         Op::SetVcpus { domain, vcpus } => order(daemon, &domain, Order::SetVcpus(vcpus)).await,
         Op::SchedSet { domain, cpu } => order(daemon, &domain, Order::SetCpu(cpu)).await,
+        Op::SchedAllow { domain, allowance } => {
+            order(daemon, &domain, Order::AllowCpu(allowance)).await
+        }
         Op::SchedShow { domain } => cpu_time(daemon, &domain),
         op => store(daemon, op),
     }

@@ -106,6 +106,41 @@ fn what_there_is_no_room_for_is_refused_with_the_largest_amount_and_nothing_chan
 }
 
 #[test]
+fn what_a_guest_may_reserve_for_itself_is_told_the_hypervisor_kept_and_told_again() {
+    let world = World::new();
+    world.fake.keep_reservations(CAPACITY);
+    let web = Guest {
+        cpu_allowance: Some("40%".parse().unwrap()),
+        ..with_cpu(&world, "web", "slice=5ms,period=20ms,extra=true,weight=7")
+    };
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            let id = make::create(&daemon, web, false).await.unwrap().id;
+            let may = || world.fake.look(id).map(|domain| domain.cpu_allowed);
+            assert_eq!(may(), Some((400 * MS, 7)));
+            let guest = find(&daemon, "web");
+            // Without a part in what nobody reserved it may not take one.
+            let all = Order::SetCpu(reservation("slice=5ms,period=20ms"));
+            guest.order(all).await.unwrap();
+            assert_eq!(may(), Some((400 * MS, 0)));
+            let less = Order::AllowCpu("12.5%".parse().unwrap());
+            guest.order(less).await.unwrap();
+            assert_eq!(may(), Some((125 * MS, 0)));
+            let records = daemon.state.records().unwrap();
+            assert_eq!(records[0].guest.cpu_allowance, "12.5%".parse().ok());
+            let domain = Target::Name("web".parse().unwrap());
+            let told = answer(&daemon, Op::SchedShow { domain }).await.unwrap();
+            let Answer::CpuTime(time) = told else {
+                panic!("{told:?}");
+            };
+            assert_eq!(time.allowed, "12.5%".parse().ok());
+            guest.order(Order::Destroy).await.unwrap();
+        })
+        .unwrap();
+    assert_eq!(world.leftovers(), [""; 0]);
+}
+
+#[test]
 fn where_no_time_can_be_reserved_none_is_pretended_to_be() {
     let world = World::new();
     let (web, plain) = (
@@ -123,6 +158,10 @@ fn where_no_time_can_be_reserved_none_is_pretended_to_be() {
             let error = guest.order(wish).await.unwrap_err();
             assert_eq!(error.kind, Kind::Unsupported);
             assert_eq!(guest.record.borrow().guest.cpu, None);
+            let wish = Order::AllowCpu("40%".parse().unwrap());
+            let error = guest.order(wish).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Unsupported);
+            assert_eq!(guest.record.borrow().guest.cpu_allowance, None);
             let domain = Target::Name("plain".parse().unwrap());
             let told = answer(&daemon, Op::SchedShow { domain }).await.unwrap();
             let Answer::CpuTime(time) = told else {

@@ -110,6 +110,7 @@ impl Hypervisor for Mortal {
         fn fill_hypercall_page(&self, domain: DomId, frame: u64) -> Result<()>;
         fn set_vcpu_context(&self, domain: DomId, vcpu: u32, context: &VcpuGuestContext) -> Result<()>;
         fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer>;
+        fn allow_cpu(&self, domain: DomId, rate: u64, weight: u16) -> Result<()>;
         fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved>;
         fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port>;
     }
