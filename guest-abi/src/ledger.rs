@@ -86,7 +86,15 @@ wire_struct! {
         0xc0 overhead_peak: u64,
         /// Those, times cycles.
         0xc8 overhead_cycles: [u64; 2],
+        /// Events that it sent.
+        0xd8 events_sent: u64,
+        /// Events that became pending on its ports.
+        0xe0 events_received: u64,
+        /// Uses of grants that it began.
+        0xe8 grants_used: u64,
+        /// Uses of its grants that anybody began.
+        0xf0 grants_lent: u64,
         /// Zero.
-        0xd8 _reserved: [u64; 5],
+        0xf8 _reserved: u64,
     }
 }

@@ -78,8 +78,16 @@ wire_struct! {
         0xd0 books: u64,
         /// What the domain had used by those, in cycles: each CPU's part up to when that CPU's were made.
         0xd8 books_used: u64,
-        /// Zero.
-        0xe0 _reserved: [u64; 4],
+        /// How often it sent an event on a port of its own, and was not refused.
+        0xe0 events_sent: u64,
+        /// How often a port that notifies it became pending that was not. Of a domain, also of ports that notify a vCPU it
+        /// has not got.
+        0xe8 events_received: u64,
+        /// How often it began to use a grant, its domain's own included: each that it mapped, each granted end of a copy.
+        0xf0 grants_used: u64,
+        /// How often anybody began to use a grant of the domain's: domains, itself included, and the hypervisor's own
+        /// ends. Of a domain.
+        0xf8 grants_lent: u64,
     }
     /// Argument of `usage_frame`: where a domain's usage area lies, frame by frame. Only the version, the domain and the
     /// index are read. The frame is mapped, read-only, as if it were the domain's own: by the domain, and by the control

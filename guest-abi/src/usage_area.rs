@@ -2,7 +2,7 @@
 //! a call. [`UsageFrame`](crate::usage::UsageFrame) tells where it is.
 //!
 //! It begins with [`UsageHead`]; from [`UsageHead::rows_at`] on there is a [`UsageRow`] for each vCPU that the domain may
-//! have, [`UsageHead::row_bytes`] apart. With 28 vCPUs it is one frame, with 64, the most there are, three, to be mapped side
+//! have, [`UsageHead::row_bytes`] apart. With 22 vCPUs it is one frame, with 64, the most there are, three, to be mapped side
 //! by side. Later versions may be longer, and have longer rows; what is zero today may mean something then.
 //!
 //! This is where the accounts are, not a copy: it is never late. It can only be read. What a CPU did since it last entered
@@ -56,7 +56,7 @@ wire_struct! {
     }
     /// What was done for the domain while none of its vCPUs was in hand, and what those used that it has no more. Of the
     /// fields, see [`Usage`](crate::usage::Usage).
-    pub struct UsageBesides: 104 {
+    pub struct UsageBesides: 136 {
         /// Cycles in applications.
         0x00 user: u64,
         /// In the kernel.
@@ -73,6 +73,14 @@ wire_struct! {
         0x58 stolen: u64,
         /// How often a CPU was given to a vCPU.
         0x60 switches: u64,
+        /// Events sent.
+        0x68 events_sent: u64,
+        /// Events received, those of ports included that notify a vCPU which the domain has not got.
+        0x70 events_received: u64,
+        /// Grants used.
+        0x78 grants_used: u64,
+        /// How often anybody began to use a grant of the domain's: all of it is here.
+        0x80 grants_lent: u64,
     }
     /// Traffic on the network. Zero: there is none yet.
     pub struct UsageTraffic: 64 {
@@ -117,19 +125,15 @@ wire_struct! {
         0x0b0 overhead: UsageHeld,
         /// What is in no row.
         0x0e0 besides: UsageBesides,
-        /// Zero: events and grants are not counted yet.
-        0x148 events: u64,
         /// Zero.
-        0x150 grants: u64,
-        /// Zero.
-        0x158 _reserved1: [u64; 5],
+        0x168 _reserved1: [u64; 3],
         /// Traffic on the network.
         0x180 traffic: UsageTraffic,
         /// Zero.
         0x1c0 _reserved2: [u64; 8],
     }
     /// A vCPU. Of the fields without a word here, see [`Usage`](crate::usage::Usage).
-    pub struct UsageRow: 128 {
+    pub struct UsageRow: 160 {
         /// Sequence number: odd while the words from `cpu` to `extra` are written.
         0x00 seq: u32,
         /// The CPU that it is on, or [`USAGE_AREA_NO_CPU`].
@@ -161,6 +165,14 @@ wire_struct! {
         0x78 weight: u32,
         /// [`USAGE_AREA_EXTRA`].
         0x7c terms: u32,
+        /// Events sent.
+        0x80 events_sent: u64,
+        /// Events received.
+        0x88 events_received: u64,
+        /// Grants used.
+        0x90 grants_used: u64,
+        /// Zero.
+        0x98 _reserved: u64,
     }
 }
 

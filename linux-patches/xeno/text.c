@@ -78,6 +78,9 @@ static void times(struct seq_file *out, const char *prefix,
 	line(out, prefix, "elsewhere", usage->elsewhere);
 	line(out, prefix, "stolen", usage->stolen);
 	line(out, prefix, "switches", usage->switches);
+	line(out, prefix, "events-sent", usage->events_sent);
+	line(out, prefix, "events-received", usage->events_received);
+	line(out, prefix, "grants-used", usage->grants_used);
 }
 
 static void memory(struct seq_file *out, const struct xeno_usage *usage)
@@ -88,6 +91,7 @@ static void memory(struct seq_file *out, const struct xeno_usage *usage)
 	line(out, "", "overhead", usage->overhead);
 	line(out, "", "overhead-peak", usage->overhead_peak);
 	long_line(out, "overhead-cycles", usage->overhead_cycles);
+	line(out, "", "grants-lent", usage->grants_lent);
 }
 
 static long ask(struct xeno_usage *usage, u32 vcpu)

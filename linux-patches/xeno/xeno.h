@@ -71,7 +71,11 @@ struct xeno_usage {
 	__u64 overhead_cycles[2];
 	__u64 books;			/* which books of the machine were made last; 0 while others are made */
 	__u64 books_used;		/* cycles used by those */
-	__u64 _reserved[4];
+	/* Of a vCPU too, but for the last: */
+	__u64 events_sent;		/* on its ports */
+	__u64 events_received;		/* ports of its that became pending */
+	__u64 grants_used;		/* grants that it mapped, granted ends of copies */
+	__u64 grants_lent;		/* the same, of the domain's grants by whomever */
 };
 
 /*
@@ -114,6 +118,10 @@ struct xeno_usage_besides {
 	__u64 elsewhere;
 	__u64 stolen;
 	__u64 switches;
+	__u64 events_sent;
+	__u64 events_received;
+	__u64 grants_used;
+	__u64 grants_lent;
 };
 
 /* Traffic on the network: zero as yet. */
@@ -141,9 +149,7 @@ struct xeno_usage_head {
 	struct xeno_usage_held frames;	/* the domain's memory */
 	struct xeno_usage_held overhead; /* the hypervisor's because of it */
 	struct xeno_usage_besides besides;
-	__u64 events;			/* zero as yet */
-	__u64 grants;			/* zero as yet */
-	__u64 _reserved1[5];
+	__u64 _reserved1[3];
 	struct xeno_usage_traffic traffic;
 	__u64 _reserved2[8];
 };
@@ -165,6 +171,10 @@ struct xeno_usage_row {
 	__u32 period;
 	__u32 weight;
 	__u32 terms;			/* XENO_AREA_EXTRA */
+	__u64 events_sent;
+	__u64 events_received;
+	__u64 grants_used;
+	__u64 _reserved;
 };
 
 /* In xeno_sched_get.vcpu and xeno_sched_set.vcpu: all vCPUs of the domain. */

@@ -265,6 +265,24 @@ pub struct Account {
     pub overhead_peak: u64,
     /// Those times cycles.
     pub overhead_cycles: Wide,
+    /// Events that it sent. This and what follows is left out where it is 0: entries are written in one way only, and
+    /// those of before it was counted stay good.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub events_sent: u64,
+    /// Events that became pending on its ports.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub events_received: u64,
+    /// Uses of grants that it began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grants_used: u64,
+    /// Uses of its grants that anybody began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grants_lent: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Account {

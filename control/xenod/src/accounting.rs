@@ -108,6 +108,10 @@ pub fn account(usage: &Usage) -> Account {
         overhead: usage.overhead,
         overhead_peak: usage.overhead_peak,
         overhead_cycles: wide(usage.overhead_cycles),
+        events_sent: usage.events_sent,
+        events_received: usage.events_received,
+        grants_used: usage.grants_used,
+        grants_lent: usage.grants_lent,
     }
 }
 
@@ -129,6 +133,10 @@ fn last_account(ended: &LedgerEnded) -> Account {
         overhead: 0,
         overhead_peak: ended.overhead_peak,
         overhead_cycles: wide(ended.overhead_cycles),
+        events_sent: ended.events_sent,
+        events_received: ended.events_received,
+        grants_used: ended.grants_used,
+        grants_lent: ended.grants_lent,
     }
 }
 

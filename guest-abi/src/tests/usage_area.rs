@@ -44,8 +44,8 @@ fn row_at(vcpu: usize) -> usize {
 #[test]
 fn an_area_has_as_many_frames_as_its_rows_need() {
     assert_eq!(usage_area_frames(1), 1);
-    assert_eq!(usage_area_frames(28), 1);
-    assert_eq!(usage_area_frames(29), 2);
+    assert_eq!(usage_area_frames(22), 1);
+    assert_eq!(usage_area_frames(23), 2);
     assert_eq!(usage_area_frames(64), 3);
 }
 

@@ -325,6 +325,14 @@ pub fn note_state(vcpu: &Vcpu, state: State) {
     vcpu.account.waits(state == State::Runnable, cpu::rdtsc);
 }
 
+/// A port that notifies a vCPU of the domain's became pending.
+pub fn received(dom: &Domain, vcpu: u32) {
+    match dom.vcpu(vcpu) {
+        Some(vcpu) => vcpu.account.count_received(),
+        None => dom.account.count_received(),
+    }
+}
+
 /// All that a vCPU used until now, in cycles.
 pub fn used(vcpu: &Vcpu) -> u64 {
     vcpu.account.used_until(cpu::rdtsc())

@@ -7,6 +7,7 @@ pub mod links;
 
 pub use links::close_some;
 
+use crate::account;
 use crate::arch::{percpu, smp};
 use crate::domain::{Domain, NO_CPU, Vcpu};
 use crate::memory::pieces::Charge;
@@ -22,6 +23,7 @@ pub fn raise(dom: &Domain, port: Port, vcpu: VcpuId) {
     let raised = events::raise(dom, port, vcpu);
     finish(dom, raised.wake);
     if raised.newly_pending {
+        account::received(dom, u32::from(vcpu.0));
         wake_pollers(dom, port);
     }
 }

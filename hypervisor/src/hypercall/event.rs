@@ -192,6 +192,7 @@ fn send(g: &mut Guest<'_>, port: u32, args: Args) -> Outcome {
             }
         }
     }
+    g.vcpu.account.count_sent();
     Ok(0)
 }
 

@@ -88,6 +88,9 @@ pub fn ended(g: &mut Guest<'_>, arg: u64) -> Outcome {
             (answer.guaranteed, answer.extra) = (used.guaranteed, used.extra);
             (answer.elsewhere, answer.stolen) = (used.elsewhere, used.stolen);
             answer.switches = used.switches;
+            answer.events_sent = used.events_sent;
+            answer.events_received = used.events_received;
+            (answer.grants_used, answer.grants_lent) = (used.grants_used, used.grants_lent);
             answer.frames_peak = ended.frames.peak();
             answer.frame_cycles = usage::halves(&ended.frames, ended.at);
             answer.overhead_peak = ended.overhead.peak();

@@ -53,7 +53,7 @@ pub fn run(client: &mut Client, names: &[Target], json: bool) -> Result<(), Fail
         .map_or(Ok(()), |machine| out(machine_words(&machine)))
 }
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 15] = [
     "NAME",
     "ID",
     "USER",
@@ -63,6 +63,8 @@ const HEAD: [&str; 13] = [
     "EXTRA",
     "STOLEN",
     "SWITCHES",
+    "EVENTS",
+    "GRANTS",
     "MEMORY",
     "PEAK",
     "MEM*TIME",
@@ -82,11 +84,18 @@ fn row(domain: &DomainUsage) -> Option<Vec<String>> {
         time(used.extra),
         time(used.stolen),
         used.switches.to_string(),
+        both_ways(used.events_received, used.events_sent),
+        both_ways(used.grants_lent, used.grants_used),
         bytes(used.frames << 12),
         bytes(used.frames_peak << 12),
         memory_time(used.frame_cycles.0, used.hz),
         bytes(used.overhead << 12),
     ])
+}
+
+/// From others, and of its own accord.
+fn both_ways(there: u64, own: u64) -> String {
+    format!("{there}/{own}")
 }
 
 /// One domain, each counter on a line.
@@ -106,6 +115,10 @@ fn in_full(domain: &DomainUsage, used: &Account) -> String {
             ("of that elsewhere", time(used.elsewhere)),
             ("stolen", time(used.stolen)),
             ("switches", used.switches.to_string()),
+            ("events sent", used.events_sent.to_string()),
+            ("events received", used.events_received.to_string()),
+            ("grants used", used.grants_used.to_string()),
+            ("grants lent", used.grants_lent.to_string()),
             ("memory", bytes(used.frames << 12)),
             ("memory, peak", bytes(used.frames_peak << 12)),
             (

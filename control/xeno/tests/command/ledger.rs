@@ -217,6 +217,9 @@ fn usage_is_a_table_of_all_or_all_of_one() {
         user: 3_000_000_000,
         extra: 3_500_000_000,
         frames: 256,
+        events_sent: 5,
+        events_received: 7,
+        grants_lent: 4,
         ..Account::default()
     };
     account.hypervisor[3] = 500_000_000;
@@ -224,13 +227,20 @@ fn usage_is_a_table_of_all_or_all_of_one() {
     let all = daemon.run(&["usage"]).out;
     assert_eq!(
         all,
-        "NAME  ID   USER  KERNEL  HYPERVISOR  GUARANTEED  EXTRA  STOLEN  SWITCHES  MEMORY  PEAK  MEM*TIME  OWN MEM\n\
-         web    1  3.00s   0.00s       0.50s       0.00s  3.50s   0.00s         0      1M    0B      0B*s       0B\n\
+        "NAME  ID   USER  KERNEL  HYPERVISOR  GUARANTEED  EXTRA  STOLEN  SWITCHES  EVENTS  GRANTS  MEMORY  PEAK  MEM*TIME  OWN MEM\n\
+         web    1  3.00s   0.00s       0.50s       0.00s  3.50s   0.00s         0     7/5     4/0      1M    0B      0B*s       0B\n\
          20.00s of 2 CPUs: 10.00s for domains (2.00s of them gone), 9.00s idle, 1.00s the hypervisor's own\n"
     );
     let one = daemon.run(&["usage", "web"]).out;
     assert!(
-        one.contains("hypervisor, timer") && one.contains("together"),
+        [
+            "hypervisor, timer",
+            "together",
+            "events sent",
+            "grants lent"
+        ]
+        .iter()
+        .all(|line| one.contains(line)),
         "{one}"
     );
     let json: serde_json::Value =

@@ -15,7 +15,7 @@ pub(super) const ALWAYS: u64 = u64::MAX;
 /// The account of a vCPU.
 ///
 /// One CPU writes it at a time: the one that the vCPU is loaded on. `waits` is for whoever has the lock of the queue that it
-/// is in, and `has_terms` for whoever decides on those.
+/// is in, `has_terms` for whoever decides on those, and `count_received` for anybody.
 #[derive(Debug)]
 #[repr(C)]
 pub struct VcpuAccount {
@@ -38,6 +38,10 @@ pub struct VcpuAccount {
     period_ns: AtomicU32,
     weight: AtomicU32,
     terms: AtomicU32,
+    events_sent: AtomicU64,
+    events_received: AtomicU64,
+    grants_used: AtomicU64,
+    _reserved: u64,
 }
 
 macro_rules! same_layout {
@@ -52,7 +56,8 @@ pub(super) use same_layout;
 
 same_layout!(VcpuAccount, UsageRow: version = seq, cpu = cpu, flags = flags, open_since = open_since, user = user,
     kernel = kernel, hypervisor = hypervisor, guaranteed = guaranteed, extra = extra, switches = switches,
-    waited = stolen, slice_ns = slice, period_ns = period, weight = weight, terms = terms);
+    waited = stolen, slice_ns = slice, period_ns = period, weight = weight, terms = terms,
+    events_sent = events_sent, events_received = events_received, grants_used = grants_used);
 
 /// From when on an account is open, and on which CPU.
 #[derive(Clone, Copy, Debug)]
@@ -104,12 +109,20 @@ impl VcpuAccount {
             period_ns: AtomicU32::new(0),
             weight: AtomicU32::new(0),
             terms: AtomicU32::new(0),
+            events_sent: AtomicU64::new(0),
+            events_received: AtomicU64::new(0),
+            grants_used: AtomicU64::new(0),
+            _reserved: 0,
         }
     }
 
     /// Closes the account of a vCPU that is in nobody's hand and waits for nothing: it is as new. Answers what it had.
     pub fn close(&self) -> Usage {
-        let closed = self.usage(0);
+        let mut closed = self.usage(0);
+        // Others still count these: nothing is lost between reading and clearing.
+        closed.events_sent = self.events_sent.swap(0, Relaxed);
+        closed.events_received = self.events_received.swap(0, Relaxed);
+        closed.grants_used = self.grants_used.swap(0, Relaxed);
         self.write(|| {
             self.cpu.store(USAGE_AREA_NO_CPU, Relaxed);
             self.flags.store(0, Relaxed);
@@ -194,6 +207,21 @@ impl VcpuAccount {
         add(&self.switches, 1);
     }
 
+    /// It sent an event. On its CPU.
+    pub fn count_sent(&self) {
+        add(&self.events_sent, 1);
+    }
+
+    /// A port that notifies it became pending, on whichever CPU.
+    pub fn count_received(&self) {
+        self.events_received.fetch_add(1, Relaxed);
+    }
+
+    /// It began to use a grant. On its CPU.
+    pub fn count_used(&self) {
+        add(&self.grants_used, 1);
+    }
+
     /// Whether it could run and does not, from now on.
     pub fn waits(&self, waits: bool, now: impl FnOnce() -> u64) {
         let waited = self.waited.load(Relaxed);
@@ -227,6 +255,9 @@ impl VcpuAccount {
         Usage {
             stolen: self.stolen_until(now),
             switches: self.switches.load(Relaxed),
+            events_sent: self.events_sent.load(Relaxed),
+            events_received: self.events_received.load(Relaxed),
+            grants_used: self.grants_used.load(Relaxed),
             ..self.read(|| self.look())
         }
     }
@@ -268,9 +299,7 @@ impl VcpuAccount {
             hypervisor: self.hypervisor.each_ref().map(get),
             guaranteed: get(&self.guaranteed),
             extra: get(&self.extra),
-            elsewhere: 0,
-            stolen: 0,
-            switches: 0,
+            ..Usage::ZERO
         }
     }
 }
@@ -292,10 +321,15 @@ pub struct SharedAccount {
     elsewhere: AtomicU64,
     stolen: AtomicU64,
     switches: AtomicU64,
+    events_sent: AtomicU64,
+    events_received: AtomicU64,
+    grants_used: AtomicU64,
+    grants_lent: AtomicU64,
 }
 
 same_layout!(SharedAccount, UsageBesides: user = user, kernel = kernel, hypervisor = hypervisor, guaranteed = guaranteed,
-    extra = extra, elsewhere = elsewhere, stolen = stolen, switches = switches);
+    extra = extra, elsewhere = elsewhere, stolen = stolen, switches = switches,
+    events_sent = events_sent, events_received = events_received, grants_used = grants_used, grants_lent = grants_lent);
 
 impl SharedAccount {
     /// Nothing used.
@@ -310,7 +344,21 @@ impl SharedAccount {
             elsewhere: AtomicU64::new(0),
             stolen: AtomicU64::new(0),
             switches: AtomicU64::new(0),
+            events_sent: AtomicU64::new(0),
+            events_received: AtomicU64::new(0),
+            grants_used: AtomicU64::new(0),
+            grants_lent: AtomicU64::new(0),
         }
+    }
+
+    /// A port became pending that notifies a vCPU which is not there.
+    pub fn count_received(&self) {
+        self.events_received.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody began to use a grant of its.
+    pub fn count_lent(&self) {
+        self.grants_lent.fetch_add(1, Relaxed);
     }
 
     /// Adds what was done for it while none of its vCPUs was in hand.
@@ -336,6 +384,10 @@ impl SharedAccount {
         more(&self.elsewhere, closed.elsewhere);
         more(&self.stolen, closed.stolen);
         more(&self.switches, closed.switches);
+        more(&self.events_sent, closed.events_sent);
+        more(&self.events_received, closed.events_received);
+        more(&self.grants_used, closed.grants_used);
+        more(&self.grants_lent, closed.grants_lent);
     }
 
     /// What it has.
@@ -351,6 +403,10 @@ impl SharedAccount {
             elsewhere: get(&self.elsewhere),
             stolen: get(&self.stolen),
             switches: get(&self.switches),
+            events_sent: get(&self.events_sent),
+            events_received: get(&self.events_received),
+            grants_used: get(&self.grants_used),
+            grants_lent: get(&self.grants_lent),
         }
     }
 }

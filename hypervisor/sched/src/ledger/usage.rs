@@ -42,7 +42,7 @@ pub enum Kind {
     Extra,
 }
 
-/// What a vCPU or a domain used, in cycles.
+/// What a vCPU or a domain used: cycles, and how often it did what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// In its applications.
@@ -61,6 +61,14 @@ pub struct Usage {
     pub stolen: u64,
     /// How often a CPU was given to it.
     pub switches: u64,
+    /// How often it sent an event.
+    pub events_sent: u64,
+    /// How often one of its ports became pending.
+    pub events_received: u64,
+    /// How often it began to use a grant.
+    pub grants_used: u64,
+    /// How often anybody began to use a grant of the domain's.
+    pub grants_lent: u64,
 }
 
 impl Usage {
@@ -74,6 +82,10 @@ impl Usage {
         elsewhere: 0,
         stolen: 0,
         switches: 0,
+        events_sent: 0,
+        events_received: 0,
+        grants_used: 0,
+        grants_lent: 0,
     };
 
     /// Cycles of the hypervisor's for it, of all causes.
@@ -108,6 +120,10 @@ impl Usage {
             (&mut self.elsewhere, other.elsewhere),
             (&mut self.stolen, other.stolen),
             (&mut self.switches, other.switches),
+            (&mut self.events_sent, other.events_sent),
+            (&mut self.events_received, other.events_received),
+            (&mut self.grants_used, other.grants_used),
+            (&mut self.grants_lent, other.grants_lent),
         ];
         let causes = self.hypervisor.iter_mut().zip(other.hypervisor);
         for (to, more) in pairs.into_iter().chain(causes) {

@@ -28,8 +28,9 @@ impl End {
         access: Access,
     ) -> Result<End, Status> {
         if by_grant {
-            let lent = Lent::new(dom, pointer.gref(), g.dom.id.0, access);
-            return lent.map(End::Lent);
+            let lent = Lent::new(dom, pointer.gref(), g.dom.id.0, access)?;
+            g.vcpu.account.count_used();
+            return Ok(End::Lent(lent));
         }
         let frame = Mfn(pointer.u);
         take(dom, frame, access)?;

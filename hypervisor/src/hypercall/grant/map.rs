@@ -55,6 +55,7 @@ fn map_one(g: &mut Guest<'_>, op: &MapGrantRef) -> Result<(u32, u64), Status> {
         }
     }
     let frame = take_use(dom, op.gref, g.dom.id.0, access)?;
+    g.vcpu.account.count_used();
     let mapping = Mapping {
         granter: op.dom,
         gref: op.gref,

@@ -372,6 +372,7 @@ fn take_use(dom: &Domain, gref: u32, who: u16, access: Access) -> Result<Mfn, St
         take(dom, frame, access)?;
         let begun = dom.grants.lock().begin(gref, who, access, frame);
         if begun == Ok(true) {
+            dom.account.count_lent();
             return Ok(frame);
         }
         give(dom.id, frame, access);

@@ -82,6 +82,12 @@ fn is_same(row: &UsageRow, told: &Usage) {
     check_eq!("guaranteed", row.guaranteed, told.guaranteed);
     check_eq!("extra", row.extra, told.extra);
     check_eq!("switches", row.switches, told.switches);
+    check_eq!(
+        "events",
+        (row.events_sent, row.events_received),
+        (told.events_sent, told.events_received)
+    );
+    check_eq!("grants", row.grants_used, told.grants_used);
     check_eq!("stolen", row.stolen_at(told.at), told.stolen);
 }
 

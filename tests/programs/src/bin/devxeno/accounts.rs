@@ -7,7 +7,7 @@ use programs::privcmd::Privcmd;
 use programs::say;
 
 /// Numbers of a [`Usage`] that never go back.
-const NUMBERS: usize = USAGE_CAUSES + 12;
+const NUMBERS: usize = USAGE_CAUSES + 16;
 
 /// The numbers of an account that never go back, in the words of the device.
 pub fn numbers(usage: &Usage) -> [(&'static str, u128); NUMBERS] {
@@ -21,6 +21,10 @@ pub fn numbers(usage: &Usage) -> [(&'static str, u128); NUMBERS] {
         ("elsewhere", u128::from(usage.elsewhere)),
         ("stolen", u128::from(usage.stolen)),
         ("switches", u128::from(usage.switches)),
+        ("events-sent", u128::from(usage.events_sent)),
+        ("events-received", u128::from(usage.events_received)),
+        ("grants-used", u128::from(usage.grants_used)),
+        ("grants-lent", u128::from(usage.grants_lent)),
         ("frames-peak", u128::from(usage.frames_peak)),
         ("frame-cycles", long(usage.frame_cycles)),
         ("overhead-peak", u128::from(usage.overhead_peak)),

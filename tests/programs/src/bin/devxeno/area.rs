@@ -112,6 +112,9 @@ pub fn all() -> Result<(), Failure> {
             guaranteed: row.guaranteed,
             extra: row.extra,
             switches: row.switches,
+            events_sent: row.events_sent,
+            events_received: row.events_received,
+            grants_used: row.grants_used,
             ..Usage::ZERO
         };
         between(&before, &seen, &after)?;
@@ -127,6 +130,10 @@ pub fn all() -> Result<(), Failure> {
         guaranteed: besides.guaranteed,
         extra: besides.extra,
         switches: besides.switches,
+        events_sent: besides.events_sent,
+        events_received: besides.events_received,
+        grants_used: besides.grants_used,
+        grants_lent: besides.grants_lent,
         ..Usage::ZERO
     };
     between(&before, &seen, &after)?;
@@ -139,14 +146,18 @@ pub fn all() -> Result<(), Failure> {
 /// What is counted of an account lies between two others.
 fn between(before: &Usage, seen: &Usage, after: &Usage) -> Result<(), Failure> {
     let counters = |usage: &Usage| {
-        let mut all = [0; 5 + USAGE_CAUSES];
-        let (first, causes) = all.split_at_mut(5);
+        let mut all = [0; 9 + USAGE_CAUSES];
+        let (first, causes) = all.split_at_mut(9);
         first.copy_from_slice(&[
             usage.user,
             usage.kernel,
             usage.guaranteed,
             usage.extra,
             usage.switches,
+            usage.events_sent,
+            usage.events_received,
+            usage.grants_used,
+            usage.grants_lent,
         ]);
         causes.copy_from_slice(&usage.hypervisor);
         all
