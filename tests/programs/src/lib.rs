@@ -14,6 +14,7 @@
 // On a host the assembly is left out, and what only it uses would be reported.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
+pub mod calls;
 pub mod print;
 pub mod privcmd;
 pub mod start;
@@ -23,6 +24,13 @@ pub use start::Arguments;
 
 /// The exit status of a program that panicked.
 pub const PANICKED: i32 = 101;
+
+/// The time-stamp counter.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: reads a counter.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
 
 /// Makes a program of `main`, a `fn(Arguments) -> i32` whose result is the exit status.
 #[macro_export]

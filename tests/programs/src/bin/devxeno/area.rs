@@ -1,7 +1,6 @@
 //! The usage area, mapped: it has the accounts that calls tell of, and it can only be read.
 
 use crate::calls::{self, Device, Failure, PAGE};
-use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::AtomicU64;
 use guest_abi::usage::{USAGE_BESIDES, USAGE_CAUSES, USAGE_OF_DOMAIN, Usage};
 use guest_abi::usage_area::{UsageArea, usage_area_frames};
@@ -182,8 +181,7 @@ fn memory(
     ask: impl Fn() -> Result<Usage, Failure>,
 ) -> Result<(), Failure> {
     let [frames, overhead] = [area.frames(), area.overhead()];
-    // SAFETY: every processor that this runs on has the counter, and the kernel does not hide it.
-    let now = unsafe { _rdtsc() };
+    let now = programs::now();
     let after = ask()?;
     let long = |[low, high]: [u64; 2]| u128::from(high) << 64 | u128::from(low);
     for (name, held, from, to) in [

@@ -10,20 +10,20 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![cfg_attr(not(target_os = "none"), allow(dead_code, unused))]
 
-mod calls;
 mod clock;
 mod measure;
 mod memory;
+mod pages;
 mod processes;
 mod signals;
 mod simple;
 
-use programs::{Arguments, complain, program, say, sys};
+use programs::{Arguments, calls, complain, now, program, say, sys};
 
 program!(run);
 
 fn run(arguments: Arguments) -> i32 {
-    let start = measure::now();
+    let start = now();
     if arguments.get(1) == Some("nothing") {
         return 0;
     }

@@ -1,18 +1,11 @@
 //! The stop-watch.
 
-use programs::{say, sys::Errno};
+use programs::{now, say, sys::Errno};
 
 /// Rounds of an operation that is measured alone.
 pub const ROUNDS: u32 = 50;
 /// Rounds of one that takes long.
 pub const FEW: u32 = 8;
-
-/// The time-stamp counter.
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: reads a counter.
-    unsafe { core::arch::x86_64::_rdtsc() }
-}
 
 /// What two readings with nothing between them differ by.
 fn overhead() -> u64 {

@@ -1,7 +1,9 @@
 //! Mappings and page faults.
 
-use crate::calls::{self, Access, PAGE, Sharing};
-use crate::measure::{FEW, ROUNDS, least, now, tell};
+use crate::measure::{FEW, ROUNDS, least, tell};
+use crate::pages;
+use programs::calls::{self, Access, PAGE, Sharing};
+use programs::now;
 use programs::sys::{self, Errno};
 
 const MIB: usize = 1 << 20;
@@ -17,19 +19,19 @@ pub fn all() -> Result<(), Errno> {
     })?;
     least("touch-unmap-page", FEW, (MIB / PAGE) as u64, || {
         let place = calls::map(MIB, Access::Write, Sharing::Private, None)?;
-        calls::touch(place, MIB, PAGE);
+        pages::touch(place, MIB, PAGE);
         calls::unmap(place, MIB)
     })?;
     const REGIONS: usize = 16;
     least("touch-1-page-in-2-MiB", FEW, REGIONS as u64, || {
         let place = calls::map(REGIONS * REGION, Access::Write, Sharing::Private, None)?;
-        calls::touch(place, REGIONS * REGION, REGION);
+        pages::touch(place, REGIONS * REGION, REGION);
         calls::unmap(place, REGIONS * REGION)
     })?;
     let file = calls::open_to_read(c"/bin/busybox")?;
     least("file-map-unmap-page", FEW, (MIB / PAGE) as u64, || {
         let place = calls::map(MIB, Access::Read, Sharing::Shared, Some(file))?;
-        calls::look(place, MIB);
+        pages::look(place, MIB);
         calls::unmap(place, MIB)
     })?;
     calls::close(file)?;
@@ -39,12 +41,12 @@ pub fn all() -> Result<(), Errno> {
 fn protection() -> Result<(), Errno> {
     for (name, bytes) in [("mprotect-pair-page", PAGE), ("mprotect-pair-MiB", MIB)] {
         let place = calls::map(bytes, Access::Write, Sharing::Private, None)?;
-        calls::touch(place, bytes, PAGE);
+        pages::touch(place, bytes, PAGE);
         least(name, FEW, 1, || {
             calls::protect(place, bytes, Access::Read)?;
             calls::protect(place, bytes, Access::Write)?;
             // A change of rights that nothing used would leave the entry as it was.
-            calls::touch(place, bytes, PAGE);
+            pages::touch(place, bytes, PAGE);
             Ok(())
         })?;
         calls::unmap(place, bytes)?;
@@ -57,14 +59,14 @@ fn copy_on_write() -> Result<(), Errno> {
     const PAGES: usize = 256;
     let told = calls::map(PAGE, Access::Write, Sharing::Shared, None)?;
     let place = calls::map(PAGES * PAGE, Access::Write, Sharing::Private, None)?;
-    calls::touch(told, PAGE, PAGE);
-    calls::touch(place, PAGES * PAGE, PAGE);
+    pages::touch(told, PAGE, PAGE);
+    pages::touch(place, PAGES * PAGE, PAGE);
     let mut least = u64::MAX;
     for _ in 0..FEW {
         let child = calls::fork()?;
         if child == 0 {
             let start = now();
-            calls::touch(place, PAGES * PAGE, PAGE);
+            pages::touch(place, PAGES * PAGE, PAGE);
             let ticks = now() - start;
             // SAFETY: the shared page, mapped above; the parent reads it after this process ended.
             unsafe { (told as *mut u64).write_volatile(ticks) };

@@ -1,7 +1,8 @@
 //! Processes: making and ending them, and switching between them.
 
-use crate::calls::{self, Access, PAGE, Pair, Sharing, nr};
 use crate::measure::{FEW, least};
+use crate::pages;
+use programs::calls::{self, Access, PAGE, Pair, Sharing, nr};
 use programs::sys::{self, Errno};
 
 /// Round trips that are measured together.
@@ -12,7 +13,7 @@ pub fn all() -> Result<(), Errno> {
     least("fork-exit-wait", FEW, 1, fork_exit)?;
     const TOUCHED: usize = 16 << 20;
     let place = calls::map(TOUCHED, Access::Write, Sharing::Private, None)?;
-    calls::touch(place, TOUCHED, PAGE);
+    pages::touch(place, TOUCHED, PAGE);
     least("fork-exit-wait-16-MiB", 3, 1, fork_exit)?;
     calls::unmap(place, TOUCHED)?;
     least("fork-exec-wait", FEW, 1, fork_exec)?;
@@ -86,7 +87,7 @@ impl ConcatFiles for [[i32; 2]; 2] {
 /// Two processes that wake each other through words of a shared page.
 fn futex() -> Result<(), Errno> {
     let page = calls::map(PAGE, Access::Write, Sharing::Shared, None)?;
-    calls::touch(page, PAGE, PAGE);
+    pages::touch(page, PAGE, PAGE);
     let (mine, theirs) = (page, page + 64);
     set(mine, 0);
     set(theirs, 0);
@@ -149,14 +150,14 @@ fn ring() -> Result<(), Errno> {
         *pipe = calls::pair(Pair::Pipe)?;
     }
     let memory = calls::map(WORKING_SET, Access::Write, Sharing::Private, None)?;
-    calls::touch(memory, WORKING_SET, PAGE);
+    pages::touch(memory, WORKING_SET, PAGE);
     let mut byte = [0];
     let mut children = [0; MEMBERS - 1];
     for (n, place) in children.iter_mut().enumerate() {
         *place = calls::fork()?;
         if *place == 0 {
             // Its own copies of the pages, once.
-            calls::touch(memory, WORKING_SET, PAGE);
+            pages::touch(memory, WORKING_SET, PAGE);
             for (other, pipe) in pipes.iter().enumerate() {
                 if other != n + 1 {
                     calls::close(pipe[1])?;
@@ -202,7 +203,7 @@ fn bandwidth() -> Result<(), Errno> {
     const MIB: usize = 1 << 20;
     let pipe = calls::pair(Pair::Pipe)?;
     let place = calls::map(PIECE, Access::Write, Sharing::Private, None)?;
-    calls::touch(place, PIECE, PAGE);
+    pages::touch(place, PIECE, PAGE);
     // SAFETY: mapped above, this process's own, and given up only at the end.
     let piece = unsafe { core::slice::from_raw_parts_mut(place as *mut u8, PIECE) };
     const ROUNDS: u32 = 4;

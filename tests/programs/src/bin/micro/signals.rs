@@ -1,7 +1,8 @@
 //! Signals.
 
-use crate::calls::{self, Access, PAGE, Sharing, nr};
 use crate::measure::{ROUNDS, least};
+use crate::pages;
+use programs::calls::{self, Access, PAGE, Sharing, nr};
 use programs::sys::{self, Errno};
 
 const SIGSEGV: usize = 11;
@@ -67,7 +68,7 @@ pub fn all() -> Result<(), Errno> {
     })?;
     install(SIGSEGV, signal_step_over)?;
     let page = calls::map(PAGE, Access::Read, Sharing::Private, None)?;
-    calls::look(page, PAGE);
+    pages::look(page, PAGE);
     least("protection-fault-signal", ROUNDS, 1, || {
         store(page);
         Ok(())

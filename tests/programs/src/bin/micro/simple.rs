@@ -1,7 +1,7 @@
 //! Calls that leave the address space alone.
 
-use crate::calls::{self, nr};
 use crate::measure::{ROUNDS, least};
+use programs::calls::{self, nr};
 use programs::sys::{self, Errno};
 
 /// Measures them.

@@ -1,7 +1,7 @@
-//! The system calls that are measured or needed, each once.
+//! System calls that programs measure or need, each once.
 
+use crate::sys::{self, Errno};
 use core::ffi::CStr;
-use programs::sys::{self, Errno};
 
 /// A page.
 pub const PAGE: usize = 4096;
@@ -17,7 +17,10 @@ pub mod nr {
     pub const RT_SIGACTION: usize = 13;
     pub const SCHED_YIELD: usize = 24;
     pub const PAUSE: usize = 34;
+    pub const NANOSLEEP: usize = 35;
     pub const GETPID: usize = 39;
+    pub const SOCKET: usize = 41;
+    pub const CONNECT: usize = 42;
     pub const SOCKETPAIR: usize = 53;
     pub const FORK: usize = 57;
     pub const EXECVE: usize = 59;
@@ -43,6 +46,13 @@ fn call(number: usize, arguments: [usize; 6]) -> Result<usize, Errno> {
 pub fn plain(number: usize) {
     // SAFETY: it touches no memory.
     unsafe { sys::raw(number, [0; 6]) };
+}
+
+/// Waits for so many nanoseconds at least.
+pub fn sleep(nanoseconds: u64) -> Result<(), Errno> {
+    const SECOND: u64 = 1_000_000_000;
+    let time = [nanoseconds / SECOND, nanoseconds % SECOND];
+    call(nr::NANOSLEEP, [time.as_ptr() as usize, 0, 0, 0, 0, 0]).map(|_| ())
 }
 
 /// Waits until the machine ends.
@@ -140,24 +150,6 @@ pub fn unmap(start: usize, bytes: usize) -> Result<(), Errno> {
 #[inline(always)]
 pub fn protect(start: usize, bytes: usize, access: Access) -> Result<(), Errno> {
     call(nr::MPROTECT, [start, bytes, access as usize, 0, 0, 0]).map(|_| ())
-}
-
-/// Writes a word of each of some pages from `start` on, `step` bytes apart.
-#[inline(always)]
-pub fn touch(start: usize, bytes: usize, step: usize) {
-    for at in (start..start + bytes).step_by(step) {
-        // SAFETY: callers pass mappings of their own, writable.
-        unsafe { (at as *mut u64).write_volatile(at as u64) };
-    }
-}
-
-/// Reads a word of each of some pages from `start` on.
-#[inline(always)]
-pub fn look(start: usize, bytes: usize) {
-    for at in (start..start + bytes).step_by(PAGE) {
-        // SAFETY: callers pass mappings of their own.
-        unsafe { (at as *const u64).read_volatile() };
-    }
 }
 
 /// Another process from here on: 0 in it, its number here.
