@@ -23,7 +23,7 @@
 //! | `irq_ratelimit=` | interrupts of one device in 10 ms before it is held back, at least 1 | 2000 |
 //! | `tsc=` | `auto`, `stable`, `unstable` | `auto` |
 //! | `maxcpus=` | how many CPUs run at most, from 1 | all |
-//! | `cpus=` | `first`, `all`: which CPUs run domains | `first` |
+//! | `cpus=` | `all`, `first`: which CPUs run domains | `all` |
 //! | `quantum=` | a time to a second: a turn in time that nobody reserved, and the unit of reservations in quanta | `10ms` |
 //! | `section=` | a time, `1us` to `200us`: the longest stretch of ring 0 that admission counts on | `20us` |
 //! | `reserve=` | millionths of each CPU that nobody can reserve, at most 500000 | 20000 |
@@ -122,7 +122,7 @@ impl Default for Params {
             irq_ratelimit: 2000,
             tsc: Tsc::Auto,
             max_cpus: None,
-            cpus: Cpus::First,
+            cpus: Cpus::All,
             dom0_cpu: Dom0Cpu::Usual,
             quantum_ns: 10_000_000,
             section_ns: 20_000,
@@ -241,7 +241,7 @@ impl Params {
                 "`crash_test=panic|fault|stack|nested|early|other|deaf|stuck|locks|wait`",
             )?,
             "maxcpus" => set(&mut self.max_cpus, count(text).map(Some), "`maxcpus=4`")?,
-            "cpus" => set(&mut self.cpus, cpus(text), "`cpus=first|all`")?,
+            "cpus" => set(&mut self.cpus, cpus(text), "`cpus=all|first`")?,
             "dom0_cpu" => set(
                 &mut self.dom0_cpu,
                 dom0_cpu(text),

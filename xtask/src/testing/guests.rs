@@ -249,12 +249,12 @@ fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
         form.isolate
     );
     // The guest is told, too.
-    let (cpus, told) = match form.parallel {
-        Some(_) => ("cpus=all", "parallel"),
-        None => ("", ""),
+    let told = match form.parallel {
+        Some(_) => "parallel",
+        None => "",
     };
     let contents = iso::Contents {
-        hypervisor_arguments: merge_words(&merge_words(&defaults, &wants.hypervisor), cpus),
+        hypervisor_arguments: merge_words(&defaults, &wants.hypervisor),
         kernel: Module::new(tree.guests().join(name), merge_words(&wants.append, told)),
         initrd: None,
     };

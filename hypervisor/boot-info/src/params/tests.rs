@@ -25,7 +25,7 @@ fn nothing_said_means_the_defaults() {
 fn every_word_an_admin_knows_is_taken() {
     let params = silent(
         "console=com2 com2=9600,7e2,0x2e8 com1=38400 dom0_mem=512M,max:1G dom0_max_vcpus=64 dom0_overhead=64K noreboot dom0_crash=restart loglvl=all isolate=no smap=yes pcid=no \
-         exit_port=0xf4 irq_ratelimit=50 tsc=stable crash_test=stack maxcpus=4 cpus=all dom0_cpu=3ms/30ms,extra quantum=1ms section=15us reserve=30000 nosmp smp_test=flush measure=sections",
+         exit_port=0xf4 irq_ratelimit=50 tsc=stable crash_test=stack maxcpus=4 cpus=first dom0_cpu=3ms/30ms,extra quantum=1ms section=15us reserve=30000 nosmp smp_test=flush measure=sections",
     );
     assert_eq!(params.console, Console::Com2);
     assert_eq!(
@@ -67,7 +67,7 @@ fn every_word_an_admin_knows_is_taken() {
     assert_eq!(params.tsc, Tsc::Stable);
     assert_eq!(params.crash_test, Some(CrashTest::Stack));
     assert_eq!((params.max_cpus, params.nosmp), (Some(4), true));
-    assert_eq!(params.cpus, Cpus::All);
+    assert_eq!(params.cpus, Cpus::First);
     let asked = |extra| Dom0Cpu::Slice {
         slice_ns: 3_000_000,
         period_ns: 30_000_000,

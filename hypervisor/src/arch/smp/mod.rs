@@ -9,7 +9,7 @@
 //!  stop       "halt where you are"             NMI       ─▶ noted where it was, halted for ever
 //!  watch      "are you stuck?"          IPI_CALL, NMI  ─▶ answered, or reported from where it is
 //! ```
-//! Domains run on CPU 0, or with `cpus=all` on all; who has nobody to run waits in the idle loop (`schedule::idle`) and
+//! Domains run on all, or with `cpus=first` on CPU 0; who has nobody to run waits in the idle loop (`schedule::idle`) and
 //! answers.
 //!
 //! # Invariants

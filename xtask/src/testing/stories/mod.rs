@@ -164,10 +164,40 @@ const STORIES: &[Story] = &[
         model: "q35",
         ..story(Tier::Full, Way::Direct, Kernel::Elf, "yes", Script::Glance)
     },
-    // Several processors: all of them start, though one runs the domain.
+    // Several processors, and as many vCPUs or more or fewer.
+    Story {
+        smp: 2,
+        ..story(
+            Tier::Normal,
+            Way::Direct,
+            Kernel::Elf,
+            "yes",
+            Script::Processors,
+        )
+    },
     Story {
         smp: 4,
-        ..story(Tier::Normal, Way::Direct, Kernel::Elf, "yes", Script::Tour)
+        ..story(
+            Tier::Normal,
+            Way::Direct,
+            Kernel::Elf,
+            "no",
+            Script::Processors,
+        )
+    },
+    Story {
+        smp: 8,
+        ..story(
+            Tier::Full,
+            Way::Direct,
+            Kernel::Elf,
+            "yes",
+            Script::Processors,
+        )
+    },
+    Story {
+        smp: 4,
+        ..story(Tier::Full, Way::Direct, Kernel::Elf, "yes", Script::Tour)
     },
     Story {
         smp: 4,
