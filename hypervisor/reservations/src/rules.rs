@@ -237,6 +237,17 @@ impl Terms {
         Self::new(rules, slice, self.period, self.extra, self.weight)
     }
 
+    /// These with another weight: what is promised is the same.
+    ///
+    /// # Errors
+    /// [`TermsError::Weight`] for none.
+    pub const fn with_weight(&self, weight: u16) -> Result<Self, TermsError> {
+        match weight {
+            0 => Err(TermsError::Weight),
+            weight => Ok(Self { weight, ..*self }),
+        }
+    }
+
     /// CPU time promised in each period.
     #[must_use]
     pub const fn slice(&self) -> u64 {

@@ -27,11 +27,14 @@ use crate::schedule::placement::Allowed;
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
+use ::reservations::Terms;
 use ::sched::{Runstate, Sold, State};
 use arrayvec::ArrayVec;
 use boot_info::params::Choice;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering,
+};
 use frames::table::UndoList;
 use frames::{DomId, Mfn};
 use guest_abi::usage_area::usage_area_frames;
@@ -40,8 +43,6 @@ use guest_abi::usage_area::usage_area_frames;
 const INFOS_SHARED: u32 = 32;
 /// Bytes of a vcpu_info.
 const INFO_BYTES: u64 = 64;
-/// Share of the CPU of a domain that nobody gave another.
-const USUAL_WEIGHT: u32 = 256;
 /// The next domain's serial number.
 static SERIALS: AtomicU64 = AtomicU64::new(1);
 /// vcpu_info: event delivery masked.
@@ -241,7 +242,7 @@ fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
         watchdogs: Watchdogs::new(),
         handle: Lock::new(wanted.handle),
         serves_store: wanted.serves_store,
-        weight: AtomicU32::new(USUAL_WEIGHT),
+        weight: AtomicU16::new(Terms::USUAL_WEIGHT),
         allowance: Allowed::new(),
         account: area.besides(),
         sold: Sold::new(),

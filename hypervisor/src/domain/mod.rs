@@ -46,7 +46,9 @@ use crate::schedule;
 use crate::sync::{Lock, rank};
 use ::cpus::notice::Notice;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering,
+};
 use frames::table::UndoList;
 use frames::{DomId, Mfn};
 pub use guest::Guest;
@@ -110,8 +112,8 @@ pub struct Domain {
     pub handle: Lock<[u8; 16], rank::Settings>,
     /// Whether it serves the store.
     pub serves_store: bool,
-    /// Its share of the CPU, for who asks: kept and told. What counts is what its vCPUs were granted (`schedule::placement`).
-    pub weight: AtomicU32,
+    /// The part in time that nobody reserved with which its vCPUs begin.
+    pub weight: AtomicU16,
     /// What it may reserve for itself.
     pub allowance: schedule::placement::Allowed,
     /// What was done for it while none of its vCPUs was in hand, and what those used that it has no more.

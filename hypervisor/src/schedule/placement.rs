@@ -102,7 +102,7 @@ fn first_terms(dom: &Domain, rules: &Rules) -> Terms {
         terms.unwrap_or_else(|_| boot::give_up(format_args!("no weight")))
     };
     if !dom.privileged {
-        return best_effort(Terms::USUAL_WEIGHT);
+        return best_effort(dom.weight.load(Relaxed));
     }
     let usual = Charge::of_ppm(USUAL_MOST_PPM);
     let (slice, period, extra, most) = match boot::params().dom0_cpu {
@@ -356,8 +356,7 @@ pub fn grant(
     to: &Terms,
     for_itself: Option<&Domain>,
 ) -> Result<u64, NotGranted> {
-    let mut asked = CpuSet::EMPTY;
-    let mut whom = None;
+    let mut decisions = Decisions::default();
     let mut in_force_at = 0;
     {
         let mut placement = PLACEMENT.lock();
@@ -378,30 +377,71 @@ pub fn grant(
         }
         let vcpus = asking.vcpus;
         for (member, vcpu) in asking.members().iter_mut().zip(vcpus.iter().flatten()) {
-            let changed = at_home(vcpu, |sched, _| {
-                let place = vcpu.home.place();
-                sched.queue.change(timer::now_ns(), place, *to)
-            });
-            show(vcpu, to);
             // Both always: it stays where it is, and is there.
-            if let Some((home, Ok((at, next)))) = changed
+            if let Some(at) = change(vcpu, to, &mut decisions)
                 && let Some(Change::Here(release)) = member.granted.take()
             {
                 placement.release(now, release, at);
                 if at > now {
                     in_force_at = at.max(in_force_at);
                 }
-                if next == Next::Decide {
-                    asked = asked.with(home);
-                    whom = Some(vcpu.domain);
-                }
             }
         }
     }
-    if let Some(whom) = whom {
-        asked.iter().for_each(|cpu| ask(cpu, whom));
-    }
+    decisions.ask();
     Ok(in_force_at)
+}
+
+/// CPUs that are to decide anew, and for whom, once no lock is held.
+#[derive(Default)]
+struct Decisions {
+    cpus: CpuSet,
+    whom: Option<&'static Domain>,
+}
+
+impl Decisions {
+    fn ask(self) {
+        if let Some(whom) = self.whom {
+            self.cpus.iter().for_each(|cpu| ask(cpu, whom));
+        }
+    }
+}
+
+/// Has a vCPU's queue change its terms, and shows them: until when the old ones hold; `None` if it has been removed. Under
+/// the placement's lock.
+fn change(vcpu: &'static Vcpu, to: &Terms, decisions: &mut Decisions) -> Option<u64> {
+    let changed = at_home(vcpu, |sched, _| {
+        let place = vcpu.home.place();
+        sched.queue.change(timer::now_ns(), place, *to)
+    });
+    show(vcpu, to);
+    let Some((home, Ok((at, next)))) = changed else {
+        return None;
+    };
+    if next == Next::Decide {
+        decisions.cpus = decisions.cpus.with(home);
+        decisions.whom = Some(vcpu.domain);
+    }
+    Some(at)
+}
+
+/// Gives all vCPUs of a domain another weight, from their next periods on; what they are promised stays.
+pub fn weigh(dom: &'static Domain, weight: u16) {
+    let mut decisions = Decisions::default();
+    {
+        let _placement = PLACEMENT.lock();
+        dom.weight.store(weight, Relaxed);
+        for vcpu in dom.vcpus() {
+            let granted = at_home(vcpu, |sched, _| sched.queue.granted(vcpu.home.place()));
+            if let Some((_, Ok(granted))) = granted
+                && let Ok(to) = granted.with_weight(weight)
+            {
+                // It is charged what it was: nothing is released.
+                change(vcpu, &to, &mut decisions);
+            }
+        }
+    }
+    decisions.ask();
 }
 
 /// Shows who reads a vCPU's account what it was granted: under the placement's lock, or before anybody else knows it.

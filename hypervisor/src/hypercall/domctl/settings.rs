@@ -7,6 +7,7 @@ use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::sysctl::tsc_khz;
 use crate::hypercall::{Args, Outcome, Stop, bitmap, cpu_policy};
 use crate::schedule::moves::{self, Way};
+use crate::schedule::placement;
 use core::sync::atomic::Ordering;
 use guest_abi::Errno;
 use guest_abi::domctl::{
@@ -99,8 +100,9 @@ pub fn get_nodes(g: &mut Guest<'_>, _: &'static Domain, call: &Domctl, _: Args) 
     Ok(0)
 }
 
-/// `scheduler_op`: the weight is kept and told; what counts is said by `sched_set`.
-pub fn scheduler(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+/// `scheduler_op`: the weight is that of each vCPU in time that nobody reserved, as `sched_set` can say it, too; then the
+/// first one's is told. A cap is what `sched_set` is for.
+pub fn scheduler(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
     let mut asked: SchedulerOp = call.payload();
     if asked.sched_id != XEN_SCHEDULER_CREDIT2 {
         return Err(Errno::Inval.into());
@@ -108,12 +110,15 @@ pub fn scheduler(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> 
     match asked.cmd {
         XEN_DOMCTL_SCHEDOP_PUTINFO => {
             if asked.weight != 0 {
-                let weight = u32::from(asked.weight);
-                dom.weight.store(weight, Ordering::Relaxed);
+                g.charge(dom.vcpus().count() as u64);
+                placement::weigh(dom, asked.weight);
             }
         }
         XEN_DOMCTL_SCHEDOP_GETINFO => {
-            asked.weight = dom.weight.load(Ordering::Relaxed) as u16;
+            let first = dom.vcpus().find_map(placement::reserved);
+            let first = first.map(|has| has.coming.map_or(has.terms, |(coming, _)| coming));
+            let to_come = dom.weight.load(Ordering::Relaxed);
+            asked.weight = first.map_or(to_come, |terms| terms.weight());
             asked.cap = 0;
             call.set_payload(&asked);
         }

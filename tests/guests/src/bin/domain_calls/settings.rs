@@ -1,10 +1,12 @@
 //! What is set for a domain and told of it, and what is told of the machine.
 
 use guest_runtime::abi::domctl::*;
+use guest_runtime::abi::reserve::{SCHED_ALL_VCPUS, SCHED_EXTRA, SchedGet};
 use guest_runtime::abi::sysctl::{
     Availheap, CpuFeatureset, CpupoolOp, Cputopo, Cputopoinfo, DebugKeys, Meminfo, Numainfo,
     Physinfo, Readconsole, Sysctl, SysctlCommand,
 };
+use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{Wire, errno};
 use guest_runtime::{check, check_eq};
 use guest_runtime::{control, frames};
@@ -113,6 +115,17 @@ fn scheduling(domain: u16) {
     accepted("another", call(XEN_DOMCTL_SCHEDOP_PUTINFO, 512, 6).0);
     let (result, now) = call(XEN_DOMCTL_SCHEDOP_GETINFO, 0, 6);
     check_eq!("its weight now", (result, now.weight), (0, 512));
+    let mut has = SchedGet {
+        version: XENO_INTERFACE_VERSION,
+        domid: domain,
+        vcpu: SCHED_ALL_VCPUS,
+        ..SchedGet::ZERO
+    };
+    if control::xeno_op(XenoCommand::SchedGet, &mut has) == 0 {
+        let terms = (has.terms.slice, has.terms.weight, has.terms.flags);
+        check_eq!("which counts", terms, (0, 512, SCHED_EXTRA));
+        check_eq!("for all of them", has.nr_alike, has.nr_vcpus);
+    }
     check_eq!("of another scheduler", call(1, 0, 5).0, -errno::EINVAL);
 }
 
