@@ -135,6 +135,18 @@ impl Racer {
         }
     }
 
+    /// Does something again and again: so often, or until the round has taken long. On several processors each change of a
+    /// table waits for others to flush, and how long that takes is the emulator's host's matter.
+    pub fn often(&mut self, times: u64, mut act: impl FnMut(&mut Racer)) {
+        let end = ENDS.load(Ordering::Acquire);
+        for _ in 0..times {
+            act(self);
+            if events::now_ns() >= end {
+                break;
+            }
+        }
+    }
+
     /// Lets others go first, now and then.
     pub fn now_and_then(&mut self) {
         if self.below(4) == 0 {
@@ -143,12 +155,30 @@ impl Racer {
     }
 }
 
+/// How long a round in which things are done [`Racer::often`] may take, and the system time at which this one has.
+const LONG_ROUND_NS: u64 = 1_000_000_000;
+static ENDS: AtomicU64 = AtomicU64::new(0);
+
 /// Turns of a loop that are long: far longer than it takes to tell another processor that is there.
 const LONG: u32 = 5_000;
 
 /// Lets others go first.
 pub fn give_way() {
     call(nr::SCHED_OP, [sched::YIELD, 0, 0, 0, 0]);
+}
+
+/// How long one sleeps who has nothing to do.
+const NAP_NS: u64 = 100_000;
+
+/// Sleeps a little: who only waits leaves the processor, and the emulator's host, to those who race. Every one that races
+/// waits for all others that hold translations to flush, and where the host has fewer processors than the machine an answer
+/// takes as long as the host lets others run.
+fn nap() {
+    let mut poll = Poll {
+        timeout: events::now_ns() + NAP_NS,
+        ..Poll::ZERO
+    };
+    expect("a nap", sched_op(sched::POLL, &mut poll) as u64, 0);
 }
 
 /// Notes what is not as it must be.
@@ -219,7 +249,7 @@ extern "C" fn run(number: usize) -> ! {
     let work = WORK.get();
     loop {
         while ROUND.load(Ordering::Acquire) == racer.round {
-            give_way();
+            nap();
         }
         racer.round += 1;
         if let Some(work) = work {
@@ -237,6 +267,7 @@ pub fn round() -> bool {
 
 /// Begins a round.
 pub fn begin() {
+    ENDS.store(events::now_ns() + LONG_ROUND_NS, Ordering::Release);
     ROUND.fetch_add(1, Ordering::AcqRel);
 }
 
@@ -248,7 +279,7 @@ pub fn is_over() -> bool {
 /// Waits for the end of a round, and counts a check as [`round`].
 pub fn end() -> bool {
     while !is_over() {
-        give_way();
+        nap();
     }
     let wrong = match WRONG_THERE.load(Ordering::Acquire) {
         true => WRONG.get(),

@@ -4,6 +4,7 @@
 //!
 //! xtask: hv=dom0_max_vcpus=4
 //! xtask: parallel=2
+//! xtask: parallel_full=4
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use guests::racers::{self, Racer, expect};
 
 guest!(exchange_raced, main);
 
-/// Rounds, and attempts of each racer in a round.
+/// Rounds, and most attempts of each racer in a round.
 const ROUNDS: u64 = 10;
 const ATTEMPTS: u64 = 400;
 /// Frames that are fought for: each exchanger has its own.
@@ -47,12 +48,10 @@ fn main() {
     TABLE.set(table);
     let before = reservation();
     racers::start(3, |racer| {
-        for _ in 0..ATTEMPTS {
-            match racer.number {
-                0 => map(racer),
-                _ => exchange(racer),
-            }
-        }
+        racer.often(ATTEMPTS, |racer| match racer.number {
+            0 => map(racer),
+            _ => exchange(racer),
+        });
     });
     for _ in 0..ROUNDS {
         let fine = racers::round();
