@@ -82,12 +82,15 @@ impl TscScale {
     #[must_use]
     #[inline]
     pub const fn ticks_from_ns(&self, ns: u64) -> u64 {
-        // What is near needs no wide division.
-        let shifted = if ns >> 32 == 0 {
-            (ns << 32).div_ceil(self.mul as u64) as u128
-        } else {
-            ((ns as u128) << 32).div_ceil(self.mul as u128)
-        };
+        // What is near needs no wide numbers: the multiplier has 32 bits, so the quotient 33.
+        if ns >> 32 == 0 {
+            let shifted = (ns << 32).div_ceil(self.mul as u64);
+            return match self.shift {
+                0.. => (shifted + (1 << self.shift) - 1) >> self.shift,
+                _ => saturate((shifted as u128) << -self.shift),
+            };
+        }
+        let shifted = ((ns as u128) << 32).div_ceil(self.mul as u128);
         if self.shift >= 0 {
             saturate(shifted.div_ceil(1 << self.shift))
         } else {

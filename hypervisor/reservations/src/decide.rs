@@ -232,12 +232,9 @@ impl Queue<'_> {
                     .filter(|server| server.can_run() && server.slice() != 0)
                     .map(|server| server.deadline.max(last))
                     .filter(|&ends| ends < now);
-                if let Some(ends) = ends {
-                    self.charge_guaranteed(who, ends - last);
-                    self.end_period(who, now);
-                    self.charge_guaranteed(who, now - ends);
-                } else {
-                    self.charge_guaranteed(who, now - last);
+                match ends {
+                    Some(ends) => self.charge_two(who, ends - last, now - ends, now),
+                    None => self.charge_guaranteed(who, now - last),
                 }
             }
             Some(who) => self.charge_extra(who, now - last),
@@ -245,6 +242,15 @@ impl Queue<'_> {
         now
     }
 
+    /// Charges what was before the end of a period, and what after it.
+    #[cold]
+    fn charge_two(&mut self, who: u32, before: u64, after: u64, now: u64) {
+        self.charge_guaranteed(who, before);
+        self.end_period(who, now);
+        self.charge_guaranteed(who, after);
+    }
+
+    #[inline]
     fn charge_guaranteed(&mut self, who: u32, ticks: u64) {
         let spills = self.spills;
         let Some(server) = self.get_mut(who) else {

@@ -73,6 +73,17 @@ impl Heap {
         })
     }
 
+    /// Has a server in where its key wants it, or not in at all. `place` is where it is, [`NONE`] if it is not in.
+    #[inline]
+    pub(crate) fn file(&mut self, slots: &mut Slots<'_>, who: u32, place: u32, wanted: bool) {
+        match (place != NONE, wanted) {
+            (false, false) => {}
+            (false, true) => self.insert(slots, who),
+            (true, false) => self.remove(slots, who, place),
+            (true, true) => self.moved(slots, place),
+        }
+    }
+
     /// Takes a server in, which is not in.
     pub(crate) fn insert(&mut self, slots: &mut Slots<'_>, who: u32) {
         let place = self.len;

@@ -201,19 +201,11 @@ impl<'a> Queue<'a> {
         if takes_extra != (extra != NONE) {
             self.note_floor();
         }
-        let wanted = [
-            (&mut self.ready, ready, promised && has_budget),
-            (&mut self.waiting, waiting, promised && !has_budget),
-            (&mut self.extra, extra, takes_extra),
-        ];
-        for (heap, place, wanted) in wanted {
-            match (place != NONE, wanted) {
-                (false, false) => {}
-                (false, true) => heap.insert(&mut self.slots, who),
-                (true, false) => heap.remove(&mut self.slots, who, place),
-                (true, true) => heap.moved(&mut self.slots, place),
-            }
-        }
+        let slots = &mut self.slots;
+        self.ready.file(slots, who, ready, promised && has_budget);
+        self.waiting
+            .file(slots, who, waiting, promised && !has_budget);
+        self.extra.file(slots, who, extra, takes_extra);
     }
 
     /// Brings up to date what those are to have at least who begin to share left-over time: as much as who has had least.

@@ -25,7 +25,8 @@ pub const fn rows_for<T>(number: usize) -> usize {
 
 /// Rows of `T`, at most `MOST` of them. All but the last are full.
 pub struct Rows<'a, T, const MOST: usize> {
-    rows: [Option<&'a mut [T]>; MOST],
+    /// Those there are not are empty.
+    rows: [&'a mut [T]; MOST],
     nr_rows: usize,
     len: usize,
 }
@@ -38,7 +39,7 @@ impl<'a, T: Copy, const MOST: usize> Rows<'a, T, MOST> {
     #[must_use]
     pub fn new(storage: &'a mut [T]) -> Self {
         let mut rows = Self {
-            rows: [const { None }; MOST],
+            rows: core::array::from_fn(|_| Default::default()),
             nr_rows: 0,
             len: 0,
         };
@@ -58,7 +59,7 @@ impl<'a, T: Copy, const MOST: usize> Rows<'a, T, MOST> {
             return false;
         };
         self.len += row.len();
-        *place = Some(row);
+        *place = row;
         self.nr_rows += 1;
         true
     }
@@ -79,20 +80,21 @@ impl<'a, T: Copy, const MOST: usize> Rows<'a, T, MOST> {
     #[must_use]
     #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
-        let row = self.rows.get(index / Self::PER_ROW)?.as_ref()?;
+        let row = self.rows.get(index / Self::PER_ROW)?;
         row.get(index % Self::PER_ROW)
     }
 
     /// As [`Self::get`], to be changed.
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        let row = self.rows.get_mut(index / Self::PER_ROW)?.as_mut()?;
+        let row = self.rows.get_mut(index / Self::PER_ROW)?;
         row.get_mut(index % Self::PER_ROW)
     }
 
     /// All, by number.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.rows.iter().flatten().flat_map(|row| row.iter())
+        let rows = self.rows.iter().take(self.nr_rows);
+        rows.flat_map(|row| row.iter())
     }
 }
 

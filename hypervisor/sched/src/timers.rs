@@ -135,10 +135,9 @@ impl<'a> TimerQueue<'a> {
             return;
         };
         self.len -= 1;
-        let last = self.key(self.len);
         self.set_place(timer, NO_PLACE);
         if place < self.len
-            && let Some((deadline_ns, timer)) = last
+            && let Some((deadline_ns, timer)) = self.key(self.len)
         {
             self.put(place, deadline_ns, timer);
             self.settle(place);
@@ -165,6 +164,9 @@ impl<'a> TimerQueue<'a> {
 
     /// Moves what is in a place up or down to where the heap's order wants it.
     fn settle(&mut self, place: usize) {
+        if self.len == 1 {
+            return;
+        }
         let place = self.settle_up(place);
         self.settle_down(place);
     }

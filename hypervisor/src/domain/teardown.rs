@@ -159,8 +159,17 @@ fn is_empty(dom: &Domain) -> bool {
 /// Ends the records of domains that are left and have no frame any more. To be called between two pieces of work (W1), with
 /// nothing locked. `between` lets others in: it is called after each, and while other CPUs are at work that may have found one
 /// that goes. They are waited for, so that when a call returns that took the last of a domain all of it is back.
+#[inline]
 pub fn bury(between: impl Fn()) {
     grace::pass();
+    if TO_BURY.load(Ordering::Acquire) {
+        bury_them(between);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn bury_them(between: impl Fn()) {
     if !TO_BURY.swap(false, Ordering::AcqRel) {
         return;
     }

@@ -124,6 +124,10 @@ fn note_state(sched: &CpuSched, vcpu: &Vcpu, now: u64) {
         ::reservations::State::Blocked => State::Blocked,
         ::reservations::State::Offline => State::Offline,
     };
+    enters(vcpu, state, now);
+}
+
+fn enters(vcpu: &Vcpu, state: State, now: u64) {
     vcpu.runstate.lock().enter(state, now);
     account::note_state(vcpu, state);
 }
@@ -226,8 +230,13 @@ fn next_vcpu() -> Result<Option<&'static Vcpu>, More> {
         };
         let vcpu = who(&next);
         if before.run != next.run {
-            for vcpu in [who(&before), vcpu].into_iter().flatten() {
-                note_state(sched, vcpu, now);
+            // Of who sleeps, or was stopped, that was noted then.
+            let ran = |vcpu: &&Vcpu| vcpu.runstate.lock().state == State::Running;
+            if let Some(before) = who(&before).filter(ran) {
+                note_state(sched, before, now);
+            }
+            if let Some(vcpu) = vcpu {
+                enters(vcpu, State::Running, now);
             }
         }
         if next.until.is_some_and(|until| until <= now) {

@@ -67,8 +67,12 @@ fn set(vcpu: &Vcpu, kind: Kind, deadline: Option<u64>) {
 
 /// Has a CPU set its hardware timer for a time at the latest, which is in its queue (T1), for a domain.
 fn arm(cpu: u32, deadline: u64, whom: DomId) {
-    if cpu == percpu::current().id {
-        program();
+    let this = percpu::current();
+    if cpu == this.id {
+        // With a decision to come the timer is set when it has been made.
+        if !this.reschedule.get() {
+            program();
+        }
     } else if deadline < smp::remote(cpu).armed.load(Ordering::SeqCst) {
         smp::reschedule(cpu, whom);
     }
@@ -134,7 +138,8 @@ fn pop(sched: &mut CpuSched, now: u64) -> Option<Option<(Kind, &'static Vcpu)>> 
 
 /// [`timers_due`], where some may be: what the hardware timer is set for is over, and its interrupt not taken yet.
 pub(super) fn look() {
-    if timer::now_ns() >= percpu::current().timer_deadline.get() {
+    let deadline = percpu::current().timer_deadline.get();
+    if deadline != u64::MAX && timer::now_ns() >= deadline {
         timers_due();
     }
 }
@@ -153,7 +158,11 @@ fn timers_due() {
         account::is_for(vcpu.domain, Cause::Timer);
         match kind {
             Kind::Periodic => period_over(vcpu),
-            Kind::Poll => wake(vcpu),
+            Kind::Poll => {
+                // It has no timer that would be to be cleared any more.
+                vcpu.polling.store(0, Ordering::SeqCst);
+                wake(vcpu);
+            }
             Kind::Own => {
                 event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
                 wake(vcpu);

@@ -3,10 +3,14 @@
 
 use guest_runtime::abi::domctl::{Getdomaininfo, Getpageframeinfo3};
 use guest_runtime::abi::memory::EXCHANGE;
+use guest_runtime::abi::reserve::{
+    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_USUAL_WEIGHT, SchedGet, SchedSet, SchedTerms,
+};
 use guest_runtime::abi::sysctl::{Getdomaininfolist, Readconsole};
+use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{
     DOMID_SELF, DomctlCommand, MmuUpdate, Sysctl, SysctlCommand, Wire, XenMemoryExchange,
-    XenMemoryReservation, memory, mmuext, nr,
+    XenMemoryReservation, errno, memory, mmuext, nr,
 };
 use guest_runtime::frames::{self, Page};
 use guest_runtime::hypercall::{self, call, mmuext as op};
@@ -212,9 +216,57 @@ pub fn many_domains() {
     accepted("a list of domains", result);
     let told: Getdomaininfolist = request.payload();
     check_eq!("domains", told.num_domains, MANY as u32 + 2);
+    reservations(all[0]);
     for domain in all {
         accepted("one is destroyed", control::destroy(domain));
     }
+}
+
+/// Terms for as many vCPUs as a domain may have: granted, refused for want of room, and told.
+fn reservations(domain: u16) {
+    let set = |what: &str, slice: u64| {
+        let mut wish = SchedSet {
+            version: XENO_INTERFACE_VERSION,
+            domid: domain,
+            vcpu: SCHED_ALL_VCPUS,
+            terms: SchedTerms {
+                slice,
+                period: 1_000_000_000,
+                weight: SCHED_USUAL_WEIGHT,
+                flags: SCHED_EXTRA,
+            },
+            ..SchedSet::ZERO
+        };
+        let answer = timed(what, || xeno(XenoCommand::SchedSet, &mut wish));
+        (answer, wish.largest_slice)
+    };
+    // Another hypervisor has no reservations.
+    let (granted, _) = set("a slice for each of 64 vCPUs", 2_000_000);
+    if granted == -errno::ENOSYS {
+        return;
+    }
+    check_eq!("a slice for each of 64 vCPUs", granted, 0);
+    accepted("a longer one", set("a longer one", 4_000_000).0);
+    let (refused, largest) = set("more than there is", 900_000_000);
+    check_eq!("more than there is", refused, -errno::ENOSPC);
+    check!(largest >= 4_000_000, "how much there is is told");
+    accepted("nothing", set("nothing", 0).0);
+    let mut question = SchedGet {
+        version: XENO_INTERFACE_VERSION,
+        domid: domain,
+        vcpu: SCHED_ALL_VCPUS,
+        ..SchedGet::ZERO
+    };
+    let answer = timed("what each has", || {
+        xeno(XenoCommand::SchedGet, &mut question)
+    });
+    accepted("what each has", answer);
+    check_eq!("how many", question.nr_vcpus, 64);
+}
+
+fn xeno<T>(operation: XenoCommand, argument: &mut T) -> i64 {
+    let operation = u64::from(operation.number());
+    call(nr::XENO_OP, [operation, &raw mut *argument as u64, 0, 0, 0])
 }
 
 /// The whole log, and much text to the console at once.
