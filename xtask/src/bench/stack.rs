@@ -7,9 +7,12 @@
 //! | `now` | the time-stamp counter |
 //! | `create NAME` | builds a guest and lets it run |
 //! | `create_paused NAME` | builds a guest and leaves it so |
+//! | `destroy NAME` | ends a guest |
 //! | `console NAME` | what the guest has printed |
 //! | `free` | the control domain's free memory in KiB, caches dropped |
 //! | `hypervisor_free` | the machine's memory that is nobody's, in KiB |
+//! | `number NAME` | the guest's number |
+//! | `share NAME PERCENT` | so many percent of a CPU for it and no more, from ours in periods of 100 ms |
 //! | `charged NAME` | `TABLES OTHERS`: KiB that the hypervisor has for a guest, in page tables and besides; ours alone tells |
 
 use std::path::{Path, PathBuf};
@@ -32,7 +35,7 @@ use crate::{control, drivers, kernel};
 pub const GUEST_MEMORY: u64 = 96;
 
 /// A guest's words: it says when it begins, and stays.
-const WORDS: &str = "console=hvc0 nokaslr norandmaps panic=-1 rdinit=/bin/micro -- stay";
+pub const WORDS: &str = "console=hvc0 nokaslr norandmaps panic=-1 rdinit=/bin/micro -- stay";
 
 /// What both have.
 const COMMON: &str = r#"#!/bin/sh
@@ -51,7 +54,10 @@ xen-init-dom0 > /dev/null
 xenconsoled --log=guest --log-dir=/tmp --pid-file=/run/xenconsoled.pid
 create() { xl create /etc/guest.cfg "name=\"$1\"" > /dev/null; }
 create_paused() { xl create -p /etc/guest.cfg "name=\"$1\"" > /dev/null; }
+destroy() { xl destroy $1; }
 console() { tr -d '\r' < /tmp/guest-$1.log; }
+number() { xl domid $1; }
+share() { xl sched-credit2 -d $1 -c $2; }
 charged() { :; }
 hypervisor_free() { echo $(($(xl info | sed -n 's/^free_memory *: *//p') * 1024)); }
 "#;
@@ -63,10 +69,12 @@ xenod > /run/xenod.log 2>&1 &
 while ! [ -S /run/xeno/xenod.sock ]; do sleep 0.1; done
 create() { xeno create /etc/guest.toml --name $1 > /dev/null; }
 create_paused() { xeno create /etc/guest.toml --name $1 --paused > /dev/null; }
+destroy() { xeno destroy $1 > /dev/null; }
 console() { xeno console $1 --past | tr -d '\r'; }
+number() { xeno info $1 --json | tr ',{' '\n\n' | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1; }
+share() { xeno sched set $1 slice=$2ms period=100ms > /dev/null; }
 charged() {
-    id=$(xeno info $1 --json | tr ',{' '\n\n' | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1)
-    audit "$id" > /tmp/audit || return
+    audit "$(number $1)" > /tmp/audit || return
     all=$(sed -n 's/^overhead //p' /tmp/audit)
     tables=$(sed -n 's/^tables //p' /tmp/audit)
     echo $((tables * 4)) $(((all - tables) * 4))
@@ -84,8 +92,12 @@ pub struct Bench<'a> {
     pub script: &'a str,
     /// The line with which it ends.
     pub last: &'a str,
+    /// Programs of ours that the script calls besides `micro`.
+    pub programs: &'a [&'a str],
     /// The guests' kernel.
     pub guest_kernel: &'a Path,
+    /// The words for it: [`WORDS`], or others.
+    pub guest_words: &'a str,
     /// The machine's memory, as the emulator writes it.
     pub memory: &'a str,
     /// The most that one machine may take in real time.
@@ -106,21 +118,14 @@ pub fn measure(tree: &Tree, common: &Common, files: &Files, bench: &Bench<'_>) -
     let hosts = common.hosts().into_iter();
     for host in hosts.filter(|host| *host != Host::Bare) {
         let files = Files {
-            initrd: initrd(
-                tree,
-                host,
-                files,
-                bench.guest_kernel,
-                bench.name,
-                bench.script,
-            )?,
+            initrd: initrd(tree, host, files, bench)?,
             kernel: kernel::unpacked(&files.kernel)?,
             ..files.clone()
         };
         let subject = Subject {
             tree,
             host,
-            setting: Setting::Isolated,
+            setting: common.setting.unwrap_or(Setting::Isolated),
             files: &files,
             words: "",
             memory: bench.memory,
@@ -169,66 +174,62 @@ pub fn print_json(bench: &str, columns: &[(Host, Figures)]) {
 ///
 /// # Errors
 /// When something does not build or cannot be downloaded.
-fn initrd(
-    tree: &Tree,
-    host: Host,
-    files: &Files,
-    guest_kernel: &Path,
-    name: &str,
-    script: &str,
-) -> Result<PathBuf> {
+fn initrd(tree: &Tree, host: Host, files: &Files, bench: &Bench<'_>) -> Result<PathBuf> {
     let text = |path: &str, permissions, contents: String| Part {
         path: path.to_owned(),
         permissions,
         contents: contents.into(),
     };
+    let program = |name: &str| {
+        let file = tree.out().join("programs").join(name);
+        read(format!("usr/bin/{name}"), 0o755, &file)
+    };
     let mut parts = drivers::parts(&files.kernel, drivers::SERVING)?;
     parts.push(read("boot/guest.img", 0o644, &files.initrd)?);
-    parts.push(read("boot/vmlinuz", 0o644, guest_kernel)?);
-    parts.push(read(
-        "usr/bin/micro",
-        0o755,
-        &tree.out().join("programs/micro"),
-    )?);
+    parts.push(read("boot/vmlinuz", 0o644, bench.guest_kernel)?);
+    parts.push(program("micro")?);
+    for name in bench.programs {
+        parts.push(program(name)?);
+    }
     let with = match host {
         Host::Ours => {
             for (name, file) in control::build(tree)? {
                 parts.push(read(format!("usr/bin/{name}"), 0o755, &file)?);
             }
-            parts.push(read(
-                "usr/bin/audit",
-                0o755,
-                &tree.out().join("programs/audit"),
-            )?);
-            parts.push(text("etc/guest.toml", 0o644, toml()));
+            parts.push(program("audit")?);
+            parts.push(text("etc/guest.toml", 0o644, toml(bench.guest_words)));
             WITH_XENO
         }
         Host::Bare | Host::Xen => {
             parts.extend(xen_tools::parts(tree)?);
-            parts.push(text("etc/guest.cfg", 0o644, config()));
+            parts.push(text("etc/guest.cfg", 0o644, config(bench.guest_words)));
             WITH_XL
         }
     };
     parts.push(text(
         "etc/start.d/90-bench",
         0o755,
-        format!("{COMMON}{with}{script}"),
+        format!("{COMMON}{with}{}", bench.script),
     ));
-    initrd::build_with(tree, &format!("{name}-{host:?}").to_lowercase(), &parts)
+    initrd::build_with(
+        tree,
+        &format!("{}-{host:?}", bench.name).to_lowercase(),
+        &parts,
+    )
 }
 
 /// The guest's description, as ours reads it.
-fn toml() -> String {
+fn toml(words: &str) -> String {
     format!(
         "name = \"guest\"\nkernel = \"/boot/vmlinuz\"\ninitrd = \"/boot/guest.img\"\nmemory = \"{GUEST_MEMORY}M\"\n\
-         cmdline = \"{WORDS}\"\n"
+         cmdline = \"{words}\"\n"
     )
 }
 
 /// The same, as `xl` reads it. Its time-stamp counter is the machine's.
-fn config() -> String {
+fn config(words: &str) -> String {
     format!(
         "name = \"guest\"\ntype = \"pv\"\nkernel = \"/boot/vmlinuz\"\nramdisk = \"/boot/guest.img\"\n\
-         memory = {GUEST_MEMORY}\nvcpus = 1\ntsc_mode = \"native\"\nextra = \"{WORDS}\"\n"
+         memory = {GUEST_MEMORY}\nvcpus = 1\ntsc_mode = \"native\"\nextra = \"{words}\"\n"
     )
 }
