@@ -33,6 +33,26 @@
 
 #![forbid(unsafe_code)]
 
+/// Has serde read and write a type as its text: what `FromStr` reads and `Display` writes. For types with
+/// `#[serde(try_from = "String", into = "String")]`.
+macro_rules! written_as_text {
+    ($what:ty, $error:ty) => {
+        impl TryFrom<String> for $what {
+            type Error = $error;
+
+            fn try_from(text: String) -> Result<Self, $error> {
+                text.parse()
+            }
+        }
+
+        impl From<$what> for String {
+            fn from(what: $what) -> Self {
+                what.to_string()
+            }
+        }
+    };
+}
+
 mod codec;
 mod data;
 mod description;
