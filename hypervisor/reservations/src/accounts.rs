@@ -10,7 +10,8 @@ pub struct Account {
     pub guaranteed: u64,
     /// Run in time that nobody had reserved.
     pub extra: u64,
-    /// Worked for it by the hypervisor while another ran: its interrupts, its timers. Taken off its budget.
+    /// Worked for it by the hypervisor while another ran, or nobody: its interrupts, its timers, its coming and going. Taken off
+    /// its budget.
     pub elsewhere: u64,
     /// It could run and did not: it waited for others, or for its next period.
     pub stolen: u64,
@@ -48,9 +49,11 @@ pub struct Books {
     pub last: u64,
     /// Nobody ran.
     pub idle: u64,
-    /// Worked for vCPUs of other CPUs ([`crate::Queue::excused`]).
+    /// Of this CPU's time while somebody ran, what was not for the one that did ([`crate::Queue::excused`],
+    /// [`crate::Queue::begins`]).
     pub for_others: u64,
-    /// What other CPUs worked for vCPUs of this one ([`crate::Queue::owes`]): in their accounts, and not of this CPU's time.
+    /// What was worked for vCPUs of this queue while they did not run, here or on another CPU ([`crate::Queue::owes`]): in their
+    /// accounts, and if it was here in `for_others` or `idle` too.
     pub by_others: u64,
     /// What vCPUs got that have left this CPU.
     pub departed: Account,

@@ -40,8 +40,25 @@ pub struct Decision {
     pub until: Option<u64>,
 }
 
-/// What one call renews at most (T9): beyond that the CPU takes interrupts in between.
-pub(crate) const DUE_AT_ONCE: u32 = 32;
+/// What one call renews at most (T9): beyond that the CPU takes interrupts in between. With the decision itself it is to be
+/// well within B.
+pub(crate) const DUE_AT_ONCE: u32 = 8;
+
+/// What the vCPU that runs was charged since the last decision: what of it was not its own can be given back.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Charged {
+    /// Of its budget, in this period.
+    guaranteed: u64,
+    /// Of left-over time.
+    extra: u64,
+}
+
+impl Charged {
+    /// The budget that this was of is no more: it is not given back to the next one.
+    pub(crate) fn forget_guaranteed(&mut self) {
+        self.guaranteed = 0;
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Plan {
@@ -70,6 +87,7 @@ impl Queue<'_> {
                 server.stop_waiting(now);
             }
         }
+        self.charged = Charged::default();
         self.kind = plan.kind;
         self.spills = plan.spills;
         if plan.begins_turn {
@@ -78,6 +96,28 @@ impl Queue<'_> {
         }
         self.until = if more_due { Some(now) } else { plan.until };
         self.decision()
+    }
+
+    /// The vCPU that was chosen runs from `now` on. If it comes `anew`, not having run before the decision, what has passed since
+    /// is not its: whoever caused the change pays ([`Self::owes`]). Nor is what others did for it meanwhile, `owed`, anybody
+    /// else's: that is taken off its budget, or counted as left-over time if it has none by its terms.
+    pub fn begins(&mut self, now: u64, anew: bool, owed: u64) -> Next {
+        let now = self.advance(now);
+        if anew {
+            self.give_back(u64::MAX);
+        }
+        if let Some(who) = self.running.filter(|_| owed != 0) {
+            self.take_elsewhere(who, owed);
+        }
+        self.goes_on(now)
+    }
+
+    /// This CPU worked for others in `ticks` of the time since the last decision: whoever runs here does not pay. Answers how much
+    /// of that it had been charged, and has back.
+    pub fn excused(&mut self, now: u64, ticks: u64) -> (u64, Next) {
+        let now = self.advance(now);
+        let back = self.give_back(ticks);
+        (back, self.goes_on(now))
     }
 
     /// The decision in force: until its end a timer must be set, whatever else it was used for meanwhile.
@@ -131,6 +171,21 @@ impl Queue<'_> {
         } else {
             Next::Decide
         }
+    }
+
+    /// The one that runs has another budget than a moment ago: where it is still the one to run, the decision's end moves.
+    fn goes_on(&mut self, now: u64) -> Next {
+        let plan = self.plan(now);
+        let same = plan.run == self.running && plan.kind == self.kind && plan.spills == self.spills;
+        if self.until.is_some_and(|until| until <= now) {
+            // It has ended, which a timer says.
+            return Next::Keep;
+        }
+        if !same {
+            return Next::Decide;
+        }
+        self.until = plan.until;
+        Next::Keep
     }
 
     fn plan(&self, now: u64) -> Plan {
@@ -201,6 +256,9 @@ impl Queue<'_> {
     /// The period of one that can run is over.
     fn end_period(&mut self, who: u32, now: u64) {
         let turn = self.next_turn();
+        if self.running == Some(who) {
+            self.charged.forget_guaranteed();
+        }
         let Some(server) = self.get_mut(who) else {
             return;
         };
@@ -222,6 +280,9 @@ impl Queue<'_> {
     pub(crate) fn advance(&mut self, now: u64) -> u64 {
         let last = self.books.last;
         let now = now.max(last);
+        if now == last {
+            return now;
+        }
         self.books.last = now;
         match self.running {
             None => self.books.idle = self.books.idle.wrapping_add(now - last),
@@ -264,7 +325,9 @@ impl Queue<'_> {
         let within = ticks - beyond;
         server.account.guaranteed = server.account.guaranteed.wrapping_add(within);
         server.debit(within);
-        if server.budget == 0 {
+        let is_used_up = server.budget == 0;
+        self.charged.guaranteed = self.charged.guaranteed.saturating_add(within);
+        if is_used_up {
             self.refile(who);
         }
         if beyond != 0 {
@@ -279,8 +342,30 @@ impl Queue<'_> {
         server.account.extra = server.account.extra.wrapping_add(ticks);
         server.weigh(ticks);
         let place = server.at[Which::Extra as usize];
+        self.charged.extra = self.charged.extra.saturating_add(ticks);
         if place != NONE {
             self.extra.moved(&mut self.slots, place);
         }
+    }
+
+    /// Gives the one that runs back what it was charged last, and answers how much that was.
+    fn give_back(&mut self, ticks: u64) -> u64 {
+        let extra = ticks.min(self.charged.extra);
+        let guaranteed = (ticks - extra).min(self.charged.guaranteed);
+        let Some(who) = self.running.filter(|_| extra != 0 || guaranteed != 0) else {
+            return 0;
+        };
+        let Some(server) = self.get_mut(who) else {
+            return 0;
+        };
+        server.account.extra = server.account.extra.wrapping_sub(extra);
+        server.account.guaranteed = server.account.guaranteed.wrapping_sub(guaranteed);
+        server.unweigh(extra);
+        server.credit(guaranteed);
+        self.charged.extra -= extra;
+        self.charged.guaranteed -= guaranteed;
+        self.refile(who);
+        self.books.for_others = self.books.for_others.wrapping_add(extra + guaranteed);
+        extra + guaranteed
     }
 }

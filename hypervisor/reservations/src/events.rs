@@ -126,14 +126,20 @@ impl Queue<'_> {
         let section = self.rules.section();
         self.note_floor();
         let (floor, runs) = (self.floor, self.running == Some(who));
+        let mut is_another_budget = false;
         if let Some(server) = self.get_mut(who) {
+            let had = (server.deadline, server.budget);
             server.awaken(now, section);
+            is_another_budget = had != (server.deadline, server.budget);
             server.turn = turn;
             // A unit less than a billionth of a tick: before those that have had as much, and did not sleep.
             server.virtual_time = server.virtual_time.max(floor.saturating_sub(1));
             if !runs {
                 server.waits_since = Some(now);
             }
+        }
+        if runs && is_another_budget {
+            self.charged.forget_guaranteed();
         }
         self.refile(who);
     }
@@ -179,26 +185,8 @@ impl Queue<'_> {
         Ok((holds_until, self.what_follows(now)))
     }
 
-    /// The hypervisor worked for this vCPU in the last `ticks` before `now`, whoever runs: an interrupt of its, a timer.
-    /// That is taken off its budget, or counted as left-over time if it has none by its terms, and is not the running
-    /// vCPU's. At most the time since the last call is counted.
-    ///
-    /// # Errors
-    /// [`Gone`]; the running vCPU has then paid.
-    pub fn worked_for(&mut self, now: u64, seat: Seat, ticks: u64) -> Result<Next, Gone> {
-        let Ok(who) = self.find(seat) else {
-            self.advance(now);
-            return Err(Gone);
-        };
-        let began = self.advance(now.saturating_sub(ticks));
-        let ticks = now.saturating_sub(began);
-        self.books.last = self.books.last.max(now);
-        self.take_elsewhere(who, ticks);
-        Ok(self.what_follows(self.books.last))
-    }
-
-    /// Another CPU worked for this vCPU: as [`Self::worked_for`], of time that is not this CPU's. Where it was worked
-    /// [`Self::excused`] is called with as many ticks.
+    /// The hypervisor worked for this vCPU, here while another ran or none, or on another CPU: that is taken off its budget, or
+    /// counted as left-over time if it has none by its terms. Who ran meanwhile is not to pay: [`Self::excused`].
     ///
     /// # Errors
     /// [`Gone`]; nobody has paid.
@@ -206,21 +194,10 @@ impl Queue<'_> {
         let now = self.advance(now);
         let who = self.find(seat)?;
         self.take_elsewhere(who, ticks);
-        self.books.by_others = self.books.by_others.wrapping_add(ticks);
         Ok(self.what_follows(now))
     }
 
-    /// This CPU worked in the last `ticks` before `now` for a vCPU that is at home with another: whoever runs here does not
-    /// pay. At most the time since the last call is counted; answers how much that is.
-    pub fn excused(&mut self, now: u64, ticks: u64) -> (u64, Next) {
-        let began = self.advance(now.saturating_sub(ticks));
-        let ticks = now.saturating_sub(began);
-        self.books.last = self.books.last.max(now);
-        self.books.for_others = self.books.for_others.wrapping_add(ticks);
-        (ticks, self.what_follows(self.books.last))
-    }
-
-    fn take_elsewhere(&mut self, who: u32, ticks: u64) {
+    pub(crate) fn take_elsewhere(&mut self, who: u32, ticks: u64) {
         if let Some(server) = self.get_mut(who) {
             server.account.elsewhere = server.account.elsewhere.wrapping_add(ticks);
             if server.slice() == 0 {
@@ -228,6 +205,7 @@ impl Queue<'_> {
             } else {
                 server.debit(ticks);
             }
+            self.books.by_others = self.books.by_others.wrapping_add(ticks);
         }
         self.refile(who);
     }

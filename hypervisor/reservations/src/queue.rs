@@ -8,15 +8,16 @@
 //!        asleep ──────── wake, unpause, up ───┴──────     if it can run and takes part in it
 //! ```
 //!
-//! The vCPU that runs stays in its heaps: between decisions it is the root of one of them. It pays for all time until
-//! the next decision, also for the hypervisor's work on its block or its end of turn.
+//! The vCPU that runs stays in its heaps: between decisions it is the root of one of them. It pays for all time from when it
+//! begins ([`Queue::begins`]) until the next decision, but for what is excused ([`Queue::excused`]). What others did for it
+//! meanwhile, and its own coming and going, is told by [`Queue::owes`].
 //!
 //! Each call is given the time; one that lies before the last boundary counts as the last boundary (clocks of several
 //! CPUs differ a little). A call for a seat that is nobody's any more changes nothing and answers so: the vCPU may
 //! have been moved a moment ago.
 
 use crate::accounts::Books;
-use crate::decide::Kind;
+use crate::decide::{Charged, Kind};
 use crate::heap::{Heap, NONE, Which};
 use crate::rules::Rules;
 use crate::server::{Server, Slot, Slots, Stage};
@@ -86,6 +87,8 @@ pub struct Queue<'a> {
     pub(crate) cut_for: Option<Seat>,
     /// The end of the last decision.
     pub(crate) until: Option<u64>,
+    /// Of the one that runs, since then.
+    pub(crate) charged: Charged,
     /// No less than this is the virtual time of who begins to share left-over time.
     pub(crate) floor: u128,
     pub(crate) books: Books,
@@ -116,6 +119,7 @@ impl<'a> Queue<'a> {
             turn_ends: 0,
             cut_for: None,
             until: None,
+            charged: Charged::default(),
             floor: 0,
             books: Books {
                 first: now,

@@ -295,13 +295,29 @@ impl Server {
         self.debt = self.debt.saturating_add(ticks - paid);
     }
 
+    /// Undoes [`Self::debit`] of its last ticks: what they had become of debt is none any more, and the rest is budget again.
+    pub(crate) fn credit(&mut self, ticks: u64) {
+        let forgiven = self.debt.min(ticks);
+        self.debt -= forgiven;
+        self.budget = self.budget.saturating_add(ticks - forgiven);
+    }
+
     /// Counts left-over time. Linear in the ticks: many small charges are one large one.
     pub(crate) fn weigh(&mut self, ticks: u64) {
-        let stride = self.terms.map_or(1 << 40, |terms| terms.stride());
         // Below 2^64 × 2^40; the sum needs 2^24 such before it ends.
-        self.virtual_time = self
-            .virtual_time
-            .saturating_add(u128::from(ticks) * u128::from(stride));
+        let weighed = self.weighed(ticks);
+        self.virtual_time = self.virtual_time.saturating_add(weighed);
+    }
+
+    /// Undoes [`Self::weigh`].
+    pub(crate) fn unweigh(&mut self, ticks: u64) {
+        let weighed = self.weighed(ticks);
+        self.virtual_time = self.virtual_time.saturating_sub(weighed);
+    }
+
+    fn weighed(&self, ticks: u64) -> u128 {
+        let stride = self.terms.map_or(1 << 40, |terms| terms.stride());
+        u128::from(ticks) * u128::from(stride)
     }
 
     /// When what it took of this CPU is paid for out of what is charged for it: not before is the charge free for

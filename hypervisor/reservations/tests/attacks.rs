@@ -31,7 +31,7 @@ fn run_until_left(machine: &mut Machine<'_>, vcpu: usize, left: u64) {
         // Brings the queue's account up to date, as any call does.
         let seat = machine.vcpus[vcpu].seat;
         let cpu = machine.vcpus[vcpu].cpu;
-        let _ = machine.cpus[cpu].queue.worked_for(now + 1, seat, 0);
+        let _ = machine.cpus[cpu].queue.owes(now + 1, seat, 0);
     }
 }
 
@@ -162,7 +162,8 @@ fn work_done_for_one_while_another_runs_is_the_first_ones() {
     }
     assert_eq!(queue.decide(0).run, Some(seats[0]));
     // An interrupt for the second arrives at 10 and takes 4.
-    let _ = queue.worked_for(14, seats[1], 4).unwrap();
+    assert_eq!(queue.excused(14, 4).0, 4);
+    let _ = queue.owes(14, seats[1], 4).unwrap();
     let (first, second) = (
         queue.account(seats[0]).unwrap(),
         queue.account(seats[1]).unwrap(),
@@ -170,8 +171,9 @@ fn work_done_for_one_while_another_runs_is_the_first_ones() {
     assert_eq!((first.guaranteed, second.elsewhere), (10, 4));
     assert_eq!(queue.period(seats[0]).unwrap().1, 20);
     assert_eq!(queue.period(seats[1]).unwrap().1, 26);
-    // No more can be said to have been work than time has passed.
-    let _ = queue.worked_for(15, seats[1], 1000).unwrap();
-    assert_eq!(queue.account(seats[1]).unwrap().elsewhere, 5);
+    // No more is given back than was taken.
+    assert_eq!(queue.excused(15, 1000).0, 11);
+    assert_eq!(queue.account(seats[0]).unwrap().used(), 0);
+    assert_eq!(queue.period(seats[0]).unwrap().1, 30);
     assert!(queue.is_balanced());
 }
