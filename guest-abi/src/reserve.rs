@@ -95,7 +95,7 @@ wire_struct! {
         0x30 _reserved: [u64; 4],
     }
     /// Argument of `sched_get`: what a vCPU has. Only the version, the domain and the vCPU are read.
-    pub struct SchedGet: 96 {
+    pub struct SchedGet: 112 {
         /// In: [`XENO_INTERFACE_VERSION`](crate::xeno::XENO_INTERFACE_VERSION).
         0x00 version: u32,
         /// In: the domain; `DOMID_SELF` is the caller.
@@ -122,6 +122,10 @@ wire_struct! {
         0x58 allowed_weight: u32,
         /// Padding.
         0x5c _pad1: u32,
+        /// Periods begin whole periods from here, in system time, but for what sleep has put off.
+        0x60 periods_from: u64,
+        /// Zero.
+        0x68 _reserved: u64,
     }
     /// Argument of `sched_set`: gives a vCPU, or each of a domain's, other terms, from its next period on. All get them,
     /// or none. Only the version, the domain, the vCPU and the terms are read; what is told is told with a refusal, too.

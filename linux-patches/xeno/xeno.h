@@ -240,6 +240,8 @@ struct xeno_sched_get {
 	__u64 allowed;			/* what the domain may reserve: ns of each second, all vCPUs */
 	__u32 allowed_weight;		/* and the largest weight with XENO_SCHED_EXTRA; 0: not that */
 	__u32 _pad1;
+	__u64 periods_from;		/* periods begin whole ones from here, in system time */
+	__u64 _reserved;
 };
 
 /* Asks for other terms from the next period on: for all that are named, or for none. */

@@ -198,6 +198,8 @@ struct World {
     vcpus: Vec<VcpuAccount>,
     domains: Vec<SharedAccount>,
     switches: [u64; VCPUS],
+    /// Of their accounts, what was used before they were in hand.
+    given: u64,
     /// vCPUs that have ended, by the label they had: their cycles are the domain's.
     ended: Vec<(usize, Usage)>,
 }
@@ -209,6 +211,7 @@ impl World {
             vcpus: (0..VCPUS).map(|_| VcpuAccount::new()).collect(),
             domains: (0..DOMAINS).map(|_| SharedAccount::new()).collect(),
             switches: [0; VCPUS],
+            given: 0,
             ended: Vec::new(),
         }
     }
@@ -350,6 +353,7 @@ impl World {
                 let guest = std::mem::take(&mut cpu.guest);
                 let to = &self.vcpus[v];
                 let due = cpu.ledger.works_for(now, account, guest, to, kind);
+                self.given = self.given.wrapping_add(cpu.ledger.given());
                 self.switches[v] += u64::from(cpu.in_hand.is_none_or(|(w, _)| w != v));
                 cpu.handled();
                 cpu.assign(Label::Hypervisor(v, kind, Cause::Switch));
@@ -389,6 +393,7 @@ impl World {
             idle: 0,
         };
         let (mut machine, mut idle) = (0, 0);
+        let mut in_hand = self.given;
         for number in 0..CPUS {
             self.step(number, 7, Op::Settle);
             let cpu = &mut self.cpus[number];
@@ -401,6 +406,9 @@ impl World {
             assert!(books.is_balanced(), "S6 of CPU {number}: {books:?}");
             assert_eq!(books.last, cpu.now);
             assert_eq!(cpu.ledger.backwards(), 0);
+            let aside = cpu.ledger.aside(cpu.now);
+            let elapsed = books.last.wrapping_sub(books.first);
+            in_hand = in_hand.wrapping_add(elapsed.wrapping_sub(aside));
             sold += books.sold;
             machine += books.machine;
             idle += books.idle;
@@ -425,6 +433,12 @@ impl World {
             usage.switches = 0;
             assert_eq!(usage, seen.vcpus[v], "vCPU {v}");
         }
+        let ended = self.ended.iter().map(|(_, usage)| usage.used());
+        assert_eq!(
+            in_hand,
+            total + ended.sum::<u64>(),
+            "what is aside is not of who was in hand"
+        );
         for (account, mut seen) in self.domains.iter().zip(seen.domains) {
             let usage = account.usage();
             assert!(usage.is_whole(), "{usage:?}");

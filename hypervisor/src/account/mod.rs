@@ -16,6 +16,9 @@
 //!   written and another, or nobody, is in hand.
 //! - A2: what a domain's vCPU or a domain has used is never lost: with the vCPU's end it is the domain's, with the
 //!   domain's end it is [`DEPARTED`]'s.
+//! - A3: queues take off budgets what accounts have, to the rounding of cycles: who runs is charged the time from the reading at
+//!   which it came in hand ([`works_for`]) to the next decision's, less what was not its ([`decides`]); all else that a vCPU or
+//!   its domain has is owed to its queue by then (`Home::owe`).
 
 pub mod anchors;
 pub mod area;
@@ -46,6 +49,11 @@ pub struct Here {
     decided: Cell<(Kind, u64)>,
     /// When the own time ends of the vCPU in hand without a decision.
     own_ends_ns: Cell<u64>,
+    /// The reading of the last decision, or of when the vCPU in hand began after it; and what was not of the vCPU in hand up to
+    /// there.
+    told: Cell<(u64, u64)>,
+    /// The vCPU in hand begins anew even if it was in hand before: the decision was made in parts.
+    in_parts: Cell<bool>,
 }
 
 /// No end of own time without a decision.
@@ -60,6 +68,8 @@ impl Here {
             in_hand: Cell::new(None),
             decided: Cell::new((Kind::Extra, NEVER)),
             own_ends_ns: Cell::new(NEVER),
+            told: Cell::new((0, 0)),
+            in_parts: Cell::new(false),
         }
     }
 }
@@ -104,9 +114,35 @@ fn gathered(vcpu: Option<&Vcpu>) -> ::sched::Guest {
     vcpu.map_or(::sched::Guest::NONE, |vcpu| vcpu.transit.take_cycles())
 }
 
-/// A domain as a payer: its number, and which of those that had it.
-fn payer_of(dom: &Domain) -> Payer {
-    Payer(dom.serial << 16 | u64::from(dom.id.0))
+/// In a payer: no vCPU in particular.
+const ANY: u32 = 0xff;
+/// The lowest bits of a payer are its domain's number, so many above it a vCPU's.
+const NUMBER_BITS: u32 = 16;
+const VCPU_BITS: u32 = 8;
+
+/// A vCPU's domain as a payer: its number, and which of those that had it; and whose budget it is taken off.
+fn payer(dom: &Domain, vcpu: u32) -> Payer {
+    let which = dom.serial << VCPU_BITS | u64::from(vcpu);
+    Payer(which << NUMBER_BITS | u64::from(dom.id.0))
+}
+
+fn payer_of(vcpu: &Vcpu) -> Payer {
+    payer(vcpu.domain, vcpu.id)
+}
+
+/// Whether a payer is a domain.
+fn is_of(payer: Payer, dom: &Domain) -> bool {
+    let serial = payer.0 >> (NUMBER_BITS + VCPU_BITS);
+    serial == dom.serial && payer.0 as u16 == dom.id.0
+}
+
+/// Whose budget of a domain's vCPUs it is taken off what was worked for it: the one for which it was, or else one that is at
+/// home here.
+fn owing(dom: &Domain, payer: Payer) -> Option<&'static Vcpu> {
+    let id = (payer.0 >> NUMBER_BITS) as u32 & ANY;
+    let here = percpu::current().id;
+    let at_home = || dom.vcpus().find(|vcpu| vcpu.home.cpu() == here);
+    dom.vcpu(id).or_else(at_home).or_else(|| dom.vcpus().next())
 }
 
 /// Puts what is due into its account.
@@ -119,7 +155,10 @@ fn pay(due: Option<Due>) {
     else {
         return;
     };
-    let dom = domain::get(DomId(payer.0 as u16)).filter(|dom| payer_of(dom) == payer);
+    let dom = domain::get(DomId(payer.0 as u16)).filter(|dom| is_of(payer, dom));
+    if let Some(vcpu) = dom.and_then(|dom| owing(dom, payer)) {
+        vcpu.home.owe(cycles);
+    }
     let (account, sold) = match dom {
         Some(dom) => (dom.account, &dom.sold),
         None => (&DEPARTED, &books::DEPARTED),
@@ -152,10 +191,36 @@ fn enters(
     pay(due);
 }
 
+/// This CPU decides anew, with this reading: what of the time since the last decision was not of the vCPU that ran.
+pub fn decides(now: u64) -> u64 {
+    let aside = here().ledger.aside(now);
+    let (_, told) = here().told.replace((now, aside));
+    aside.wrapping_sub(told)
+}
+
+/// The decision is to be gone on with: it is one, from its first part on.
+pub fn decides_in_parts() {
+    here().in_parts.set(true);
+}
+
+/// The vCPU in hand is so no more, or begins anew: what its account has since the decision is taken off its budget when it runs
+/// again.
+fn leaves(vcpu: &Vcpu, now: u64) {
+    let (decided, told) = here().told.get();
+    let aside = here().ledger.aside(now).wrapping_sub(told);
+    let own = now.wrapping_sub(decided).wrapping_sub(aside);
+    vcpu.home.owe(own);
+}
+
 /// In whose time the vCPU runs that was chosen for this CPU, from [`works_for`] on; and when, on the clock, its own time is over
 /// although it goes on because nobody else wants any.
 pub fn will_run_in(kind: Kind, own_ends_ns: Option<u64>) {
     here().decided.set((kind, own_ends_ns.unwrap_or(NEVER)));
+}
+
+/// As told to [`will_run_in`], of the vCPU in hand: its own time is over only then.
+pub fn own_time_ends(at_ns: u64) {
+    here().own_ends_ns.set(at_ns);
 }
 
 /// Before the account of the vCPU in hand is written: cuts its own time where that has ended by then.
@@ -169,27 +234,37 @@ fn cut_own_time(now: u64) {
 }
 
 /// This CPU works for a vCPU from now on. The one it worked for before must not run elsewhere until then: what is in its
-/// transit page is entered here.
-pub fn works_for(vcpu: &'static Vcpu) {
+/// transit page is entered here. Answers the reading, and whether it is another vCPU than was in hand.
+pub fn works_for(vcpu: &'static Vcpu) -> (u64, bool) {
     let (ledger, in_hand) = (&here().ledger, &here().in_hand);
     let before = in_hand.replace(Some(vcpu));
     let guest = gathered(before);
     let caused_by = match before {
-        Some(before) if ledger.is_switching() => Some((payer_of(before.domain), Cause::Switch)),
+        Some(before) if ledger.is_switching() => Some((payer_of(before), Cause::Switch)),
         _ => ledger.payer(),
     };
     let (kind, own_ends_ns) = here().decided.get();
     let now = cpu::rdtsc();
     cut_own_time(now);
     here().own_ends_ns.set(own_ends_ns);
+    let stays = before.is_some_and(|before| core::ptr::eq(before, vcpu));
+    let is_new = here().in_parts.take() || !stays;
+    if is_new {
+        if let Some(before) = before {
+            leaves(before, now);
+        }
+        here().told.set((now, ledger.aside(now)));
+    }
     enters(before, Some(vcpu), |ledger| {
         let account = before.map(|before| before.account);
         ledger.works_for(now, account, guest, vcpu.account, kind)
     });
+    vcpu.home.owe(ledger.given());
     // Whoever caused it pays until the guest runs.
-    if let Some((payer, cause)) = caused_by.filter(|(payer, _)| *payer != payer_of(vcpu.domain)) {
+    if let Some((payer, cause)) = caused_by.filter(|(payer, _)| !is_of(*payer, vcpu.domain)) {
         pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
     }
+    (now, is_new)
 }
 
 /// The vCPU in hand, which was let run, has more to do before it can: what follows is its own.
@@ -204,6 +279,9 @@ pub fn idles() {
     let now = cpu::rdtsc();
     cut_own_time(now);
     here().own_ends_ns.set(NEVER);
+    if let Some(before) = before {
+        leaves(before, now);
+    }
     enters(before, None, |ledger| {
         ledger.sleeps(now, before.map(|before| before.account), guest)
     });
@@ -220,10 +298,11 @@ pub fn works() {
     let now = cpu::rdtsc();
     cut_own_time(now);
     here().own_ends_ns.set(NEVER);
+    leaves(before, now);
     enters(Some(before), None, |ledger| {
         ledger.works(now, Some(before.account), guest)
     });
-    let (payer, cause) = caused_by.unwrap_or((payer_of(before.domain), Cause::Switch));
+    let (payer, cause) = caused_by.unwrap_or((payer_of(before), Cause::Switch));
     pay(ledger.claim_elsewhere(payer, cause, || ledger.last()));
 }
 
@@ -247,13 +326,21 @@ pub fn settle() -> CpuBooks {
 
 /// What goes on is for a domain: an interrupt that nobody has claimed from its beginning, anything else from now on.
 pub fn is_for(dom: &Domain, cause: Cause) {
+    claim(dom, ANY, cause);
+}
+
+/// As [`is_for`], for a vCPU.
+pub fn is_for_vcpu(vcpu: &Vcpu, cause: Cause) {
+    claim(vcpu.domain, vcpu.id, cause);
+}
+
+fn claim(dom: &Domain, vcpu: u32, cause: Cause) {
     let here = here();
     match here.in_hand.get() {
-        Some(vcpu) if core::ptr::eq(vcpu.domain, dom) => here.ledger.claim(cause, cpu::rdtsc),
+        Some(in_hand) if core::ptr::eq(in_hand.domain, dom) => here.ledger.claim(cause, cpu::rdtsc),
         _ => {
-            pay(here
-                .ledger
-                .claim_elsewhere(payer_of(dom), cause, cpu::rdtsc));
+            let payer = payer(dom, vcpu);
+            pay(here.ledger.claim_elsewhere(payer, cause, cpu::rdtsc));
         }
     }
 }

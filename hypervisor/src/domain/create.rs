@@ -219,6 +219,7 @@ fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
     Domain {
         id,
         serial: own.serial,
+        periods_from: device::timer::now_ns(),
         privileged: wanted.privileged,
         pages: AtomicU64::new(0),
         max_pages: AtomicU64::new(wanted.max_pages),

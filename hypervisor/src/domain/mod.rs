@@ -65,6 +65,8 @@ pub struct Domain {
     pub id: DomId,
     /// Which of all domains that there ever were it is: no other has had it or will.
     pub serial: u64,
+    /// Periods of its vCPUs begin whole periods from here, the time when it was made: not all domains' at once.
+    pub periods_from: u64,
     /// Whether it is the control domain.
     pub privileged: bool,
     /// Frames it holds.

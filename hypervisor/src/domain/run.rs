@@ -160,7 +160,9 @@ pub(super) fn reschedule(g: &mut Guest<'_>) {
         } else {
             serve(g);
         }
-        if !g.dom.stopped.load(Ordering::Acquire) {
+        // It may have nothing left of its budget, after all.
+        let stays = !percpu::current().reschedule.get();
+        if stays && !g.dom.stopped.load(Ordering::Acquire) {
             return;
         }
     }
@@ -172,7 +174,8 @@ pub(super) fn serve(g: &Guest<'_>) {
     if g.vcpu.polling.swap(0, Ordering::AcqRel) != 0 {
         schedule::end_poll(g.vcpu);
     }
-    account::works_for(g.vcpu);
+    let (reading, anew) = account::works_for(g.vcpu);
+    schedule::begin(g.vcpu, reading, anew);
     crash::set_serving(g.dom.id.0, g.vcpu.id);
     publish(g);
 }

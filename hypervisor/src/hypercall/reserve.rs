@@ -68,6 +68,7 @@ pub fn get(g: &mut Guest<'_>, arg: u64) -> Outcome {
         terms: request::told(&first.terms),
         allowed,
         allowed_weight: weight.into(),
+        periods_from: dom.periods_from,
         ..SchedGet::ZERO
     };
     let mut coming_at = first.coming.map_or(0, |(_, at)| at);

@@ -77,8 +77,7 @@ impl CpuSched {
             // To tell siblings by: no two that live at once have the same.
             domain: dom.serial as u32,
             sibling: sibling_on(dom, cpu),
-            // Periods begin at whole periods of system time.
-            origin: 0,
+            origin: dom.periods_from,
             terms: *terms,
         };
         let place = self.queue.arrive(timer::now_ns(), arrival);
@@ -151,6 +150,8 @@ pub struct Home {
     place: AtomicU64,
     /// A seat that is taken for it with another CPU (`moves`), or [`NO_WISH`].
     wants: AtomicU64,
+    /// Cycles that were worked for it while it did not run, which its queue has not been told.
+    owed: AtomicU64,
 }
 
 const NO_WISH: u64 = u64::MAX;
@@ -162,6 +163,24 @@ impl Home {
             seat: AtomicU32::new(seat),
             place: AtomicU64::new(0),
             wants: AtomicU64::new(NO_WISH),
+            owed: AtomicU64::new(0),
+        }
+    }
+
+    /// So many cycles were worked for it, by whatever CPU: its queue is told when it runs again.
+    #[inline]
+    pub fn owe(&self, cycles: u64) {
+        if cycles != 0 {
+            self.owed.fetch_add(cycles, Ordering::Relaxed);
+        }
+    }
+
+    /// What its queue is to be told.
+    #[inline]
+    pub(super) fn take_owed(&self) -> u64 {
+        match self.owed.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.owed.swap(0, Ordering::Relaxed),
         }
     }
 

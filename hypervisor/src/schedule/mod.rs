@@ -22,6 +22,7 @@ pub use idle::{idle, keep};
 pub use timers::{end_poll, set_device_timer, set_period, set_poll_timeout, set_timer, tick};
 
 use crate::account;
+use crate::arch::cpu::rdtsc;
 use crate::arch::{percpu, smp};
 use crate::boot;
 use crate::device::timer;
@@ -218,11 +219,21 @@ pub fn pause(vcpu: &Vcpu) {
 struct More;
 
 /// The decision of this CPU's queue, and the run states of who ran and who will (C1): nobody else's change with it.
-fn next_vcpu() -> Result<Option<&'static Vcpu>, More> {
+fn next_vcpu(is_first: bool) -> Result<Option<&'static Vcpu>, More> {
     let here = percpu::current().id;
     let next = cpu::with(here, |sched| {
-        let now = timer::now_ns();
+        let reading = rdtsc();
+        let now = timer::ns_at(reading);
         let before = sched.queue.decision();
+        if is_first {
+            match account::decides(reading) {
+                0 => {}
+                cycles => drop(sched.queue.excused(now, ns(cycles))),
+            }
+        } else {
+            // Whoever was chosen in the part before has not begun.
+            let _ = sched.queue.begins(now, true, 0);
+        }
         let next = sched.queue.decide(now);
         let who = |decision: &Decision| {
             let seat = decision.run.map(|_| VcpuHandle(decision.tag as u32))?;
@@ -240,6 +251,7 @@ fn next_vcpu() -> Result<Option<&'static Vcpu>, More> {
             }
         }
         if next.until.is_some_and(|until| until <= now) {
+            account::decides_in_parts();
             return Err(More);
         }
         let kind = match next.kind {
@@ -263,11 +275,15 @@ fn next_vcpu() -> Result<Option<&'static Vcpu>, More> {
 
 /// Nobody can run, and nobody is in hand: the queue has none that runs here.
 pub fn choose_nobody() {
-    let next = next_vcpu();
+    let next = next_vcpu(true);
     debug_assert!(matches!(next, Ok(None)));
 }
 
-/// Decides who runs on this CPU from now on, if anybody can.
+fn ns(cycles: u64) -> u64 {
+    timer::clock().scale.ns_from_ticks(cycles)
+}
+
+/// Decides who runs on this CPU from now on, if anybody can; who does not run yet is to [`begin`].
 pub fn decide() -> Option<&'static Vcpu> {
     timers::look();
     if !work::in_budget() {
@@ -276,12 +292,36 @@ pub fn decide() -> Option<&'static Vcpu> {
     // What asked for it before this is in the decision.
     let _ = smp::rescheduled();
     percpu::current().reschedule.set(false);
+    let mut is_first = true;
     let next = loop {
-        match next_vcpu() {
+        match next_vcpu(is_first) {
             Ok(next) => break next,
             Err(More) => unfinished::let_others_in(),
         }
+        is_first = false;
     };
-    timers::program();
+    if next.is_none() {
+        timers::program();
+    }
     next
+}
+
+/// A vCPU that was chosen runs from a reading of the counter on, `anew` if it has not before the decision: until then nothing is
+/// taken off its budget but what was worked for it. The decision's end, which follows from that, is when the CPU's timer is due.
+pub fn begin(vcpu: &Vcpu, reading: u64, anew: bool) {
+    let owed = vcpu.home.take_owed();
+    if !anew && owed == 0 {
+        return timers::program();
+    }
+    timers::program_after(|sched| {
+        let now = timer::ns_at(reading);
+        let next = sched.queue.begins(now, anew, ns(owed));
+        if let Some(ends_ns) = sched.queue.budget_ends() {
+            account::own_time_ends(ends_ns);
+        }
+        // It may have nothing left.
+        if next == Next::Decide {
+            event::reschedule_here();
+        }
+    });
 }

@@ -155,7 +155,7 @@ fn timers_due() {
             device::later();
             continue;
         };
-        account::is_for(vcpu.domain, Cause::Timer);
+        account::is_for_vcpu(vcpu, Cause::Timer);
         match kind {
             Kind::Periodic => period_over(vcpu),
             Kind::Poll => {
@@ -188,7 +188,7 @@ pub fn tick() {
     // If it was none of those timers it was the end of a turn or a budget: of its own accord, or for the sake
     // of one whose period begins or who woke.
     match sake {
-        Some(vcpu) if next == Next::Decide => account::is_for(vcpu.domain, Cause::Timer),
+        Some(vcpu) if next == Next::Decide => account::is_for_vcpu(vcpu, Cause::Timer),
         _ => account::is_for_whom_it_interrupts(Cause::Timer),
     }
     if next == Next::Decide {
@@ -202,8 +202,15 @@ pub fn tick() {
 
 /// Sets this CPU's hardware timer for the nearer of the next timer and the end of the last decision.
 pub(super) fn program() {
+    program_after(|_| ());
+}
+
+/// As [`program`], when something has been done to what is under the CPU's lock.
+#[inline]
+pub(super) fn program_after(act: impl FnOnce(&mut CpuSched)) {
     let this = percpu::current();
     let next = cpu::with(this.id, |sched| {
+        act(sched);
         let timer = TimerQueue::next_deadline(&sched.timers).unwrap_or(u64::MAX);
         let decision = sched.queue.decision().until.unwrap_or(u64::MAX);
         timer.min(decision)

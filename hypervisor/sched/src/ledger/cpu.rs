@@ -125,6 +125,8 @@ pub struct CpuLedger {
     idle: Cell<u64>,
     machine: Cell<u64>,
     sold: Cell<u64>,
+    /// Of that, what was not of vCPUs that were in hand.
+    sold_aside: Cell<u64>,
     /// What the last vCPU that was let run was given of what nobody had claimed.
     given: Cell<u64>,
     backwards: Cell<u64>,
@@ -152,6 +154,7 @@ impl CpuLedger {
             idle: Cell::new(0),
             machine: Cell::new(0),
             sold: Cell::new(0),
+            sold_aside: Cell::new(0),
             given: Cell::new(0),
             backwards: Cell::new(0),
             own_until: Cell::new(0),
@@ -162,9 +165,9 @@ impl CpuLedger {
     pub fn begin(&self, now: u64, cpu: u16) {
         self.cpu.set(cpu);
         self.places.iter().for_each(|place| place.set(0));
-        for sum in [&self.idle, &self.machine, &self.sold, &self.backwards] {
-            sum.set(0);
-        }
+        let sums = [&self.idle, &self.machine, &self.sold, &self.sold_aside];
+        sums.into_iter().for_each(|sum| sum.set(0));
+        self.backwards.set(0);
         self.elsewhere.set(None);
         self.first.set(now);
         self.open(now, Place::Machine);
@@ -380,6 +383,7 @@ impl CpuLedger {
         let (payer, cause) = self.elsewhere.take()?;
         let cycles = self.take(Place::Elsewhere);
         Self::grow(&self.sold, cycles);
+        Self::grow(&self.sold_aside, cycles);
         Some(Due {
             payer,
             cause,
@@ -475,6 +479,7 @@ impl CpuLedger {
         woken[Cause::Switch as usize] = self.take(Place::Unassigned);
         let all = vcpu.enter(0, 0, &woken, Some(self.since(now)), self.own_until.get());
         Self::grow(&self.sold, all);
+        Self::grow(&self.sold_aside, all);
         self.given.set(all);
         if !same {
             vcpu.count_switch();
@@ -519,6 +524,27 @@ impl CpuLedger {
         if self.open.get() == Place::Idle {
             self.boundary(now(), Place::Unassigned);
         }
+    }
+
+    /// What of this CPU's time up to `now` was not of the vCPU that was in hand, if one was: it was worked for another, or for
+    /// nobody, or slept. Between two boundaries it grows by what is claimed from its beginning, too.
+    #[must_use]
+    pub fn aside(&self, now: u64) -> u64 {
+        let is_open = !self.open.get().is_in_hand();
+        let sums = [&self.machine, &self.idle, &self.sold_aside];
+        let places = [
+            Place::Elsewhere,
+            Place::Unassigned,
+            Place::Machine,
+            Place::Idle,
+        ];
+        places
+            .into_iter()
+            .map(|place| self.place(place))
+            .chain(sums)
+            .fold(if is_open { now } else { 0 }, |sum, cycles| {
+                sum.wrapping_add(cycles.get())
+            })
     }
 
     /// All that was put into accounts so far.

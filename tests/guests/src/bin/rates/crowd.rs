@@ -1,8 +1,9 @@
 //! Many domains: built, given their shares, let run together, and looked at twice.
 //!
-//! A look is made where the plan says, a little before a period ends, of those that begin at whole periods of system time:
-//! with shares that leave time over, everybody has used up what he has for the period by then, so that between two looks
-//! there are whole periods for each. Who has just been let run is off that grid, and comes to lie on it within eight periods.
+//! A domain is looked at where the plan says, a little before one of its own periods ends: with shares that leave time over it
+//! has used up what it has for the period by then, so that between two looks there are whole periods. Where periods begin is
+//! told; who has just been let run is off that, and comes to lie there within eight periods. On Xen, and of those who take what
+//! is left, all are looked at together.
 
 use guest_runtime::abi::DOMID_SELF;
 use guest_runtime::abi::usage::{BOOKS_OF_MACHINE, Books, USAGE_OF_DOMAIN};
@@ -58,6 +59,8 @@ pub struct Member {
     pub kind: Kind,
     /// What it was given.
     pub share: Share,
+    /// When it is looked at first.
+    first_at: u64,
     first: Had,
     /// What it had between the two looks.
     pub had: Had,
@@ -101,6 +104,7 @@ pub fn build(load: &str, keeper: Keeper, crowd: &mut Crowd) -> bool {
                 kept,
                 kind: group.kind,
                 share: group.share,
+                first_at: 0,
                 first: Had::default(),
                 had: Had::default(),
             });
@@ -129,19 +133,51 @@ pub fn run(keeper: Keeper, when: When, crowd: &mut Crowd) -> Machine {
         check_eq!("it is let run", member.kept.run(), 0);
     }
     let settled = begun + when.settle * when.period;
-    let first = settled.next_multiple_of(when.period) - when.before;
-    sleep_until(first);
-    let before = Clocks::read(keeper);
     for member in crowd.iter_mut().flatten() {
+        let from = match member.share.extra {
+            false => terms::periods_from(keeper, member.kept.id),
+            true => 0,
+        };
+        let phase = from % when.period;
+        let whole = (settled + when.period - phase).next_multiple_of(when.period);
+        member.first_at = whole + phase - when.before;
+    }
+    let mut before = None;
+    in_order(crowd, |member| {
+        sleep_until(member.first_at);
+        before.get_or_insert_with(|| Clocks::read(keeper));
         member.first = member.look(keeper);
         member.forget();
-    }
-    sleep_until(first + when.periods * when.period);
-    let after = Clocks::read(keeper);
-    for member in crowd.iter_mut().flatten() {
+    });
+    let mut after = None;
+    in_order(crowd, |member| {
+        sleep_until(member.first_at + when.periods * when.period);
+        after.get_or_insert_with(|| Clocks::read(keeper));
         member.had = member.look(keeper).since(&member.first);
+    });
+    match (before, after) {
+        (Some(before), Some(after)) => after.since(&before),
+        _ => Machine::default(),
     }
-    after.since(&before)
+}
+
+/// Does something to each of them, in the order in which they are looked at.
+fn in_order(crowd: &mut Crowd, mut act: impl FnMut(&mut Member)) {
+    let mut at = 0;
+    loop {
+        let mut later = None;
+        for member in crowd.iter_mut().flatten() {
+            match member.first_at {
+                time if time == at => act(member),
+                time if time > at => later = Some(later.map_or(time, |sooner| time.min(sooner))),
+                _ => {}
+            }
+        }
+        match later {
+            Some(next) => at = next,
+            None => return,
+        }
+    }
 }
 
 /// Ends them all.

@@ -10,9 +10,8 @@ use crate::terms::{self, Keeper};
 const PERIOD: u64 = 100_000_000;
 const PERIODS: u64 = 5;
 /// Millionths by which somebody may be off: what overruns the last slice, at most the longest section, is 800 of the
-/// smallest share's 25 milliseconds. Slices of a millisecond would be off by more: of the decision with which all periods
-/// begin somebody pays the whole.
-const OFF_PPM: u64 = 1_000;
+/// smallest share's 25 milliseconds.
+const OFF_PPM: u64 = 800;
 
 /// 5, 10, 20 and 40 %.
 const SHARES: &str = "hog*1:5000000/100000000+hog*1:10000000/100000000+hog*1:20000000/100000000+hog*1:40000000/100000000";
