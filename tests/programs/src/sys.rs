@@ -11,6 +11,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// No such device or address.
     pub const ENXIO: Errno = Errno(6);
+    /// What came is not as agreed.
+    pub const EPROTO: Errno = Errno(71);
 }
 
 impl fmt::Debug for Errno {

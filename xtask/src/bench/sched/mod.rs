@@ -3,11 +3,12 @@
 //!
 //! The experiments of the fixed-rate scheduler that this one is to beat, on a machine whose clock counts instructions:
 //! small domains that compute and count their own instructions (the test guest `rates` builds them), looked at twice, ten
-//! seconds apart, in whole periods. The guest is the same on both hypervisors.
+//! seconds apart, in whole periods. The guest is the same on both hypervisors. And the mixed load of stock guests ([`web`]).
 
 mod cases;
 mod seen;
 mod show;
+mod web;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,8 +34,16 @@ const MEMORY: &str = "1G";
 const GUEST: &str = "rates";
 const LAST: &str = "GUEST PASS rates";
 
+const EXAMPLES: &str = "Examples:
+  cargo xtask bench sched --list
+  cargo xtask bench sched --on ours --only 10/20                  four shares
+  cargo xtask bench sched --on ours --only 'three web' --check    three stock guests
+Without `--only` all are run, which takes long; what was measured before is not run again.
+What a machine said is in target/xenoserver/logs/.";
+
 /// Options of `cargo xtask bench sched`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
     /// On which hypervisor
     #[arg(long, value_name = "WHICH", default_value = "both")]
@@ -42,6 +51,9 @@ pub struct Options {
     /// Only the loads whose name has this in it
     #[arg(long, value_name = "PATTERN")]
     only: Option<String>,
+    /// Show the names of the loads, and run none
+    #[arg(long)]
+    list: bool,
     /// The isolation setting
     #[arg(long, value_name = "WHICH", default_value = "isolated")]
     setting: Setting,
@@ -57,6 +69,13 @@ pub struct Options {
     /// Fail where a share is not kept, a deadline is missed or too much is lost
     #[arg(long)]
     check: bool,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        let only = self.only.as_ref();
+        only.is_none_or(|part| name.contains(part.as_str()))
+    }
 }
 
 /// Which hypervisors.
@@ -95,6 +114,17 @@ impl Row {
 /// # Errors
 /// When something is missing or a machine does not end as it should.
 pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
+    let cases = cases::all().into_iter();
+    let cases: Vec<Case> = cases.filter(|case| options.wants(&case.name)).collect();
+    let with_web = options.wants(web::NAME);
+    ensure!(
+        with_web || !cases.is_empty(),
+        "no load has that in its name: `--list` shows them"
+    );
+    if options.list {
+        list(&cases, with_web);
+        return Ok(ExitCode::SUCCESS);
+    }
     ensure!(
         !options.check || options.on != On::Xen,
         "`--check` is about ours: leave `--on` away, or name ours with it"
@@ -109,21 +139,62 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
         check: options.check,
     };
     let stock = prepare(tree, &common)?;
+    let rows = rows(tree, options, &common, &stock, cases)?;
+    let web = match with_web {
+        true => web::measure(tree, &common, &stock)?,
+        false => Vec::new(),
+    };
+    if options.json {
+        show::json(&rows, web::json(&web));
+    } else {
+        show::tables(&rows);
+        if !web.is_empty() {
+            println!("{}", web::table(&web));
+        }
+    }
+    let mut complaints = show::complaints(&rows);
+    complaints.extend(web::complaints(&web));
+    for line in &complaints {
+        say(line);
+    }
+    Ok(common.status(complaints.is_empty()))
+}
+
+fn list(cases: &[Case], with_web: bool) {
+    let mut names: Vec<&str> = Vec::new();
+    for case in cases {
+        if !names.contains(&case.name.as_str()) {
+            names.push(&case.name);
+        }
+    }
+    names.extend(with_web.then_some(web::NAME));
+    for name in names {
+        println!("{name}");
+    }
+}
+
+/// Runs the loads of the guest `rates`, each on every hypervisor that was asked for and can run it.
+fn rows(
+    tree: &Tree,
+    options: &Options,
+    common: &Common,
+    stock: &Files,
+    cases: Vec<Case>,
+) -> Result<Vec<Row>> {
+    if cases.is_empty() {
+        return Ok(Vec::new());
+    }
     build::guests(tree, &BareMetal::find(tree)?)?;
     let files = Files {
         kernel: tree.guests().join(GUEST),
-        ..stock
-    };
-    let wanted = |name: &str| {
-        let only = options.only.as_ref();
-        only.is_none_or(|part| name.contains(part.as_str()))
+        ..stock.clone()
     };
     let mut rows = Vec::new();
-    for case in cases::all().into_iter().filter(|case| wanted(&case.name)) {
+    for case in cases {
         let mut seen = Vec::new();
         for host in common.hosts() {
             if host != Host::Xen || case.is_for_xen() {
-                let figures = run(tree, &common, options.setting, host, &files, &case)?;
+                let figures = run(tree, common, options.setting, host, &files, &case)?;
                 seen.push((host, Seen::from(&figures)?));
             }
         }
@@ -131,17 +202,7 @@ pub fn command(tree: &Tree, options: &Options) -> Result<ExitCode> {
             rows.push(Row { case, seen });
         }
     }
-    ensure!(!rows.is_empty(), "no load has that in its name");
-    if options.json {
-        show::json(&rows);
-    } else {
-        show::tables(&rows);
-    }
-    let complaints = show::complaints(&rows);
-    for line in &complaints {
-        say(line);
-    }
-    Ok(common.status(complaints.is_empty()))
+    Ok(rows)
 }
 
 /// Runs one load on one hypervisor.

@@ -162,12 +162,12 @@ impl Domain {
 }
 
 /// By what part more was had than asked for.
-fn error(had: u64, asked: u64) -> f64 {
+pub fn error(had: u64, asked: u64) -> f64 {
     (had as f64 - asked as f64) / asked.max(1) as f64
 }
 
 /// The one that is farthest from nothing.
-fn largest(errors: impl Iterator<Item = f64>) -> Option<f64> {
+pub fn largest(errors: impl Iterator<Item = f64>) -> Option<f64> {
     errors.max_by(|a, b| a.abs().total_cmp(&b.abs()))
 }
 

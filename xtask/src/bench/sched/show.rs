@@ -9,14 +9,15 @@ use crate::bench::sched::seen::{self, Seen};
 use crate::bench::table::{Table, grouped};
 
 /// By what part a share may be off.
-const OFF: f64 = 0.001;
+pub const OFF: f64 = 0.001;
 /// What part of the work may be lost with 32 domains at the smaller quantum.
-const LOST: f64 = 0.005;
+pub const LOST: f64 = 0.005;
 
 /// The hypervisors, in the order of the columns.
 const HOSTS: [Host; 2] = [Host::Ours, Host::Xen];
 
-fn percent(part: Option<f64>) -> String {
+/// With its sign.
+pub fn percent(part: Option<f64>) -> String {
     part.map_or_else(|| "-".to_owned(), |part| format!("{:+.4} %", part * 100.0))
 }
 
@@ -277,14 +278,14 @@ pub fn complaints(rows: &[Row]) -> Vec<String> {
     lines
 }
 
-/// Prints everything for scripts.
-pub fn json(rows: &[Row]) {
+/// Prints everything for scripts, and what else was run.
+pub fn json(rows: &[Row], others: Vec<Value>) {
     let pairs = rows.iter().flat_map(|row| {
         let seen = row.seen.iter();
         seen.map(move |(host, seen)| (row, *host, seen))
     });
     let runs = pairs.map(|(row, host, seen)| run(rows, row, host, seen));
-    let runs: Vec<Value> = runs.collect();
+    let runs: Vec<Value> = runs.chain(others).collect();
     println!("{}", json!({ "bench": "sched", "runs": runs }));
 }
 
