@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::bench::machines::Host;
 use crate::bench::sched::Row;
-use crate::bench::sched::cases::{About, Case};
+use crate::bench::sched::cases::{About, Case, QUANTUMS};
 use crate::bench::sched::seen::{self, Seen};
 use crate::bench::table::{Table, grouped};
 
@@ -258,7 +258,7 @@ pub fn complaints(rows: &[Row]) -> Vec<String> {
         }
         let many = matches!(row.case.about, About::Parts(32) | About::Busy(32));
         if many
-            && row.case.quantum == crate::bench::sched::cases::QUANTUMS[0]
+            && row.case.quantum == QUANTUMS[0]
             && let Some(part) = lost(rows, row, Host::Ours)
             && part > LOST
         {
