@@ -73,6 +73,28 @@ impl Placement<'_> {
         fits
     }
 
+    /// As [`Placement::would_amend_all`]: the first that would go to another CPU, by its place, and which; `None` if all
+    /// would stay. Granted one by one, where each is then, they are granted all: one that has gone has left no less room.
+    ///
+    /// # Errors
+    /// As [`Placement::amend_all`].
+    pub fn would_move(
+        &mut self,
+        now: u64,
+        members: &mut [Member],
+        to: &Terms,
+        allowed: impl Fn(usize, usize) -> bool,
+    ) -> Result<Option<(usize, usize)>, (usize, Refusal)> {
+        self.amend_all(now, members, to, allowed)?;
+        let goes = |(place, member): (usize, &Member)| match member.granted {
+            Some(Change::Elsewhere { to, .. }) => Some((place, to)),
+            _ => None,
+        };
+        let first = members.iter().enumerate().find_map(goes);
+        self.take_back(members, to);
+        Ok(first)
+    }
+
     /// Undoes what was granted, the last first, as nothing of it was carried out.
     fn take_back(&mut self, members: &mut [Member], to: &Terms) {
         for member in members.iter_mut().rev() {

@@ -23,7 +23,7 @@ use crate::memory::pieces::{Charge, Pieces};
 use crate::memory::record;
 use crate::memory::{alloc, frame_table, m2p, phys};
 use crate::schedule::cpu::Home;
-use crate::schedule::placement::Allowed;
+use crate::schedule::placement::May;
 use crate::sync::Lock;
 use crate::{boot, device, event, schedule};
 use ::cpus::notice::Notice;
@@ -244,7 +244,7 @@ fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
         handle: Lock::new(wanted.handle),
         serves_store: wanted.serves_store,
         weight: AtomicU16::new(Terms::USUAL_WEIGHT),
-        allowance: Allowed::new(),
+        allowance: May::new(),
         account: area.besides(),
         sold: Sold::new(),
         usage_area: area,

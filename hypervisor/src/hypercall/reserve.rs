@@ -6,7 +6,9 @@
 use crate::arch::smp;
 use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::{Args, Outcome, Stop, subject};
+use crate::schedule::moves::{self, Way};
 use crate::schedule::placement::{self, NotGranted, Reserved};
+use ::cpus::set::CpuSet;
 use ::reservations::request::{self, Asked, NANOSECONDS};
 use ::reservations::{Refusal, Rules, Search};
 use guest_abi::reserve::{
@@ -127,7 +129,7 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
     let number = named(dom, want.vcpu).count() as u64;
     g.charge(number * ONE);
     let granted = placement::grant(named(dom, want.vcpu), &asked.terms, for_itself);
-    let (vcpu, why) = match granted {
+    let (mut vcpu, mut why) = match granted {
         Ok(in_force_at) => {
             answer.in_force_at = in_force_at;
             g.memory().put(arg, &answer)?;
@@ -140,12 +142,32 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
             return Err(Errno::Perm.into());
         }
     };
-    let mut why = why;
+    let may = placement::Allowed::of(named(dom, want.vcpu));
+    if matches!(why, Refusal::NoRoom { .. }) {
+        g.charge(number * ONE);
+        match placement::would_move(named(dom, want.vcpu), &may, &asked.terms) {
+            // Room was given up meanwhile.
+            Ok(None) => return Err(Stop::Again([op, arg, fits, does_not, last])),
+            Ok(Some((vcpu, cpu))) => {
+                let there = CpuSet::EMPTY.with(cpu);
+                // With what it has; it is asked for there again. One that moves itself is there by then.
+                match moves::to_one_of(g.vcpu, vcpu, &there, &there) {
+                    Way::Done | Way::Again => {
+                        return Err(Stop::Again([op, arg, fits, does_not, last]));
+                    }
+                    Way::NoMemory => return Err(Errno::NoMem.into()),
+                    // Another has taken it.
+                    Way::NoRoom => {}
+                }
+            }
+            Err(refused) => (vcpu, why) = refused,
+        }
+    }
     if number > 1
         && let Refusal::NoRoom { largest_slice, .. } = &mut why
     {
         let search = Search::resume(&asked.terms, &rules, (fits, does_not));
-        match search_on(dom, want.vcpu, &asked, &rules, search) {
+        match search_on(dom, want.vcpu, &may, &asked, &rules, search) {
             Ok(largest) => *largest_slice = largest,
             Err(search) => {
                 g.charge(number * ONE);
@@ -170,6 +192,7 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
 fn search_on(
     dom: &'static Domain,
     vcpu: u32,
+    may: &placement::Allowed,
     asked: &Asked,
     rules: &Rules,
     mut search: Search,
@@ -178,7 +201,8 @@ fn search_on(
         return Ok(search.largest());
     };
     let terms = asked.terms.with_slice(rules, slice);
-    let fits = terms.is_ok_and(|terms| placement::would_grant(named(dom, vcpu), &terms));
+    let would = |terms| placement::would_move(named(dom, vcpu), may, &terms);
+    let fits = terms.is_ok_and(|terms| would(terms).is_ok());
     search.note(slice, fits);
     Err(search)
 }

@@ -213,15 +213,15 @@ pub(super) fn go(
 
 /// What a domain may reserve for itself: written and read under the lock.
 #[derive(Default)]
-pub struct Allowed {
+pub struct May {
     rate: AtomicU64,
     weight: AtomicU16,
 }
 
-impl Allowed {
+impl May {
     /// Nothing.
-    pub const fn new() -> Allowed {
-        Allowed {
+    pub const fn new() -> May {
+        May {
             rate: AtomicU64::new(0),
             weight: AtomicU16::new(0),
         }
@@ -455,16 +455,50 @@ pub(super) fn show(vcpu: &Vcpu, granted: &Terms) {
     });
 }
 
-/// Whether [`grant`] would give these terms to all of them now. Nothing is changed.
-pub fn would_grant(vcpus: impl Iterator<Item = &'static Vcpu>, to: &Terms) -> bool {
+/// Where vCPUs may run.
+pub struct Allowed {
+    cpus: [CpuSet; MAX_VCPUS],
+}
+
+impl Allowed {
+    /// Of these, in their order. Before the placement is locked.
+    pub fn of(vcpus: impl Iterator<Item = &'static Vcpu>) -> Allowed {
+        let mut cpus = [CpuSet::EMPTY; MAX_VCPUS];
+        for vcpu in vcpus {
+            if let Some(place) = cpus.get_mut(vcpu.id as usize) {
+                *place = vcpu.affinity.lock().hard;
+            }
+        }
+        Allowed { cpus }
+    }
+
+    fn has(&self, vcpu: Option<&Vcpu>, cpu: usize) -> bool {
+        let cpus = vcpu.and_then(|vcpu| self.cpus.get(vcpu.id as usize));
+        cpus.is_some_and(|cpus| cpus.contains(cpu as u32))
+    }
+}
+
+/// The first of the vCPUs that would have to go to another CPU for all to be granted these terms, and which CPU; `None` if
+/// all may stay. Nothing is changed.
+///
+/// # Errors
+/// As [`grant`], wherever they may go.
+pub fn would_move(
+    vcpus: impl Iterator<Item = &'static Vcpu>,
+    may: &Allowed,
+    to: &Terms,
+) -> Result<Option<(&'static Vcpu, u32)>, (u32, Refusal)> {
     let mut placement = PLACEMENT.lock();
-    let Some(placement) = placement.as_mut() else {
-        return false;
-    };
+    let placement = placement.as_mut().ok_or((0, Refusal::NoCpu))?;
     let mut asking = Asking::new(vcpus, to);
-    let cpus = asking.cpus();
-    let stays = |place: usize, cpu: usize| cpus.get(place) == Some(&cpu);
-    placement.would_amend_all(timer::now_ns(), asking.members(), to, stays)
+    let vcpus = asking.vcpus;
+    let who = |place: usize| vcpus.get(place).copied().flatten();
+    let allowed = |place: usize, cpu: usize| may.has(who(place), cpu);
+    let first = placement.would_move(timer::now_ns(), asking.members(), to, allowed);
+    match first {
+        Ok(first) => Ok(first.and_then(|(place, cpu)| Some((who(place)?, cpu as u32)))),
+        Err((place, why)) => Err((who(place).map_or(0, |vcpu| vcpu.id), why)),
+    }
 }
 
 /// What is reserved of a CPU.

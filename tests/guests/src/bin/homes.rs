@@ -11,7 +11,12 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use guest_runtime::abi::domctl::{Domctl, DomctlCommand, Getvcpuinfo};
+use guest_runtime::abi::reserve::{
+    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_REFUSED_NO_ROOM, SchedGet, SchedSet, SchedTerms,
+};
+use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{Poll, errno, sched};
+use guest_runtime::control::xeno_op;
 use guest_runtime::hypercall::sched_op;
 use guest_runtime::{check, check_eq, control, events, guest, say};
 use guests::accepted;
@@ -76,9 +81,7 @@ fn main() {
         let came = CAME.load(Ordering::Relaxed);
         check_eq!("none was lost", came, 2 * ROUNDS * TURNS);
     }
-    for vcpu in 0..3 {
-        accepted("anywhere", control::set_affinity(0, vcpu, !0));
-    }
+    room_is_found_elsewhere(masks.len() > 1);
     racers::stop();
     let naps = NAPS.load(Ordering::Relaxed);
     say!(
@@ -87,6 +90,65 @@ fn main() {
     );
     check_eq!("each was where it may be", where_else, 0);
     check_eq!("each nap ended", naps, 2 * 3 * ROUNDS * TURNS / 4);
+}
+
+/// Most of a CPU in each period, in nanoseconds; two that fit together, but neither beside that; and the period.
+const MOST: u64 = 12_000_000;
+const LESS: [u64; 2] = [9_000_000, 10_000_000];
+const PERIOD: u64 = 20_000_000;
+
+/// Asks for terms for a vCPU of this domain: the result, and the reason of a refusal.
+fn ask(vcpu: u32, slice: u64) -> (i64, u32) {
+    let mut set = SchedSet {
+        version: XENO_INTERFACE_VERSION,
+        vcpu,
+        terms: SchedTerms {
+            slice,
+            period: if slice == 0 { 0 } else { PERIOD },
+            weight: 256,
+            flags: SCHED_EXTRA,
+        },
+        ..SchedSet::ZERO
+    };
+    (xeno_op(XenoCommand::SchedSet, &mut set), set.refusal)
+}
+
+fn home(vcpu: u32) -> u32 {
+    let mut get = SchedGet {
+        version: XENO_INTERFACE_VERSION,
+        vcpu,
+        ..SchedGet::ZERO
+    };
+    accepted("what it has", xeno_op(XenoCommand::SchedGet, &mut get));
+    get.cpu
+}
+
+/// Where no processor has room for what a vCPU asks beside those at home there, it goes to one that has, if it may.
+fn room_is_found_elsewhere(several: bool) {
+    let no_room = (-errno::ENOSPC, SCHED_REFUSED_NO_ROOM);
+    for vcpu in 0..3 {
+        accepted("all on one", control::set_affinity(0, vcpu, 1));
+    }
+    check_eq!("one has most of it", ask(1, MOST), (0, 0));
+    check_eq!("another may not go for it", ask(2, LESS[1]), no_room);
+    check_eq!("and is where it was", home(2), 0);
+    for vcpu in 0..3 {
+        accepted("anywhere", control::set_affinity(0, vcpu, !0));
+    }
+    if several {
+        check_eq!("who asks finds room elsewhere", ask(0, LESS[0]), (0, 0));
+        check!(home(0) != home(1), "where the first is not");
+        check_eq!("another does, too", ask(2, LESS[1]), (0, 0));
+        check!(home(2) != home(1), "nor is that one");
+    } else {
+        check_eq!("there is no elsewhere", ask(2, LESS[1]), no_room);
+    }
+    let homes = [0, 1, 2].map(home);
+    check_eq!("more than all have", ask(SCHED_ALL_VCPUS, PERIOD), no_room);
+    check_eq!("moves nobody", [0, 1, 2].map(home), homes);
+    for vcpu in 0..3 {
+        check_eq!("given back", ask(vcpu, 0), (0, 0));
+    }
 }
 
 /// A racer's round: it is woken by the other, wakes the other, and naps now and then.
