@@ -179,7 +179,11 @@ fn own_programs(tree: &Tree) -> Result<Vec<Part>> {
         .collect()
 }
 
-fn placed(files: &[packages::Placed]) -> Result<Vec<Part>> {
+/// Files of packages as parts of the initial file system.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn placed(files: &[packages::Placed]) -> Result<Vec<Part>> {
     let parts = files.iter();
     parts
         .map(|file| read(file.path.clone(), 0o755, &file.source))

@@ -272,6 +272,35 @@ pub fn library(tree: &Tree, package_name: &str, name: &str) -> Result<Placed> {
     Ok(placed_library(name, source))
 }
 
+/// All files that a package has in a directory and those in it: for what programs look for while they run.
+///
+/// # Errors
+/// When the package has none there, or they cannot be read.
+pub fn files_in(tree: &Tree, package_name: &str, directory: &str) -> Result<Vec<Placed>> {
+    let package = package(tree, package_name)?;
+    let mut files = Vec::new();
+    let mut open = VecDeque::from([directory.to_owned()]);
+    while let Some(directory) = open.pop_front() {
+        let entries = std::fs::read_dir(package.root.join(&directory));
+        let entries =
+            entries.with_context(|| format!("the package {package_name} has no {directory}"))?;
+        for entry in entries {
+            let entry = entry?;
+            let path = format!("{directory}/{}", entry.file_name().to_string_lossy());
+            match entry.file_type()?.is_dir() {
+                true => open.push_back(path),
+                false => files.push(Placed {
+                    path,
+                    source: entry.path(),
+                }),
+            }
+        }
+    }
+    // A directory's order is not the same everywhere.
+    files.sort();
+    Ok(files)
+}
+
 /// Where programs find a library.
 fn placed_library(name: &str, source: PathBuf) -> Placed {
     // The place of the dynamic linker is written in every program.

@@ -206,7 +206,11 @@ pub fn machine_with(
     let contents = iso::Contents {
         hypervisor_arguments: merge_words(&run::hypervisor_arguments("512M"), &isolate),
         kernel: Module::new(&system.vmlinux, run::KERNEL_ARGUMENTS),
-        initrd: Some(initrd(context, guests, !disks.is_empty())?),
+        initrd: Some(if disks.is_empty() {
+            initrd(context, guests, &[], Vec::new(), "")?
+        } else {
+            initrd(context, guests, &[Extra::Drivers], Vec::new(), "-drivers")?
+        }),
     };
     let boot = Boot::Direct(run::direct(&context.tree, &contents, other));
     Ok(Machine {
@@ -232,8 +236,18 @@ fn empty_disk(tree: &Tree) -> Result<Disk> {
     })
 }
 
-/// Built by whoever comes first, as its name is the same for any number of guests.
-fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBuf> {
+/// A control domain's file system with these besides, and with these files in its guests' file system; `kind` is in its name,
+/// and a different one for each that differs. Built by whoever comes first, as its name is the same for any number of guests.
+///
+/// # Errors
+/// When something of it cannot be made.
+pub fn initrd(
+    context: &Context,
+    guests: Guests<'_>,
+    besides: &[Extra],
+    in_guests: Vec<Part>,
+    kind: &str,
+) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _held = ONE_AT_A_TIME
         .lock()
@@ -244,22 +258,16 @@ fn initrd(context: &Context, guests: Guests<'_>, drivers: bool) -> Result<PathBu
         contents: SCRIPT.into(),
     };
     let program = linux_module::program(context)?;
-    let guest = domains::guest_initrd(&context.tree, guests.kernel, vec![program.clone()])?;
+    let in_guests = [vec![program.clone()], in_guests].concat();
+    let guest = domains::guest_initrd(&context.tree, guests.kernel, in_guests)?;
     let guest = extras::read(domains::GUEST_INITRD, 0o644, &guest)?;
     let mut more = vec![script, program, guest];
     for (path, name) in KERNELS {
         let kernel = build::guest(&context.tree, &BareMetal::find(&context.tree)?, name)?;
         more.push(extras::read(path, 0o644, &kernel)?);
     }
-    let (extras, kind): (&[Extra], _) = if drivers {
-        (
-            &[Extra::Fsck, Extra::StoreTools, Extra::Drivers],
-            "-drivers",
-        )
-    } else {
-        (&[Extra::Fsck, Extra::StoreTools], "")
-    };
-    let made = extras::control_initrd(&context.tree, extras, guests.kernel, guests, more)?;
+    let extras = [&[Extra::Fsck, Extra::StoreTools], besides].concat();
+    let made = extras::control_initrd(&context.tree, &extras, guests.kernel, guests, more)?;
     // The next story's may have another number of guests in it.
     let own = made.with_file_name(format!("initrd-guested{kind}-{}.img", guests.count));
     std::fs::copy(&made, &own).with_context(|| format!("{} cannot be made", own.display()))?;

@@ -32,6 +32,7 @@ mod serial;
 mod size;
 mod stories;
 mod stress;
+mod stress_cpus;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -300,6 +301,7 @@ fn select(tree: &Tree, options: &Options) -> Result<Vec<Case>> {
     cases.extend(cpus::cases());
     cases.extend(stories::cases());
     cases.extend(stress::cases());
+    cases.extend(stress_cpus::cases());
     cases.extend(boot_log::cases());
     cases.extend(restart::cases());
     cases.extend(kernels::cases());

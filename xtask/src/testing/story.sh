@@ -23,7 +23,7 @@ case $verb in
     guest)
         name=$1
         shift
-        xeno create --name "$name" --kernel /boot/vmlinuz --initrd /boot/guest-initrd.img --memory 96M \
+        xeno create --name "$name" --kernel /boot/vmlinuz --initrd /boot/guest-initrd.img --memory ${memory:-96M} \
             --cmdline "console=hvc0 quiet hostname=$name" "$@"
         ;;
     id) xeno list | awk -v name="$1" '$1 == name { print $2 }' ;;
@@ -41,6 +41,42 @@ case $verb in
         done > /dev/null 2>&1
         xeno destroy churn > /dev/null 2>&1
         echo $made > /tmp/churned
+        ;;
+    # This domain's vCPUs, all but the first, go and come for as long.
+    hotplug)
+        times=0
+        while [ -e /tmp/traffic ]; do
+            for on in 0 1; do
+                for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do
+                    echo $on > $cpu || touch /tmp/refused
+                done
+            done
+            times=$((times + 1))
+        done
+        [ -e /tmp/refused ] && times="refused after $times"
+        echo $times > /tmp/hotplug
+        ;;
+    # Those of the guest named four, too.
+    plugged)
+        times=0
+        while [ -e /tmp/traffic ]; do
+            for on in 1 4; do
+                xeno set four vcpus=$on
+                until_true "xeno info four | grep -q '^vcpus  *$on of at most 4'" && times=$((times + 1))
+            done
+        done > /dev/null 2>&1
+        echo $times > /tmp/plugged
+        ;;
+    # All frames are recounted for as long: whatever is being done, each has its place.
+    recount)
+        times=0
+        while [ -e /tmp/traffic ]; do
+            audit | grep -qx 'mismatches 0' || touch /tmp/miscounted
+            times=$((times + 1))
+            sleep 1
+        done
+        [ -e /tmp/miscounted ] && times="wrong counts in $times"
+        echo $times > /tmp/recounted
         ;;
     # What was acknowledged is there; what was not may be.
     tell)

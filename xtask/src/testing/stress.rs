@@ -39,7 +39,7 @@ const STRESSORS: &[(&str, &str)] = &[
 
 /// An emulator that gets no processor for half a minute, on a busy host, is not the kernel's lock-up: its watchdog is to
 /// wait for two minutes.
-const KERNEL_WORDS: &str = "watchdog_thresh=60";
+pub const KERNEL_WORDS: &str = "watchdog_thresh=60";
 
 /// Forms and lengths. A minute in all for every day, ten minutes of each form in the long matrix.
 const RUNS: &[(Tier, &str, u64)] = &[
@@ -96,12 +96,8 @@ fn initrd(context: &Context, system: &System) -> Result<std::path::PathBuf> {
 fn act(session: &mut Session, seconds: u64) -> Result<String> {
     let mut shell = Shell::at_prompt(session, BOOT_LIMIT)?;
     let before = audit(&mut shell)?;
-    let options: Vec<&str> = STRESSORS.iter().map(|(_, options)| *options).collect();
     let said = shell.output_of(
-        &format!(
-            "cd /tmp; stress-ng {} --verify --metrics-brief --timeout {seconds}; echo status $?; cd",
-            options.join(" ")
-        ),
+        &command(seconds),
         // On a busy host a stressor comes to its end late.
         Duration::from_secs(2 * seconds + 120),
     )?;
@@ -118,12 +114,22 @@ fn act(session: &mut Session, seconds: u64) -> Result<String> {
     ))
 }
 
+/// What has all stressors run for so long.
+pub fn command(seconds: u64) -> String {
+    let options: Vec<&str> = STRESSORS.iter().map(|(_, options)| *options).collect();
+    format!(
+        "cd /tmp; stress-ng {} --verify --metrics-brief --timeout {seconds}; echo status $?; cd",
+        options.join(" ")
+    )
+}
+
 /// What an audit said: a number a name.
 #[derive(Debug)]
-struct Audit(BTreeMap<String, u64>);
+pub struct Audit(BTreeMap<String, u64>);
 
 impl Audit {
-    fn parse(said: &str) -> Audit {
+    /// Reads it.
+    pub fn parse(said: &str) -> Audit {
         let pair = |line: &str| {
             let (name, number) = line.trim().split_once(' ')?;
             Some((name.to_owned(), number.parse().ok()?))
@@ -131,7 +137,8 @@ impl Audit {
         Audit(said.lines().filter_map(pair).collect())
     }
 
-    fn sum(&self, name: &str) -> Result<u64> {
+    /// One of its numbers.
+    pub fn sum(&self, name: &str) -> Result<u64> {
         let value = self.0.get(name).copied();
         value.with_context(|| format!("the audit says nothing of `{name}`"))
     }
@@ -148,7 +155,7 @@ fn audit(shell: &mut Shell<'_>) -> Result<Audit> {
 }
 
 /// Each stressor did something, none failed.
-fn check_stressed(said: &str) -> Result<()> {
+pub fn check_stressed(said: &str) -> Result<()> {
     ensure!(
         said.lines().any(|line| line.trim() == "status 0"),
         "stress-ng failed"
@@ -170,7 +177,7 @@ fn check_stressed(said: &str) -> Result<()> {
 }
 
 /// Rounds by stressor: `stress-ng: metrc: [101] cpu    148     27.44 …`.
-fn rounds(said: &str) -> BTreeMap<String, u64> {
+pub fn rounds(said: &str) -> BTreeMap<String, u64> {
     let Ok(line) = Regex::new(r"metrc: \[\d+\] (\S+) +(\d+) +\d+\.\d+ +\d+\.\d+ ") else {
         return BTreeMap::new();
     };
@@ -213,7 +220,8 @@ fn check_all_back(before: &Audit, after: &Audit) -> Result<()> {
     Ok(())
 }
 
-fn no_complaint_of_the_hypervisor(console: &str) -> Result<()> {
+/// It warned of nothing.
+pub fn no_complaint_of_the_hypervisor(console: &str) -> Result<()> {
     let complaint = console
         .lines()
         .find(|line| line.contains("(xeno) error:") || line.contains("(xeno) warning:"));
