@@ -48,6 +48,8 @@ struct Story {
     name: &'static str,
     tier: Tier,
     isolate: &'static str,
+    /// CPUs of the machine.
+    smp: u32,
     guests: u32,
     /// The machine has a disk, `/dev/vda`.
     disk: bool,
@@ -59,6 +61,7 @@ const STORIES: &[Story] = &[
         name: "two guests are built, talk, and go",
         tier: Tier::Normal,
         isolate: "yes",
+        smp: 2,
         guests: 2,
         disk: false,
         act: two_guests,
@@ -67,6 +70,7 @@ const STORIES: &[Story] = &[
         name: "two guests are built, talk, and go",
         tier: Tier::Full,
         isolate: "no",
+        smp: 1,
         guests: 2,
         disk: false,
         act: two_guests,
@@ -75,6 +79,7 @@ const STORIES: &[Story] = &[
         name: "wrong descriptions are refused",
         tier: Tier::Normal,
         isolate: "yes",
+        smp: 1,
         guests: 1,
         disk: false,
         act: crate::testing::domains_wrong::all,
@@ -83,6 +88,7 @@ const STORIES: &[Story] = &[
         name: "a disk outlives its guest",
         tier: Tier::Normal,
         isolate: "yes",
+        smp: 1,
         guests: 1,
         disk: false,
         act: |guided| domains_disks::outlive(guided, 1),
@@ -91,6 +97,7 @@ const STORIES: &[Story] = &[
         name: "a disk outlives its guest three times",
         tier: Tier::Full,
         isolate: "no",
+        smp: 1,
         guests: 1,
         disk: false,
         act: |guided| domains_disks::outlive(guided, 3),
@@ -99,6 +106,7 @@ const STORIES: &[Story] = &[
         name: "a disk that fails is one guest's",
         tier: Tier::Normal,
         isolate: "no",
+        smp: 1,
         guests: 1,
         disk: true,
         act: |guided| {
@@ -110,6 +118,7 @@ const STORIES: &[Story] = &[
         name: "the usage record is whole, and what is done to it is found",
         tier: Tier::Normal,
         isolate: "yes",
+        smp: 1,
         guests: 1,
         disk: false,
         act: domains_ledger::all,
@@ -118,6 +127,7 @@ const STORIES: &[Story] = &[
         name: "the daemon is killed 12 times",
         tier: Tier::Normal,
         isolate: "yes",
+        smp: 1,
         guests: 1,
         disk: false,
         act: |guided| domains_killed::all(guided, 12),
@@ -126,6 +136,7 @@ const STORIES: &[Story] = &[
         name: "the daemon is killed 300 times",
         tier: Tier::Full,
         isolate: "yes",
+        smp: 1,
         guests: 1,
         disk: false,
         act: |guided| domains_killed::all(guided, 300),
@@ -134,6 +145,7 @@ const STORIES: &[Story] = &[
         name: "the daemon is killed 300 times",
         tier: Tier::Full,
         isolate: "no",
+        smp: 1,
         guests: 2,
         disk: false,
         act: |guided| domains_killed::all(guided, 300),
@@ -143,7 +155,7 @@ const STORIES: &[Story] = &[
 /// The cases, one a story.
 pub fn cases() -> Vec<Case> {
     let case = |story: &'static Story| Case {
-        name: format!("{} isolate={}", story.name, story.isolate),
+        name: story.title(),
         tier: story.tier,
         stage: Stage::Machine,
         needs: Needs::Guested,
@@ -152,8 +164,19 @@ pub fn cases() -> Vec<Case> {
     STORIES.iter().map(case).collect()
 }
 
+impl Story {
+    /// What tells it from the others.
+    fn title(&self) -> String {
+        let cpus = match self.smp {
+            1 => String::new(),
+            several => format!(" on {several} processors"),
+        };
+        format!("{}{cpus} isolate={}", self.name, self.isolate)
+    }
+}
+
 fn play(context: &Context, story: &Story) -> Outcome {
-    let name = format!("{} isolate={}", story.name, story.isolate);
+    let name = story.title();
     let session = machine(context, story).and_then(|machine| {
         let disk = machine.disks.first().map(|disk| disk.file.clone());
         Ok((Session::start(&context.tree, &machine, &name)?, disk))
@@ -174,7 +197,10 @@ fn machine(context: &Context, story: &Story) -> Result<Machine> {
     } else {
         Vec::new()
     };
-    machine_with(context, story.isolate, story.guests, disks)
+    Ok(Machine {
+        smp: story.smp,
+        ..machine_with(context, story.isolate, story.guests, disks)?
+    })
 }
 
 /// A control domain with so many guests; it drives the machine's disks.
