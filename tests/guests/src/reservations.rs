@@ -1,6 +1,6 @@
 //! Reservations of CPU time, as the control domain looks at them.
 
-use guest_runtime::abi::reserve::SchedCpu;
+use guest_runtime::abi::reserve::{SchedCpu, SchedGet};
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::control::xeno_op;
 use guest_runtime::{check, child, events};
@@ -10,18 +10,38 @@ use crate::accepted;
 /// The longest period, and as much as it may be put off, in nanoseconds.
 const LAST_PERIOD: u64 = 1_200_000_000;
 
+/// A question about what a domain's vCPU has.
+pub fn question(domid: u16, vcpu: u32) -> SchedGet {
+    SchedGet {
+        version: XENO_INTERFACE_VERSION,
+        domid,
+        vcpu,
+        ..SchedGet::ZERO
+    }
+}
+
+/// What a domain's vCPU has.
+pub fn of(domid: u16, vcpu: u32) -> SchedGet {
+    let mut get = question(domid, vcpu);
+    accepted("what it has", xeno_op(XenoCommand::SchedGet, &mut get));
+    get
+}
+
+/// What is reserved of a CPU.
+pub fn of_cpu(cpu: u32) -> SchedCpu {
+    let mut get = SchedCpu {
+        version: XENO_INTERFACE_VERSION,
+        cpu,
+        ..SchedCpu::ZERO
+    };
+    accepted("a CPU", xeno_op(XenoCommand::SchedCpu, &mut get));
+    get
+}
+
 /// Waits until all that was given up of the first CPU is free, and what was granted for it in force.
 pub fn settle() {
     let end = events::now_ns() + LAST_PERIOD;
-    let mut cpu = SchedCpu {
-        version: XENO_INTERFACE_VERSION,
-        ..SchedCpu::ZERO
-    };
-    loop {
-        accepted("what is reserved", xeno_op(XenoCommand::SchedCpu, &mut cpu));
-        if cpu.departing == 0 {
-            return;
-        }
+    while of_cpu(0).departing != 0 {
         if !check!(events::now_ns() < end, "what is gone is paid for") {
             return;
         }

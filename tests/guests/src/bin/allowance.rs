@@ -5,15 +5,14 @@
 
 use guest_runtime::abi::reserve::{
     SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_GRANTED, SCHED_LARGEST_RATE, SCHED_REFUSED_NOT_ALLOWED,
-    SCHED_SET_QUANTUM, SchedAllow, SchedGet, SchedRules, SchedSet, SchedTerms,
+    SCHED_SET_QUANTUM, SchedAllow, SchedRules, SchedSet, SchedTerms,
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DOMID_SELF, errno};
 use guest_runtime::builder::{self, Child, Plan};
 use guest_runtime::control::xeno_op;
 use guest_runtime::{check, check_eq, child, guest, link, skip};
-use guests::accepted;
-use guests::reservations::settle;
+use guests::reservations::{of as has, settle};
 
 guest!(allowance, main);
 
@@ -96,17 +95,6 @@ fn allowance(domid: u16, rate: u64, weight: u32) -> SchedAllow {
 
 fn allow(domid: u16, rate: u64, weight: u32) -> i64 {
     xeno_op(XenoCommand::SchedAllow, &mut allowance(domid, rate, weight))
-}
-
-fn has(domid: u16, vcpu: u32) -> SchedGet {
-    let mut get = SchedGet {
-        version: XENO_INTERFACE_VERSION,
-        domid,
-        vcpu,
-        ..SchedGet::ZERO
-    };
-    accepted("what it has", xeno_op(XenoCommand::SchedGet, &mut get));
-    get
 }
 
 fn main() {

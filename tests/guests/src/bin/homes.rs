@@ -12,16 +12,17 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use guest_runtime::abi::domctl::{Domctl, DomctlCommand, Getvcpuinfo};
 use guest_runtime::abi::reserve::{
-    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_REFUSED_NO_ROOM, SchedGet, SchedSet, SchedTerms,
+    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_REFUSED_NO_ROOM, SchedSet, SchedTerms,
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
-use guest_runtime::abi::{Poll, errno, sched};
+use guest_runtime::abi::{DOMID_SELF, Poll, errno, sched};
 use guest_runtime::control::xeno_op;
 use guest_runtime::hypercall::sched_op;
 use guest_runtime::{check, check_eq, control, events, guest, say};
 use guests::accepted;
 use guests::channels::{bind_ipi, notify};
 use guests::racers::{self, Racer, expect, give_way};
+use guests::reservations;
 
 guest!(homes, main);
 
@@ -114,13 +115,7 @@ fn ask(vcpu: u32, slice: u64) -> (i64, u32) {
 }
 
 fn home(vcpu: u32) -> u32 {
-    let mut get = SchedGet {
-        version: XENO_INTERFACE_VERSION,
-        vcpu,
-        ..SchedGet::ZERO
-    };
-    accepted("what it has", xeno_op(XenoCommand::SchedGet, &mut get));
-    get.cpu
+    reservations::of(DOMID_SELF as u16, vcpu).cpu
 }
 
 /// Where no processor has room for what a vCPU asks beside those at home there, it goes to one that has, if it may.

@@ -17,10 +17,12 @@ use guest_runtime::hypercall::call;
 use guest_runtime::{check, check_eq, guest, say, skip};
 use guests::accepted;
 use guests::accounts::{usage_of, used};
+use guests::reservations::{self, of_cpu, question};
 
 guest!(reserve, main);
 
 const MS: u64 = 1_000_000;
+const SELF: u16 = DOMID_SELF as u16;
 
 fn wish(slice: u64, period: u64, weight: u32, flags: u32) -> SchedSet {
     SchedSet {
@@ -39,17 +41,8 @@ fn wish(slice: u64, period: u64, weight: u32, flags: u32) -> SchedSet {
     }
 }
 
-fn question(vcpu: u32) -> SchedGet {
-    SchedGet {
-        version: XENO_INTERFACE_VERSION,
-        domid: DOMID_SELF as u16,
-        vcpu,
-        ..SchedGet::ZERO
-    }
-}
-
 fn main() {
-    if xeno_op(XenoCommand::SchedGet, &mut question(0)) == -errno::ENOSYS {
+    if xeno_op(XenoCommand::SchedGet, &mut question(SELF, 0)) == -errno::ENOSYS {
         skip!("another hypervisor, which keeps no reservations");
         return;
     }
@@ -127,7 +120,7 @@ fn wrong_questions() {
         ..right
     };
     check_eq!("a vCPU it has not", ask_set(wrong), -errno::EINVAL);
-    let get = xeno_op(XenoCommand::SchedGet, &mut question(1000));
+    let get = xeno_op(XenoCommand::SchedGet, &mut question(SELF, 1000));
     check_eq!("what a vCPU has that is not there", get, -errno::EINVAL);
     let mut cpu = SchedCpu {
         version: XENO_INTERFACE_VERSION,
@@ -177,19 +170,7 @@ fn rules(set: u32, quantum: u64) -> SchedRules {
 }
 
 fn of(vcpu: u32) -> SchedGet {
-    let mut question = question(vcpu);
-    accepted("what it has", xeno_op(XenoCommand::SchedGet, &mut question));
-    question
-}
-
-fn of_cpu(cpu: u32) -> SchedCpu {
-    let mut question = SchedCpu {
-        version: XENO_INTERFACE_VERSION,
-        cpu,
-        ..SchedCpu::ZERO
-    };
-    accepted("a CPU", xeno_op(XenoCommand::SchedCpu, &mut question));
-    question
+    reservations::of(SELF, vcpu)
 }
 
 /// Asks for terms; what comes of it.

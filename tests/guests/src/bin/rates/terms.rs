@@ -4,8 +4,8 @@ use guest_runtime::abi::domctl::{
     SchedulerOp, TscInfo, XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_SCHEDULER_CREDIT2,
 };
 use guest_runtime::abi::reserve::{
-    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_SET_QUANTUM, SCHED_USUAL_WEIGHT, SchedGet, SchedRules,
-    SchedSet, SchedTerms,
+    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_SET_QUANTUM, SCHED_USUAL_WEIGHT, SchedRules, SchedSet,
+    SchedTerms,
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DomctlCommand, errno};
@@ -70,16 +70,10 @@ pub fn settle(keeper: Keeper) {
 
 /// Where the periods of a domain's vCPUs begin, give or take whole ones: system time. 0 where nobody says.
 pub fn periods_from(keeper: Keeper, domain: u16) -> u64 {
-    if keeper != Keeper::Ours {
-        return 0;
+    match keeper {
+        Keeper::Ours => guests::reservations::of(domain, 0).periods_from,
+        _ => 0,
     }
-    let mut get = SchedGet {
-        version: XENO_INTERFACE_VERSION,
-        domid: domain,
-        ..SchedGet::ZERO
-    };
-    check_eq!("what it has", xeno_op(XenoCommand::SchedGet, &mut get), 0);
-    get.periods_from
 }
 
 /// Gives a domain that is paused its share.
