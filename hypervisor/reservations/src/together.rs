@@ -143,7 +143,7 @@ impl Search {
     pub const fn resume(refused: &Terms, rules: &Rules, parts: (u64, u64)) -> Self {
         let mut search = Self::below(refused, rules);
         let (fits, does_not) = parts;
-        if does_not > search.shortest && does_not < search.does_not {
+        if does_not >= search.shortest && does_not < search.does_not {
             search.does_not = does_not;
         }
         if fits >= search.shortest && fits < search.does_not {

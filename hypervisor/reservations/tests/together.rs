@@ -155,3 +155,20 @@ fn a_search_goes_on_from_its_parts_and_ends_whatever_they_are() {
         );
     }
 }
+
+#[test]
+fn a_search_that_goes_on_from_what_it_told_ends() {
+    let refused = terms(90 * MS, 100 * MS);
+    // Nothing fits, everything does, or what is short enough.
+    for largest in [0, 90 * MS, 7_654_321] {
+        let mut search = Search::below(&refused, &rules());
+        let mut trials = 0;
+        while let Some(slice) = search.next() {
+            search.note(slice, slice <= largest);
+            search = Search::resume(&refused, &rules(), search.parts());
+            trials += 1;
+            assert!(trials <= 41, "it does not end");
+        }
+        assert_eq!(search.largest(), largest.min(90 * MS - 1));
+    }
+}
