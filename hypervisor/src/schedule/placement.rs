@@ -259,12 +259,15 @@ fn is_allowed(dom: &Domain, asking: &Asking, to: &Terms, rules: &Rules) -> Resul
     let mut named = [Charge::NOTHING; MAX_VCPUS];
     let mut number = 0;
     let mut others = Charge::NOTHING;
+    // A bit each: there are no more vCPUs than that.
+    const _: () = assert!(MAX_VCPUS <= 64);
+    let asking = asking.vcpus.iter().flatten();
+    let is_named = asking.fold(0_u64, |named, vcpu| named | 1 << vcpu.id);
     for vcpu in dom.vcpus() {
         let Some(has) = reserved(vcpu) else { continue };
         let in_force = has.terms.charge(rules);
-        let is_named = |one: &Option<&Vcpu>| one.is_some_and(|one| core::ptr::eq(one, vcpu));
         match named.get_mut(number) {
-            Some(place) if asking.vcpus.iter().any(is_named) => {
+            Some(place) if is_named >> vcpu.id & 1 == 1 => {
                 *place = in_force;
                 number += 1;
             }
