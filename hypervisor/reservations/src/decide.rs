@@ -102,10 +102,11 @@ impl Queue<'_> {
     /// is not its: whoever caused the change pays ([`Self::owes`]). Nor is what others did for it meanwhile, `owed`, anybody
     /// else's: that is taken off its budget, or counted as left-over time if it has none by its terms.
     pub fn begins(&mut self, now: u64, anew: bool, owed: u64) -> Next {
-        let now = self.advance(now);
         if anew {
+            self.skip(now, u64::MAX);
             self.give_back(u64::MAX);
         }
+        let now = self.advance(now);
         if let Some(who) = self.running.filter(|_| owed != 0) {
             self.take_elsewhere(who, owed);
         }
@@ -115,9 +116,17 @@ impl Queue<'_> {
     /// This CPU worked for others in `ticks` of the time since the last decision: whoever runs here does not pay. Answers how much
     /// of that it had been charged, and has back.
     pub fn excused(&mut self, now: u64, ticks: u64) -> (u64, Next) {
+        let skipped = self.skip(now, ticks);
+        let back = self.give_back(ticks - skipped);
         let now = self.advance(now);
-        let back = self.give_back(ticks);
-        (back, self.goes_on(now))
+        (skipped + back, self.goes_on(now))
+    }
+
+    /// As [`Self::excused`] and then [`Self::decide`], for less than both.
+    pub fn decide_excusing(&mut self, now: u64, ticks: u64) -> Decision {
+        let skipped = self.skip(now, ticks);
+        self.give_back(ticks - skipped);
+        self.decide(now)
     }
 
     /// The decision in force: until its end a timer must be set, whatever else it was used for meanwhile.
@@ -346,6 +355,18 @@ impl Queue<'_> {
         if place != NONE {
             self.extra.moved(&mut self.slots, place);
         }
+    }
+
+    /// Of the time since the last boundary so much is not charged to the one that runs, which is then not to be given back; answers
+    /// how much there was.
+    fn skip(&mut self, now: u64, ticks: u64) -> u64 {
+        if self.running.is_none() {
+            return 0;
+        }
+        let skipped = now.saturating_sub(self.books.last).min(ticks);
+        self.books.last += skipped;
+        self.books.for_others = self.books.for_others.wrapping_add(skipped);
+        skipped
     }
 
     /// Gives the one that runs back what it was charged last, and answers how much that was.

@@ -61,6 +61,7 @@ fn no_more_is_excused_than_was_charged_since_the_last_decision() {
     assert!(queue.is_balanced() && queue.is_sound());
     // Nor of a period that is over: what it had of that has lapsed, and what it overran, 45, is owed.
     let _ = queue.decide(25);
+    let _ = queue.owes(103, seat, 0).unwrap();
     assert_eq!(queue.excused(103, 1000).0, 3);
     assert_eq!(queue.period(seat).unwrap(), (200, 5, 0));
     assert!(queue.is_balanced() && queue.is_sound());

@@ -225,16 +225,12 @@ fn next_vcpu(is_first: bool) -> Result<Option<&'static Vcpu>, More> {
         let reading = rdtsc();
         let now = timer::ns_at(reading);
         let before = sched.queue.decision();
-        if is_first {
-            match account::decides(reading) {
-                0 => {}
-                cycles => drop(sched.queue.excused(now, ns(cycles))),
-            }
-        } else {
+        let excused = match is_first {
+            true => ns(account::decides(reading)),
             // Whoever was chosen in the part before has not begun.
-            let _ = sched.queue.begins(now, true, 0);
-        }
-        let next = sched.queue.decide(now);
+            false => u64::MAX,
+        };
+        let next = sched.queue.decide_excusing(now, excused);
         let who = |decision: &Decision| {
             let seat = decision.run.map(|_| VcpuHandle(decision.tag as u32))?;
             sched.vcpu(seat)
