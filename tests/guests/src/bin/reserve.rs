@@ -1,6 +1,8 @@
 //! Asks for reservations of CPU time. Those that cannot be had, each wrong in one way, have their error and their reason;
 //! where there is no room the most there is is told, and granted; what was granted is in force from the next period on,
 //! and then the vCPU runs its slice in each period, by its own account.
+//!
+//! xtask: seconds=120
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use guest_runtime::abi::reserve::{
