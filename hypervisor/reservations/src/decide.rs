@@ -103,8 +103,7 @@ impl Queue<'_> {
     /// else's: that is taken off its budget, or counted as left-over time if it has none by its terms.
     pub fn begins(&mut self, now: u64, anew: bool, owed: u64) -> Next {
         if anew {
-            self.skip(now, u64::MAX);
-            self.give_back(u64::MAX);
+            self.excuse(now, u64::MAX);
         }
         let now = self.advance(now);
         if let Some(who) = self.running.filter(|_| owed != 0) {
@@ -116,16 +115,14 @@ impl Queue<'_> {
     /// This CPU worked for others in `ticks` of the time since the last decision: whoever runs here does not pay. Answers how much
     /// of that it had been charged, and has back.
     pub fn excused(&mut self, now: u64, ticks: u64) -> (u64, Next) {
-        let skipped = self.skip(now, ticks);
-        let back = self.give_back(ticks - skipped);
+        let was_charged = self.excuse(now, ticks);
         let now = self.advance(now);
-        (skipped + back, self.goes_on(now))
+        (was_charged, self.goes_on(now))
     }
 
     /// As [`Self::excused`] and then [`Self::decide`], for less than both.
     pub fn decide_excusing(&mut self, now: u64, ticks: u64) -> Decision {
-        let skipped = self.skip(now, ticks);
-        self.give_back(ticks - skipped);
+        self.excuse(now, ticks);
         self.decide(now)
     }
 
@@ -355,6 +352,13 @@ impl Queue<'_> {
         if place != NONE {
             self.extra.moved(&mut self.slots, place);
         }
+    }
+
+    /// Of the time since the last decision so much was not for the one that runs: what is not charged yet is left out, and of what
+    /// is, it has back the rest. Answers how much of it there was.
+    fn excuse(&mut self, now: u64, ticks: u64) -> u64 {
+        let skipped = self.skip(now, ticks);
+        skipped + self.give_back(ticks - skipped)
     }
 
     /// Of the time since the last boundary so much is not charged to the one that runs, which is then not to be given back; answers

@@ -68,9 +68,7 @@ impl Placement<'_> {
         to: &Terms,
         allowed: impl Fn(usize, usize) -> bool,
     ) -> bool {
-        let fits = self.amend_all(now, members, to, allowed).is_ok();
-        self.take_back(members, to);
-        fits
+        self.would_move(now, members, to, allowed).is_ok()
     }
 
     /// As [`Placement::would_amend_all`]: the first that would go to another CPU, by its place, and which; `None` if all
