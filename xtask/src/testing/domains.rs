@@ -70,7 +70,7 @@ const STORIES: &[Story] = &[
         name: "two guests are built, talk, and go",
         tier: Tier::Full,
         isolate: "no",
-        smp: 1,
+        smp: 4,
         guests: 2,
         disk: false,
         act: two_guests,

@@ -5,6 +5,7 @@
 //! xtask: memory=512M
 //! xtask: seconds=180
 //! xtask: parallel=2
+//! xtask: parallel_full=4
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 mod circles;
