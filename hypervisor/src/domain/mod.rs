@@ -117,7 +117,7 @@ pub struct Domain {
     /// The part in time that nobody reserved with which its vCPUs begin.
     pub weight: AtomicU16,
     /// What it may reserve for itself.
-    pub allowance: schedule::placement::May,
+    pub allowance: schedule::allowance::May,
     /// What was done for it while none of its vCPUs was in hand, and what those used that it has no more.
     pub account: &'static SharedAccount,
     /// All that was put into that and into those of its vCPUs, for the books.

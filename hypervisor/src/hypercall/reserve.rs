@@ -6,8 +6,10 @@
 use crate::arch::smp;
 use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::{Args, Outcome, Stop, subject};
+use crate::schedule::granting::{self, NotGranted};
 use crate::schedule::moves::{self, Way};
-use crate::schedule::placement::{self, NotGranted, Reserved};
+use crate::schedule::terms::{self, Reserved};
+use crate::schedule::{allowance, placement};
 use ::cpus::set::CpuSet;
 use ::reservations::request::{self, Asked, NANOSECONDS};
 use ::reservations::{Refusal, Rules, Search};
@@ -57,7 +59,7 @@ pub fn get(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let dom = subject(g, want.domid)?;
     check_vcpu(dom, want.vcpu)?;
     g.memory().check_writable(arg, SchedGet::SIZE)?;
-    let mut all = named(dom, want.vcpu).filter_map(placement::reserved);
+    let mut all = named(dom, want.vcpu).filter_map(terms::reserved);
     let first = all.next().ok_or(Errno::Srch)?;
     let (allowed, weight) = dom.allowance.told();
     let mut answer = SchedGet {
@@ -128,7 +130,7 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
     }
     let number = named(dom, want.vcpu).count() as u64;
     g.charge(number * ONE);
-    let granted = placement::grant(named(dom, want.vcpu), &asked.terms, for_itself);
+    let granted = granting::grant(named(dom, want.vcpu), &asked.terms, for_itself);
     let (mut vcpu, mut why) = match granted {
         Ok(in_force_at) => {
             answer.in_force_at = in_force_at;
@@ -142,10 +144,10 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
             return Err(Errno::Perm.into());
         }
     };
-    let may = placement::Allowed::of(named(dom, want.vcpu));
+    let may = granting::Allowed::of(named(dom, want.vcpu));
     if matches!(why, Refusal::NoRoom { .. }) {
         g.charge(number * ONE);
-        match placement::would_move(named(dom, want.vcpu), &may, &asked.terms) {
+        match granting::would_move(named(dom, want.vcpu), &may, &asked.terms) {
             // Room was given up meanwhile.
             Ok(None) => return Err(Stop::Again([op, arg, fits, does_not, last])),
             Ok(Some((vcpu, cpu))) => {
@@ -192,7 +194,7 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
 fn search_on(
     dom: &'static Domain,
     vcpu: u32,
-    may: &placement::Allowed,
+    may: &granting::Allowed,
     asked: &Asked,
     rules: &Rules,
     mut search: Search,
@@ -201,7 +203,7 @@ fn search_on(
         return Ok(search.largest());
     };
     let terms = asked.terms.with_slice(rules, slice);
-    let would = |terms| placement::would_move(named(dom, vcpu), may, &terms);
+    let would = |terms| granting::would_move(named(dom, vcpu), may, &terms);
     let fits = terms.is_ok_and(|terms| would(terms).is_ok());
     search.note(slice, fits);
     Err(search)
@@ -213,7 +215,7 @@ pub fn allow(g: &mut Guest<'_>, arg: u64) -> Outcome {
     check_version(want.version)?;
     let dom = subject(g, want.domid)?;
     let (rate, weight) = request::allowance(&want)?;
-    placement::allow(dom, rate, weight);
+    allowance::allow(dom, rate, weight);
     Ok(0)
 }
 

@@ -9,8 +9,8 @@
 //! - Q3: rows stay with the CPU for good.
 //! - Q4: a queue has room for as many as have seats.
 
-use super::placement;
 use super::timers::Kind;
+use super::{admission, placement};
 use crate::boot;
 use crate::device::timer;
 use crate::domain::{Domain, NO_CPU, Vcpu, unfinished};
@@ -241,7 +241,7 @@ pub fn runs_vcpus(cpu: u32) -> bool {
 /// A seat for a vCPU of a domain that is to be made, on a CPU that has room for what it is promised, with room for it in
 /// every table; `None` if there are too many or no memory is left.
 pub fn take(dom: &Domain, id: u32) -> Option<Home> {
-    let (cpu, terms) = placement::admit(dom, id)?;
+    let (cpu, terms) = admission::admit(dom, id)?;
     let seated = with_room(cpu, |s| s.take_place(dom, cpu, &terms));
     if seated.is_none() {
         // It took nothing.

@@ -11,10 +11,14 @@
 //! - C2: a CPU's hardware timer is set for the end of its last decision at the latest, if that has one; for each timer that is set, the home's hardware timer is, or the home is being told (`timers`).
 //! - C3: only its home decides that a vCPU runs, and runs it there.
 
+mod admission;
+pub mod allowance;
 pub mod cpu;
+pub mod granting;
 mod idle;
 pub mod moves;
 pub mod placement;
+pub mod terms;
 mod timers;
 
 pub use cpu::{kept_frames, runs_vcpus};
@@ -50,8 +54,8 @@ pub fn init() {
 /// Makes a vCPU known to the scheduler; it starts down.
 pub fn add(vcpu: &'static Vcpu) {
     cpu::name(vcpu);
-    if let Some(reserved) = placement::reserved(vcpu) {
-        placement::show(vcpu, &reserved.terms);
+    if let Some(reserved) = terms::reserved(vcpu) {
+        terms::show(vcpu, &reserved.terms);
     }
     change(vcpu, |_, _, _| Ok(Next::Keep));
 }

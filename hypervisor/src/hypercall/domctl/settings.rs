@@ -7,7 +7,7 @@ use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::sysctl::tsc_khz;
 use crate::hypercall::{Args, Outcome, Stop, bitmap, cpu_policy};
 use crate::schedule::moves::{self, Way};
-use crate::schedule::placement;
+use crate::schedule::{granting, terms};
 use core::sync::atomic::Ordering;
 use guest_abi::Errno;
 use guest_abi::domctl::{
@@ -111,11 +111,11 @@ pub fn scheduler(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> 
         XEN_DOMCTL_SCHEDOP_PUTINFO => {
             if asked.weight != 0 {
                 g.charge(dom.vcpus().count() as u64);
-                placement::weigh(dom, asked.weight);
+                granting::weigh(dom, asked.weight);
             }
         }
         XEN_DOMCTL_SCHEDOP_GETINFO => {
-            let first = dom.vcpus().find_map(placement::reserved);
+            let first = dom.vcpus().find_map(terms::reserved);
             let first = first.map(|has| has.coming.map_or(has.terms, |(coming, _)| coming));
             let to_come = dom.weight.load(Ordering::Relaxed);
             asked.weight = first.map_or(to_come, |terms| terms.weight());
