@@ -68,6 +68,13 @@ impl CpuSet {
         self.0 == [0; WORDS]
     }
 
+    /// The lowest that is in it.
+    #[must_use]
+    pub fn first(&self) -> Option<u32> {
+        let at = self.0.iter().position(|word| *word != 0)?;
+        Some(at as u32 * 64 + self.0.get(at)?.trailing_zeros())
+    }
+
     /// Those in it, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u32> + use<> {
         let words = self.0;

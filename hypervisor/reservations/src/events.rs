@@ -162,6 +162,15 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn change(&mut self, now: u64, seat: Seat, terms: Terms) -> Result<(u64, Next), Gone> {
+        let holds_until = self.change_one(now, seat, terms)?;
+        Ok((holds_until, self.changed(now)))
+    }
+
+    /// As [`Self::change`], of one of several: when all are done it is asked what follows ([`Self::changed`]).
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn change_one(&mut self, now: u64, seat: Seat, terms: Terms) -> Result<u64, Gone> {
         let now = self.advance(now);
         let who = self.find(seat)?;
         let section = self.rules.section();
@@ -182,7 +191,13 @@ impl Queue<'_> {
         } else {
             server.deadline
         };
-        Ok((holds_until, self.what_follows(now)))
+        Ok(holds_until)
+    }
+
+    /// What follows from [`Self::change_one`].
+    pub fn changed(&mut self, now: u64) -> Next {
+        let now = self.advance(now);
+        self.what_follows(now)
     }
 
     /// The hypervisor worked for this vCPU, here while another ran or none, or on another CPU: that is taken off its budget, or

@@ -7,6 +7,7 @@
 //!   constant-bandwidth servers, then weighted fair sharing of what is left.
 //! - [`Placement`]: which CPU has room for a reservation, and what the most is that could be granted.
 //! - [`Member`], [`Search`]: the same terms for several vCPUs at once, and the most that all would get.
+//! - [`InParts`]: what was granted to several, given to a few of them at a time.
 //! - [`Allowance`]: what a domain may reserve for itself.
 //! - [`Rules`]: what the machine advertises: B, the longest section that cannot be preempted, the quantum, the reserve.
 //! - [`request`]: what callers ask for in the interface's words, as checked terms.
@@ -44,6 +45,7 @@ mod events;
 mod heap;
 mod look;
 mod moves;
+mod parts;
 mod placement;
 mod queue;
 pub mod request;
@@ -59,8 +61,9 @@ pub use accounts::{Account, Books};
 pub use allowance::{Allowance, Exceeded};
 pub use decide::{Decision, Kind, Next};
 pub use moves::{Arrival, Carried, Full};
+pub use parts::{InParts, New, Part, Standing};
 pub use placement::{Change, CpuBooks, Placement, Refusal, Release};
 pub use queue::{Gone, Queue, Seat, State};
-pub use rules::{Charge, Extra, Rules, RulesError, Terms, TermsError};
+pub use rules::{Charge, Charges, Extra, Rules, RulesError, Terms, TermsError};
 pub use server::Slot;
 pub use together::{Member, Search};

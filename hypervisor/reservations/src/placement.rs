@@ -9,6 +9,7 @@
 
 use crate::rules::{Charge, Rules, Terms};
 use crate::wheel::Wheel;
+use cpus::set::CpuSet;
 
 /// The caller's storage for what is reserved of one CPU.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,22 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The same of several at once, of which `largest` would have been granted to all now; it is soon, too.
+    #[must_use]
+    pub fn of_several(self, largest: u64) -> Self {
+        match self {
+            Self::NoRoom {
+                largest_slice_soon, ..
+            } => Self::NoRoom {
+                largest_slice: largest,
+                largest_slice_soon: largest_slice_soon.max(largest),
+            },
+            other => other,
+        }
+    }
+}
+
 /// Room that is given up, to be given back by [`Placement::release`] when it is paid for.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
@@ -71,6 +88,10 @@ pub enum Change {
 pub struct Placement<'a> {
     cpus: &'a mut [CpuBooks],
     rules: Rules,
+    /// What can be reserved of each: the rules', which take a long division.
+    capacity: Charge,
+    /// The step that all wheels were last turned to.
+    turned_to: u64,
 }
 
 impl<'a> Placement<'a> {
@@ -78,7 +99,12 @@ impl<'a> Placement<'a> {
     #[must_use]
     pub fn new(cpus: &'a mut [CpuBooks], rules: Rules) -> Self {
         cpus.fill(CpuBooks::OFFLINE);
-        Self { cpus, rules }
+        Self {
+            cpus,
+            rules,
+            capacity: rules.capacity(),
+            turned_to: 0,
+        }
     }
 
     /// Lets a CPU take vCPUs, or no new ones; false if there is no such CPU.
@@ -106,11 +132,12 @@ impl<'a> Placement<'a> {
         preferred: impl Fn(usize) -> bool,
     ) -> Result<usize, Refusal> {
         self.turn(now);
+        let charge = terms.charge(&self.rules);
         let cpu = self
-            .find(terms, |cpu| allowed(cpu) && preferred(cpu))
-            .or_else(|| self.find(terms, &allowed))
+            .find(charge, |cpu| allowed(cpu) && preferred(cpu))
+            .or_else(|| self.find(charge, &allowed))
             .ok_or_else(|| self.refusal(terms, &allowed, None))?;
-        self.take(cpu, terms.charge(&self.rules), 1);
+        self.take(cpu, charge, 1);
         Ok(cpu)
     }
 
@@ -129,26 +156,38 @@ impl<'a> Placement<'a> {
     ) -> Result<Change, Refusal> {
         self.turn(now);
         let (old, new) = (from.charge(&self.rules), to.charge(&self.rules));
-        let more = new.less(old);
-        let fits_here = more == Charge::NOTHING || more <= self.room(cpu);
-        if allowed(cpu) && fits_here {
-            self.take(cpu, more, 0);
+        if allowed(cpu) && self.take_if_room(cpu, new.less(old)) {
             let charge = old.less(new);
             return Ok(Change::Here(Release { cpu, charge }));
         }
         let other = self
-            .find(to, |other| other != cpu && allowed(other))
+            .find(new, |other| other != cpu && allowed(other))
             .ok_or_else(|| self.refusal(to, &allowed, Some((cpu, old))))?;
         self.take(other, new, 1);
         let release = self.withdraw(cpu, from);
         Ok(Change::Elsewhere { to: other, release })
     }
 
+    /// What one gives back that was charged `had` and gets terms where it is that are charged `will`, which it was granted
+    /// there ([`Self::amend_in_place`]).
+    #[must_use]
+    pub const fn given_back(&self, cpu: usize, had: Charge, will: Charge) -> Release {
+        let charge = had.less(will);
+        Release { cpu, charge }
+    }
+
+    /// Of some CPUs the one with the fewest vCPUs among those with room for one that has these terms on `at`.
+    pub fn roomiest(&mut self, now: u64, terms: &Terms, at: usize, cpus: &CpuSet) -> Option<usize> {
+        self.turn(now);
+        let roomy = self.with_room(terms.charge(&self.rules));
+        let fit = roomy.with(at as u32).and(cpus);
+        let fit = fit.iter().map(|cpu| cpu as usize);
+        fit.min_by_key(|&cpu| (self.vcpus(cpu), cpu))
+    }
+
     /// A vCPU ends, or was admitted and then not made: what it had of a CPU is to be released.
     pub fn withdraw(&mut self, cpu: usize, terms: &Terms) -> Release {
-        if let Some(books) = self.cpus.get_mut(cpu) {
-            books.vcpus = books.vcpus.saturating_sub(1);
-        }
+        self.give(cpu, Charge::NOTHING, 1);
         Release {
             cpu,
             charge: terms.charge(&self.rules),
@@ -205,8 +244,7 @@ impl<'a> Placement<'a> {
         self.cpus.get(cpu).map(|books| books.vcpus)
     }
 
-    fn find(&self, terms: &Terms, allowed: impl Fn(usize) -> bool) -> Option<usize> {
-        let charge = terms.charge(&self.rules);
+    fn find(&self, charge: Charge, allowed: impl Fn(usize) -> bool) -> Option<usize> {
         let mut open = self.open(&allowed);
         if charge == Charge::NOTHING {
             open.min_by_key(|&(cpu, books)| (books.vcpus, cpu))
@@ -217,7 +255,7 @@ impl<'a> Placement<'a> {
         }
     }
 
-    fn refusal(
+    pub(crate) fn refusal(
         &self,
         terms: &Terms,
         allowed: &impl Fn(usize) -> bool,
@@ -227,22 +265,19 @@ impl<'a> Placement<'a> {
             return Refusal::NoCpu;
         }
         let largest = |soon: bool| {
-            self.open(allowed)
-                .map(|(cpu, books)| {
-                    let mut room = self.room(cpu);
-                    if soon {
-                        room = room.and(books.departing.collect_held());
-                    }
-                    // Where it is, what it has is its own.
-                    if let Some((here, charge)) = has
-                        && here == cpu
-                    {
-                        room = room.and(charge);
-                    }
-                    room.largest_slice(&self.rules, terms.period())
-                })
-                .max()
-                .unwrap_or(0)
+            let rooms = self.open(allowed).map(|(cpu, books)| {
+                let mut room = self.room(cpu);
+                if soon {
+                    room = room.and(books.departing.collect_held());
+                }
+                // Where it is, what it has is its own.
+                match has {
+                    Some((here, charge)) if here == cpu => room.and(charge),
+                    _ => room,
+                }
+            });
+            let most = rooms.max().unwrap_or(Charge::NOTHING);
+            most.largest_slice(&self.rules, terms.period())
         };
         Refusal::NoRoom {
             largest_slice: largest(false),
@@ -259,9 +294,16 @@ impl<'a> Placement<'a> {
         cpus.filter(move |&(cpu, books)| books.online && allowed(cpu))
     }
 
-    fn room(&self, cpu: usize) -> Charge {
+    /// The CPUs that take vCPUs and have room for a charge.
+    pub(crate) fn with_room(&self, charge: Charge) -> CpuSet {
+        let open = self.open(&|_| true);
+        let roomy = open.filter(|&(cpu, _)| charge <= self.room(cpu));
+        roomy.fold(CpuSet::EMPTY, |set, (cpu, _)| set.with(cpu as u32))
+    }
+
+    pub(crate) fn room(&self, cpu: usize) -> Charge {
         let charged = self.charged(cpu).unwrap_or(Charge::WHOLE);
-        self.rules.capacity().less(charged)
+        self.capacity.less(charged)
     }
 
     /// The rules that it goes by.
@@ -285,12 +327,27 @@ impl<'a> Placement<'a> {
         }
     }
 
+    /// Charges a CPU more, if it has room for that. For nothing there is room always.
+    pub(crate) fn take_if_room(&mut self, cpu: usize, more: Charge) -> bool {
+        let fits = more == Charge::NOTHING || more <= self.room(cpu);
+        if fits {
+            self.take(cpu, more, 0);
+        }
+        fits
+    }
+
     fn step_width(&self) -> u64 {
         self.rules.longest_period() / 8
     }
 
-    fn turn(&mut self, now: u64) {
+    /// Gives back what is free by now: once in each step, however many CPUs there are.
+    pub(crate) fn turn(&mut self, now: u64) {
         let width = self.step_width();
+        let step = now / width.max(1);
+        if step <= self.turned_to {
+            return;
+        }
+        self.turned_to = step;
         for books in self.cpus.iter_mut() {
             let free = books.departing.turn(now, width);
             books.charged = books.charged.less(free);

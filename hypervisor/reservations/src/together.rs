@@ -4,108 +4,127 @@
 //! to the unit, and nothing has changed. What would be granted to all is found by trying: [`Search`] says what to try
 //! next, so that the caller can let others in between.
 
-use crate::placement::{Change, Placement, Refusal};
+use crate::placement::{Placement, Refusal};
 use crate::rules::{Charge, Rules, Terms};
+use cpus::set::CpuSet;
 
 /// One of several.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Member {
     /// Where it is admitted.
-    pub cpu: usize,
-    /// What it has.
-    pub from: Terms,
-    /// How it is granted what was asked for: set by [`Placement::amend_all`], for the caller to carry out.
-    pub granted: Option<Change>,
+    cpu: u32,
+    /// Where it would be, from its decision on.
+    then: u32,
+    /// What it is charged.
+    had: Charge,
 }
 
 impl Member {
-    /// One that has `from` on `cpu`.
+    /// One that is charged `had` on `cpu`.
     #[must_use]
-    pub const fn new(cpu: usize, from: Terms) -> Self {
+    pub const fn new(cpu: u32, had: Charge) -> Self {
         Self {
             cpu,
-            from,
-            granted: None,
+            then: cpu,
+            had,
         }
     }
 }
 
+/// The first member that has to go to another CPU, by its place, and which CPU.
+pub type Goes = Option<(usize, u32)>;
+
 impl Placement<'_> {
-    /// Grants `to` to all of them, each as [`Placement::amend`] does, or to none. `allowed` is asked for a member by its
-    /// place, and a CPU.
+    /// Grants `to` to all of them where they are, or to none. From then on each is charged the more of both, until what it
+    /// had more is given back ([`Placement::given_back`]). If there is room for all, but not where they are, nothing is
+    /// granted, and the first that has to go is told: granted one by one, where each is then, they are granted all, for one
+    /// that has gone has left no less room.
+    ///
+    /// Each is granted it as by [`Placement::amend`], one after the other: where it is, where each may stay, or else on the
+    /// first CPU with room of those that `allowed` answers for its place. The steps that takes are the sum of members and
+    /// CPUs, not their product.
     ///
     /// # Errors
     /// The first that is refused, and why; the amounts are those of that one, after those before it. All keep what they
     /// have, and nothing is charged.
-    pub fn amend_all(
+    pub fn amend_in_place(
         &mut self,
         now: u64,
         members: &mut [Member],
         to: &Terms,
-        allowed: impl Fn(usize, usize) -> bool,
-    ) -> Result<(), (usize, Refusal)> {
+        allowed: impl Fn(usize) -> CpuSet,
+    ) -> Result<Goes, (usize, Refusal)> {
+        let first = self.take_all(now, members, to, allowed)?;
+        if first.is_some() {
+            self.take_back(members, to.charge(self.rules()));
+        }
+        Ok(first)
+    }
+
+    /// As [`Placement::amend_in_place`], but nothing is granted in any case.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn would_amend(
+        &mut self,
+        now: u64,
+        members: &mut [Member],
+        to: &Terms,
+        allowed: impl Fn(usize) -> CpuSet,
+    ) -> Result<Goes, (usize, Refusal)> {
+        let first = self.take_all(now, members, to, allowed)?;
+        self.take_back(members, to.charge(self.rules()));
+        Ok(first)
+    }
+
+    fn take_all(
+        &mut self,
+        now: u64,
+        members: &mut [Member],
+        to: &Terms,
+        allowed: impl Fn(usize) -> CpuSet,
+    ) -> Result<Goes, (usize, Refusal)> {
+        self.turn(now);
+        let new = to.charge(self.rules());
+        // A CPU leaves it as it fills: what members give up is not given back yet.
+        let mut roomy = self.with_room(new);
+        let mut first = None;
         for place in 0..members.len() {
             let Some(member) = members.get_mut(place) else {
                 break;
             };
-            let may = |cpu| allowed(place, cpu);
-            match self.amend(now, member.cpu, &member.from, to, may) {
-                Ok(change) => member.granted = Some(change),
-                Err(refusal) => {
-                    self.take_back(members, to);
+            let Member { cpu, had, .. } = *member;
+            member.then = cpu;
+            if !self.take_if_room(cpu as usize, new.less(had)) {
+                let others = roomy.and(&allowed(place)).without(cpu);
+                let Some(other) = others.first() else {
+                    let may = allowed(place).with(cpu);
+                    let may = |cpu: usize| may.contains(cpu as u32);
+                    let refusal = self.refusal(to, &may, Some((cpu as usize, had)));
+                    self.take_back(members.get(..place).unwrap_or_default(), new);
                     return Err((place, refusal));
-                }
+                };
+                member.then = other;
+                self.take(other as usize, new, 1);
+                self.give(cpu as usize, Charge::NOTHING, 1);
+                first = first.or(Some((place, other)));
+            }
+            let fuller = member.then;
+            if self.room(fuller as usize) < new {
+                roomy = roomy.without(fuller);
             }
         }
-        Ok(())
-    }
-
-    /// Whether [`Placement::amend_all`] would grant this; nothing is.
-    pub fn would_amend_all(
-        &mut self,
-        now: u64,
-        members: &mut [Member],
-        to: &Terms,
-        allowed: impl Fn(usize, usize) -> bool,
-    ) -> bool {
-        self.would_move(now, members, to, allowed).is_ok()
-    }
-
-    /// As [`Placement::would_amend_all`]: the first that would go to another CPU, by its place, and which; `None` if all
-    /// would stay. Granted one by one, where each is then, they are granted all: one that has gone has left no less room.
-    ///
-    /// # Errors
-    /// As [`Placement::amend_all`].
-    pub fn would_move(
-        &mut self,
-        now: u64,
-        members: &mut [Member],
-        to: &Terms,
-        allowed: impl Fn(usize, usize) -> bool,
-    ) -> Result<Option<(usize, usize)>, (usize, Refusal)> {
-        self.amend_all(now, members, to, allowed)?;
-        let goes = |(place, member): (usize, &Member)| match member.granted {
-            Some(Change::Elsewhere { to, .. }) => Some((place, to)),
-            _ => None,
-        };
-        let first = members.iter().enumerate().find_map(goes);
-        self.take_back(members, to);
         Ok(first)
     }
 
-    /// Undoes what was granted, the last first, as nothing of it was carried out.
-    fn take_back(&mut self, members: &mut [Member], to: &Terms) {
-        for member in members.iter_mut().rev() {
-            let Some(change) = member.granted.take() else {
-                continue;
-            };
-            let (old, new) = (member.from.charge(self.rules()), to.charge(self.rules()));
-            match change {
-                Change::Here(_) => self.give(member.cpu, new.less(old), 0),
-                Change::Elsewhere { to, .. } => {
-                    self.give(to, new, 1);
-                    self.take(member.cpu, Charge::NOTHING, 1);
-                }
+    /// Undoes what was taken, the last first, as nothing of it was carried out.
+    fn take_back(&mut self, members: &[Member], new: Charge) {
+        for &Member { cpu, then, had } in members.iter().rev() {
+            if then == cpu {
+                self.give(cpu as usize, new.less(had), 0);
+            } else {
+                self.give(then as usize, new, 1);
+                self.take(cpu as usize, Charge::NOTHING, 1);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Terms for all vCPUs of a domain: all get them, or none, and what is offered is granted.
 
+use cpus::set::CpuSet;
 use proptest::prelude::*;
-use reservations::{Change, CpuBooks, Extra, Member, Placement, Rules, Search, Terms};
+use reservations::{Change, Charge, CpuBooks, Extra, Member, Placement, Rules, Search, Terms};
 
 const MS: u64 = 1_000_000;
 const SECTION: u64 = 20_000;
@@ -20,63 +21,182 @@ fn seen(placement: &Placement<'_>, cpus: usize) -> Vec<String> {
     (0..cpus).map(one).collect()
 }
 
+fn anywhere(_: usize) -> CpuSet {
+    CpuSet::ALL
+}
+
 /// What each CPU has to carry: a domain's vCPUs, and others.
-fn filled<'a>(books: &'a mut [CpuBooks], others: &[u64], members: &mut [Member]) -> Placement<'a> {
+fn filled<'a>(
+    books: &'a mut [CpuBooks],
+    others: &[u64],
+    had: &[Terms],
+) -> (Placement<'a>, Vec<Member>) {
     let cpus = books.len();
     let mut placement = Placement::new(books, rules());
     (0..cpus).for_each(|cpu| assert!(placement.set_online(cpu, true)));
-    for member in members.iter_mut() {
+    let members = had.iter().map(|had| {
         let any = |_: usize| true;
-        member.cpu = placement.admit(0, &member.from, any, any).unwrap();
-    }
+        let cpu = placement.admit(0, had, any, any).unwrap();
+        Member::new(cpu as u32, had.charge(&rules()))
+    });
+    let members = members.collect();
     for slice in others {
         let _full = placement.admit(0, &terms(*slice, 100 * MS), |_| true, |_| true);
     }
-    placement
+    (placement, members)
 }
 
-fn best_effort(count: usize) -> Vec<Member> {
-    let none = Terms::best_effort(&rules(), 256).unwrap();
-    (0..count).map(|_| Member::new(0, none)).collect()
+fn best_effort(count: usize) -> Vec<Terms> {
+    vec![Terms::best_effort(&rules(), 256).unwrap(); count]
+}
+
+/// Members that have nothing, all on the first CPU.
+fn on_the_first(placement: &mut Placement<'_>, count: usize) -> Vec<Member> {
+    let admit = |had: &Terms| {
+        let home = placement.admit(0, had, |cpu| cpu == 0, |_| true);
+        assert_eq!(home, Ok(0));
+        Member::new(0, Charge::NOTHING)
+    };
+    best_effort(count).iter().map(admit).collect()
 }
 
 #[test]
 fn four_halves_fit_three_cpus_not_at_all_and_four_wholly() {
     for (cpus, fits) in [(3, false), (4, true)] {
         let mut books = vec![CpuBooks::OFFLINE; cpus];
-        let mut members = best_effort(4);
-        let mut placement = filled(&mut books, &[], &mut members);
+        let (mut placement, mut members) = filled(&mut books, &[], &best_effort(4));
         let before = seen(&placement, cpus);
         // Two of these do not fit one CPU.
-        let outcome = placement.amend_all(0, &mut members, &terms(50 * MS, 100 * MS), |_, _| true);
+        let want = terms(50 * MS, 100 * MS);
+        let outcome = placement.amend_in_place(0, &mut members, &want, anywhere);
         if fits {
-            assert_eq!(outcome, Ok(()));
-            assert!(members.iter().all(|member| member.granted.is_some()));
+            assert_eq!(outcome, Ok(None));
+            let each = want.charge(&rules());
+            assert!((0..cpus).all(|cpu| placement.charged(cpu) == Some(each)));
         } else {
             assert_eq!(outcome.unwrap_err().0, 3, "the fourth finds none");
             assert_eq!(seen(&placement, cpus), before);
-            assert!(members.iter().all(|member| member.granted.is_none()));
         }
     }
 }
 
 #[test]
-fn who_may_run_on_one_cpu_alone_is_looked_for_there_alone() {
-    let mut books = vec![CpuBooks::OFFLINE; 2];
-    let mut members = best_effort(2);
-    let mut placement = filled(&mut books, &[], &mut members);
+fn who_may_go_to_one_cpu_alone_is_looked_for_there_alone() {
+    let mut books = vec![CpuBooks::OFFLINE; 3];
+    let (mut placement, _) = filled(&mut books, &[], &[]);
+    let mut members = on_the_first(&mut placement, 3);
+    let before = seen(&placement, 3);
     let want = terms(60 * MS, 100 * MS);
-    let pinned = |_, cpu| cpu == 1;
-    assert!(placement.amend_all(0, &mut members, &want, pinned).is_err());
+    let only = |cpu: u32| move |_: usize| CpuSet::EMPTY.with(cpu);
+    let outcome = placement.amend_in_place(0, &mut members, &want, only(1));
+    assert_eq!(outcome.unwrap_err().0, 2, "one may stay, and one may go");
+    assert_eq!(seen(&placement, 3), before);
+    let each = |place: usize| CpuSet::EMPTY.with(3 - place as u32);
+    let outcome = placement.amend_in_place(0, &mut members, &want, each);
     assert_eq!(
-        placement.amend_all(0, &mut members, &want, |member, cpu| member == cpu),
-        Ok(())
+        outcome,
+        Ok(Some((1, 2))),
+        "the second goes first, to the last"
     );
-    let ends = members.iter().map(|member| match member.granted {
-        Some(Change::Elsewhere { to, .. }) => to,
-        _ => member.cpu,
-    });
-    assert_eq!(ends.collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(seen(&placement, 3), before);
+    let outcome = placement.would_amend(0, &mut members, &want, anywhere);
+    assert_eq!(outcome, Ok(Some((1, 1))), "or to the first that has room");
+    assert_eq!(seen(&placement, 3), before);
+}
+
+#[test]
+fn who_stays_need_not_be_allowed_to() {
+    let mut books = vec![CpuBooks::OFFLINE; 2];
+    let (mut placement, mut members) = filled(&mut books, &[], &best_effort(3));
+    let before = seen(&placement, 2);
+    let nowhere = |_: usize| CpuSet::EMPTY;
+    let want = terms(60 * MS, 100 * MS);
+    let in_place = placement.amend_in_place(0, &mut members[..2], &want, nowhere);
+    assert_eq!(in_place, Ok(None));
+    for cpu in [0, 1] {
+        let back = placement.given_back(cpu, want.charge(&rules()), Charge::NOTHING);
+        placement.release(0, back, 0);
+    }
+    assert_eq!(seen(&placement, 2), before);
+    // Two are on the first, and the other takes nobody any more.
+    placement.set_online(1, false);
+    let refused = placement.amend_in_place(0, &mut members, &want, anywhere);
+    assert_eq!(refused.unwrap_err().0, 2);
+    assert_eq!(seen(&placement, 2), before);
+}
+
+#[test]
+fn what_each_gives_back_later_leaves_what_all_were_granted() {
+    let had = [10, 30, 20, 20].map(|slice| terms(slice * MS, 100 * MS));
+    let to = terms(20 * MS, 100 * MS);
+    let mut books = vec![CpuBooks::OFFLINE; 1];
+    let (mut placement, mut members) = filled(&mut books, &[], &had);
+    let granted = placement.amend_in_place(0, &mut members, &to, anywhere);
+    assert_eq!(granted, Ok(None));
+    // All of it is charged until the last has what it was granted, and then no more than that.
+    let mut alone = vec![CpuBooks::OFFLINE; 1];
+    let wanted = filled(&mut alone, &[], &[to; 4]).0.charged(0);
+    let will = to.charge(&rules());
+    for had in had {
+        let before = placement.charged(0);
+        let release = placement.given_back(0, had.charge(&rules()), will);
+        placement.release(0, release, 0);
+        let more = had.slice() > to.slice();
+        assert_eq!(placement.charged(0) < before, more);
+        assert!(placement.charged(0) >= wanted);
+    }
+    assert_eq!(placement.charged(0), wanted);
+}
+
+#[test]
+fn what_is_free_is_free_on_every_cpu_from_its_step_on() {
+    let mut books = vec![CpuBooks::OFFLINE; 2];
+    let (mut placement, _) = filled(&mut books, &[90, 90].map(|slice| slice * MS), &[]);
+    for cpu in [0, 1] {
+        let had = placement.withdraw(cpu, &terms(90 * MS, 100 * MS));
+        placement.release(0, had, 100 * MS);
+    }
+    let wish = terms(90 * MS, 100 * MS);
+    let admit =
+        |placement: &mut Placement<'_>, now| placement.admit(now, &wish, |_| true, |_| true);
+    assert!(admit(&mut placement, 90 * MS).is_err(), "not yet");
+    assert!(
+        admit(&mut placement, 90 * MS).is_err(),
+        "nor when asked again"
+    );
+    let later = 400 * MS;
+    assert_eq!(admit(&mut placement, later), Ok(0));
+    assert_eq!(admit(&mut placement, later), Ok(1));
+    assert!(admit(&mut placement, later).is_err());
+}
+
+#[test]
+fn of_those_with_room_the_one_with_the_fewest_is_the_roomiest() {
+    let mut books = vec![CpuBooks::OFFLINE; 4];
+    let others = [50, 60, 70, 30, 20].map(|slice| slice * MS);
+    let (mut placement, _) = filled(&mut books, &others, &[]);
+    // 50 and 30 on the first, 60 and 20 on the second, 70 on the third, none on the last.
+    assert_eq!(
+        [0, 1, 2, 3].map(|cpu| placement.vcpus(cpu)),
+        [2, 2, 1, 0].map(Some)
+    );
+    let of = |cpus: &[u32]| cpus.iter().fold(CpuSet::EMPTY, |set, &cpu| set.with(cpu));
+    let mut best = |slice, at, cpus: &[u32]| {
+        placement.roomiest(0, &terms(slice * MS, 100 * MS), at, &of(cpus))
+    };
+    assert_eq!(best(15, 0, &[0, 1, 2, 3]), Some(3));
+    assert_eq!(best(15, 0, &[0, 1, 2]), Some(2));
+    assert_eq!(best(15, 3, &[0, 1]), Some(0));
+    assert_eq!(best(35, 3, &[0, 1, 2]), None);
+    assert_eq!(
+        best(35, 1, &[0, 1, 2]),
+        Some(1),
+        "what it has there is its own"
+    );
+    assert_eq!(best(15, 3, &[]), None);
+    placement.set_online(3, false);
+    let best = placement.roomiest(0, &terms(15 * MS, 100 * MS), 0, &CpuSet::ALL);
+    assert_eq!(best, Some(2), "who takes nobody has no room");
 }
 
 proptest! {
@@ -89,24 +209,31 @@ proptest! {
         allowed in any::<u64>(),
     ) {
         let mut books = vec![CpuBooks::OFFLINE; cpus];
-        let from = had.iter().map(|slice| terms(slice * MS / 10, 100 * MS));
-        let mut members: Vec<Member> = from.map(|from| Member::new(0, from)).collect();
-        let mut placement = filled(&mut books, &others, &mut members);
-        let may = |member: usize, cpu: usize| allowed >> ((member * 4 + cpu) % 64) & 1 == 1 || cpu == member % cpus;
+        let had: Vec<_> = had.iter().map(|slice| terms(slice * MS / 10, 100 * MS)).collect();
+        let (mut placement, mut members) = filled(&mut books, &others, &had);
+        let may = |member: usize| (0..cpus as u32)
+            .filter(|cpu| allowed >> ((member as u32 * 4 + cpu) % 64) & 1 == 1)
+            .fold(CpuSet::EMPTY, CpuSet::with);
         let before = seen(&placement, cpus);
         let want = terms(slice * MS, 100 * MS);
-        let would = placement.would_amend_all(0, &mut members, &want, may);
+        let would = placement.would_amend(0, &mut members, &want, may);
         prop_assert_eq!(&seen(&placement, cpus), &before);
-        let outcome = placement.amend_all(0, &mut members, &want, may);
-        prop_assert_eq!(outcome.is_ok(), would);
-        if would {
+        let outcome = placement.amend_in_place(0, &mut members, &want, may);
+        prop_assert_eq!(outcome, would);
+        if would == Ok(None) {
+            for cpu in 0..cpus {
+                prop_assert!(placement.charged(cpu).unwrap() <= rules().capacity());
+            }
             return Ok(());
         }
         prop_assert_eq!(&seen(&placement, cpus), &before);
+        if would.is_ok() {
+            return Ok(());
+        }
         let mut search = Search::below(&want, &rules());
         let mut tries = 0;
         while let Some(slice) = search.next() {
-            let fits = placement.would_amend_all(0, &mut members, &terms(slice, 100 * MS), may);
+            let fits = placement.would_amend(0, &mut members, &terms(slice, 100 * MS), may).is_ok();
             search.note(slice, fits);
             tries += 1;
         }
@@ -115,10 +242,55 @@ proptest! {
         prop_assert!(search.largest() < want.slice());
         if search.largest() != 0 {
             let offered = terms(search.largest(), 100 * MS);
-            prop_assert_eq!(placement.amend_all(0, &mut members, &offered, may), Ok(()));
+            prop_assert!(placement.amend_in_place(0, &mut members, &offered, may).is_ok());
             for cpu in 0..cpus {
                 prop_assert!(placement.charged(cpu).unwrap() <= rules().capacity());
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn all_are_granted_what_each_would_be_one_after_the_other(
+        cpus in 1usize..5,
+        others in prop::collection::vec(MS..60 * MS, 0..8),
+        had in prop::collection::vec(0u64..40, 1..9),
+        slice in 0u64..100,
+        allowed in any::<u64>(),
+    ) {
+        let had: Vec<_> = had.iter().map(|slice| terms(slice * MS / 10, 100 * MS)).collect();
+        let may = |member: usize| (0..cpus as u32)
+            .filter(|cpu| allowed >> ((member as u32 * 4 + cpu) % 64) & 1 == 1)
+            .fold(CpuSet::EMPTY, CpuSet::with);
+        let want = terms(slice * MS, 100 * MS);
+        let mut books = [vec![CpuBooks::OFFLINE; cpus], vec![CpuBooks::OFFLINE; cpus]];
+        let [one, other] = &mut books;
+        let (mut together, mut members) = filled(one, &others, &had);
+        let (mut singly, _) = filled(other, &others, &had);
+        let homes: Vec<usize> = {
+            // Where `filled` put them.
+            let mut again = vec![CpuBooks::OFFLINE; cpus];
+            let (mut placement, _) = filled(&mut again, &[], &[]);
+            let admit = |had: &Terms| placement.admit(0, had, |_| true, |_| true).unwrap();
+            had.iter().map(admit).collect()
+        };
+        let granted = together.amend_in_place(0, &mut members, &want, may);
+        let mut first = None;
+        for (place, (had, &here)) in had.iter().zip(&homes).enumerate() {
+            let may = |cpu: usize| cpu == here || may(place).contains(cpu as u32);
+            match singly.amend(0, here, had, &want, may) {
+                Ok(Change::Here(_)) => {}
+                Ok(Change::Elsewhere { to, .. }) => first = first.or(Some((place, to as u32))),
+                Err(why) => {
+                    prop_assert_eq!(granted, Err((place, why)));
+                    return Ok(());
+                }
+            }
+        }
+        prop_assert_eq!(granted, Ok(first));
+        if first.is_none() {
+            prop_assert_eq!(seen(&together, cpus), seen(&singly, cpus));
         }
     }
 }

@@ -196,7 +196,7 @@ impl Domain {
     }
 
     /// The vCPUs there are.
-    pub fn vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + '_ {
+    pub fn vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + Clone + '_ {
         (0..self.max_vcpus).filter_map(|id| self.vcpu(id))
     }
 

@@ -6,13 +6,13 @@
 use crate::arch::smp;
 use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::{Args, Outcome, Stop, subject};
-use crate::schedule::granting::{self, NotGranted};
+use crate::schedule::granting::{self, Granted, NotGranted};
 use crate::schedule::moves::{self, Way};
 use crate::schedule::terms::{self, Reserved};
 use crate::schedule::{allowance, placement};
 use ::cpus::set::CpuSet;
 use ::reservations::request::{self, Asked, NANOSECONDS};
-use ::reservations::{Refusal, Rules, Search};
+use ::reservations::{Refusal, Rules, Search, Standing};
 use guest_abi::reserve::{
     SCHED_ALL_VCPUS, SCHED_CPU_ONLINE, SCHED_NO_CPU, SchedAllow, SchedCpu, SchedGet, SchedRules,
     SchedSet, SchedTerms,
@@ -59,37 +59,35 @@ pub fn get(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let dom = subject(g, want.domid)?;
     check_vcpu(dom, want.vcpu)?;
     g.memory().check_writable(arg, SchedGet::SIZE)?;
-    let mut all = named(dom, want.vcpu).filter_map(terms::reserved);
-    let first = all.next().ok_or(Errno::Srch)?;
     let (allowed, weight) = dom.allowance.told();
     let mut answer = SchedGet {
         version: want.version,
         domid: want.domid,
         vcpu: want.vcpu,
-        cpu: first.cpu,
-        nr_vcpus: 1,
-        nr_alike: 1,
-        terms: request::told(&first.terms),
         allowed,
         allowed_weight: weight.into(),
         periods_from: dom.periods_from,
         ..SchedGet::ZERO
     };
-    let mut coming_at = first.coming.map_or(0, |(_, at)| at);
-    for other in all {
+    let mut first = None;
+    terms::each_reserved(named(dom, want.vcpu), |has| {
         answer.nr_vcpus += 1;
-        if is_alike(&first, &other) {
+        let first = first.get_or_insert(has);
+        if is_alike(first, &has) {
             answer.nr_alike += 1;
-            coming_at = coming_at.max(other.coming.map_or(0, |(_, at)| at));
+            let at = has.coming.map_or(0, |(_, at)| at);
+            answer.coming_at = answer.coming_at.max(at);
         }
-        if other.cpu != answer.cpu {
-            answer.cpu = SCHED_NO_CPU;
-        }
-    }
+        answer.cpu = match first.cpu == has.cpu && answer.cpu != SCHED_NO_CPU {
+            true => has.cpu,
+            false => SCHED_NO_CPU,
+        };
+    });
+    let first = first.ok_or(Errno::Srch)?;
+    answer.terms = request::told(&first.terms);
     answer.coming = first
         .coming
         .map_or(SchedTerms::ZERO, |(terms, _)| request::told(&terms));
-    answer.coming_at = coming_at;
     g.charge(u64::from(answer.nr_vcpus));
     g.memory().put(arg, &answer)?;
     Ok(0)
@@ -100,14 +98,47 @@ fn is_alike(one: &Reserved, other: &Reserved) -> bool {
     one.terms == other.terms && coming(one) == coming(other)
 }
 
-/// `sched_set`: gives a vCPU, or all of a domain's, other terms; a domain its own, within what it is allowed. What would
-/// have been granted to several is looked for in
-/// parts: what is known of it is in the arguments beyond the second.
+/// What is asked for, checked, and for whom.
+struct Wish {
+    dom: &'static Domain,
+    vcpu: u32,
+    asked: Asked,
+    rules: Rules,
+    for_itself: bool,
+}
+
+impl Wish {
+    fn vcpus(&self) -> impl Iterator<Item = &'static Vcpu> + Clone {
+        named(self.dom, self.vcpu)
+    }
+}
+
+/// Why a wish is not fulfilled.
+enum No {
+    NotGranted(NotGranted),
+    Stop(Stop),
+}
+
+impl From<Stop> for No {
+    fn from(stop: Stop) -> No {
+        No::Stop(stop)
+    }
+}
+
+impl From<Errno> for No {
+    fn from(errno: Errno) -> No {
+        No::Stop(errno.into())
+    }
+}
+
+/// `sched_set`: gives a vCPU, or all of a domain's, other terms; a domain its own, within what it is allowed. What was granted
+/// to many is given in parts, and what would have been granted to several is looked for in parts: what is known of it is in
+/// the arguments beyond the second.
 pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
-    let [op, arg, fits, does_not, last] = args;
+    let [_, arg, ..] = args;
     // Whoever is allowed nothing hears that before anything else.
-    let for_itself = (!g.dom.privileged).then_some(g.dom);
-    if for_itself.is_some_and(|dom| dom.allowance.told() == (0, 0)) {
+    let for_itself = !g.dom.privileged;
+    if for_itself && g.dom.allowance.told() == (0, 0) {
         return Err(Errno::Perm.into());
     }
     let want: SchedSet = g.memory().value(arg)?;
@@ -128,85 +159,88 @@ pub fn set(g: &mut Guest<'_>, args: Args) -> Outcome {
     if dom.is_dying() {
         return Err(Errno::Srch.into());
     }
-    let number = named(dom, want.vcpu).count() as u64;
-    g.charge(number * ONE);
-    let granted = granting::grant(named(dom, want.vcpu), &asked.terms, for_itself);
-    let (mut vcpu, mut why) = match granted {
+    let wish = Wish {
+        dom,
+        vcpu: want.vcpu,
+        asked,
+        rules,
+        for_itself,
+    };
+    let outcome = match fulfil(g, &wish, args) {
         Ok(in_force_at) => {
             answer.in_force_at = in_force_at;
-            g.memory().put(arg, &answer)?;
-            return Ok(0);
+            Ok(0)
         }
-        Err(NotGranted::Refused(vcpu, why)) => (vcpu, why),
-        Err(NotGranted::NotAllowed(exceeded)) => {
-            asked.is_not_allowed(&mut answer, &rules, exceeded);
-            g.memory().put(arg, &answer)?;
-            return Err(Errno::Perm.into());
+        Err(No::Stop(stop)) => return Err(stop),
+        Err(No::NotGranted(NotGranted::Refused(vcpu, why))) => {
+            Err(wish.asked.refuse(&mut answer, &rules, vcpu, why).into())
+        }
+        Err(No::NotGranted(NotGranted::NotAllowed(exceeded))) => {
+            wish.asked.is_not_allowed(&mut answer, &rules, exceeded);
+            Err(Errno::Perm.into())
         }
     };
-    let may = granting::Allowed::of(named(dom, want.vcpu));
-    if matches!(why, Refusal::NoRoom { .. }) {
-        g.charge(number * ONE);
-        match granting::would_move(named(dom, want.vcpu), &may, &asked.terms) {
-            // Room was given up meanwhile.
-            Ok(None) => return Err(Stop::Again([op, arg, fits, does_not, last])),
-            Ok(Some((vcpu, cpu))) => {
-                let there = CpuSet::EMPTY.with(cpu);
-                // With what it has; it is asked for there again. One that moves itself is there by then.
-                match moves::to_one_of(g.vcpu, vcpu, &there, &there) {
-                    Way::Done | Way::Again => {
-                        return Err(Stop::Again([op, arg, fits, does_not, last]));
-                    }
-                    Way::NoMemory => return Err(Errno::NoMem.into()),
-                    // Another has taken it.
-                    Way::NoRoom => {}
-                }
-            }
-            Err(refused) => (vcpu, why) = refused,
-        }
-    }
-    if number > 1
-        && let Refusal::NoRoom { largest_slice, .. } = &mut why
-    {
-        let search = Search::resume(&asked.terms, &rules, (fits, does_not));
-        match search_on(dom, want.vcpu, &may, &asked, &rules, search) {
-            Ok(largest) => *largest_slice = largest,
-            Err(search) => {
-                g.charge(number * ONE);
-                let (fits, does_not) = search.parts();
-                return Err(Stop::Again([op, arg, fits, does_not, last]));
-            }
-        }
-    }
-    if let Refusal::NoRoom {
-        largest_slice,
-        largest_slice_soon,
-    } = &mut why
-    {
-        *largest_slice_soon = (*largest_slice_soon).max(*largest_slice);
-    }
-    let errno = asked.refuse(&mut answer, &rules, vcpu, why);
     g.memory().put(arg, &answer)?;
-    Err(errno.into())
+    outcome
 }
 
-/// One trial more; the largest slice that all would be granted when there is no doubt left, or what is known by now.
-fn search_on(
-    dom: &'static Domain,
-    vcpu: u32,
-    may: &granting::Allowed,
-    asked: &Asked,
-    rules: &Rules,
-    mut search: Search,
-) -> Result<u64, Search> {
-    let Some(slice) = search.next() else {
-        return Ok(search.largest());
-    };
-    let terms = asked.terms.with_slice(rules, slice);
-    let would = |terms| granting::would_move(named(dom, vcpu), may, &terms);
-    let fits = terms.is_ok_and(|terms| would(terms).is_ok());
-    search.note(slice, fits);
-    Err(search)
+/// One section of it: a part of what was granted; a trial for what would have been; or the decision. When it is in force.
+fn fulfil(g: &mut Guest<'_>, wish: &Wish, args: Args) -> Result<u64, No> {
+    let [op, arg, fits, does_not, begun] = args;
+    let again = |fits, does_not, begun| Stop::Again([op, arg, fits, does_not, begun]);
+    let number = wish.vcpus().count() as u64;
+    g.charge(number * ONE);
+    if begun != 0 {
+        return match granting::go_on(begun) {
+            Standing::UnderWay => Err(Stop::Again(args).into()),
+            Standing::Over => Ok(granting::in_force_at(wish.vcpus())),
+            Standing::NeverBegun => Err(Errno::Inval.into()),
+        };
+    }
+    let terms = &wish.asked.terms;
+    let may = granting::Allowed::of(wish.vcpus());
+    let search = Search::resume(terms, &wish.rules, (fits, does_not));
+    // It begins when all were refused it; when there is no doubt left they are asked for once more.
+    let has_begun = number > 1 && (fits, does_not) != (0, 0);
+    if let Some(slice) = search.next().filter(|_| has_begun) {
+        let (fits, does_not) = search_on(wish, &may, search, slice).parts();
+        return Err(again(fits, does_not, 0).into());
+    }
+    match granting::grant(wish.dom, wish.vcpus(), &may, terms, wish.for_itself) {
+        Ok(Granted::All(in_force_at)) => Ok(in_force_at),
+        Ok(Granted::Begun(begun)) => Err(again(fits, does_not, begun).into()),
+        Ok(Granted::Busy) => Err(Stop::Again(args).into()),
+        Ok(Granted::Goes(vcpu, cpu)) => {
+            let there = CpuSet::EMPTY.with(cpu);
+            // With what it has; it is asked for there again. One that moves itself is there by then.
+            Err(match moves::to_one_of(g.vcpu, vcpu, &there, &there) {
+                // Or another has taken the room.
+                Way::Done | Way::Again | Way::NoRoom => Stop::Again(args).into(),
+                Way::NoMemory => Errno::NoMem.into(),
+            })
+        }
+        Err(NotGranted::Refused(vcpu, why @ Refusal::NoRoom { .. })) if number > 1 => {
+            if search.next().is_some() {
+                let (fits, does_not) = search.parts();
+                return Err(again(fits, does_not, 0).into());
+            }
+            let why = why.of_several(search.largest());
+            Err(No::NotGranted(NotGranted::Refused(vcpu, why)))
+        }
+        Err(refused) => Err(No::NotGranted(refused)),
+    }
+}
+
+/// One trial more; what is known then.
+fn search_on(wish: &Wish, may: &granting::Allowed, mut search: Search, slice: u64) -> Search {
+    let terms = wish.asked.terms.with_slice(&wish.rules, slice);
+    let would = |terms| granting::would_grant(wish.vcpus(), may, &terms);
+    match terms.map_or(Some(false), would) {
+        Some(fits) => search.note(slice, fits),
+        // Another change is under way: the same again.
+        None => {}
+    }
+    search
 }
 
 /// `sched_allow`: what a domain may reserve for itself.
@@ -254,7 +288,7 @@ fn check_vcpu(dom: &Domain, vcpu: u32) -> Result<(), Errno> {
 }
 
 /// Those of a domain's vCPUs that were named.
-fn named(dom: &Domain, vcpu: u32) -> impl Iterator<Item = &'static Vcpu> {
+fn named(dom: &Domain, vcpu: u32) -> impl Iterator<Item = &'static Vcpu> + Clone {
     dom.vcpus()
         .filter(move |one| vcpu == SCHED_ALL_VCPUS || one.id == vcpu)
 }

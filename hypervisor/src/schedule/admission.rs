@@ -66,8 +66,8 @@ pub(super) fn admit(dom: &Domain, id: u32) -> Option<(u32, Terms)> {
         true => own == Some(cpu as u32),
         false => !taken.contains(cpu as u32),
     };
-    let mut placement = placement::lock();
-    let placement = placement.as_mut()?;
+    let mut books = placement::lock();
+    let placement = &mut books.as_mut()?.placement;
     let mut terms = first_terms(dom, placement.rules());
     loop {
         match placement.admit(timer::now_ns(), &terms, |_| true, preferred) {

@@ -1,10 +1,11 @@
 //! What domains may reserve for themselves.
 
-use super::placement;
-use super::terms::reserved;
-use crate::domain::{Domain, MAX_VCPUS, Vcpu};
+use super::terms::Reserved;
+use super::{each_at_home, placement};
+use crate::domain::{Domain, MAX_VCPUS};
 use ::reservations::request::NANOSECONDS;
-use ::reservations::{Allowance, Charge, Exceeded, Rules, Terms};
+use ::reservations::{Allowance, Charge, Charges, Exceeded, Rules, Terms};
+use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU16, AtomicU64};
 
@@ -43,35 +44,31 @@ pub fn allow(dom: &Domain, rate: u64, weight: u16) {
     dom.allowance.weight.store(weight, Relaxed);
 }
 
-/// Whether a domain may have these terms for those of its vCPUs that it asks for by its own wish. Under the placement's lock (P2).
+/// Whether a domain may have these terms by its own wish, for those of its vCPUs that are named, by the bits of their
+/// numbers. Under the placement's lock (P2).
 pub(super) fn is_allowed(
     dom: &Domain,
-    asking: impl Iterator<Item = &'static Vcpu>,
+    named: u64,
     to: &Terms,
     rules: &Rules,
 ) -> Result<(), Exceeded> {
-    let mut named = [Charge::NOTHING; MAX_VCPUS];
-    let mut number = 0;
+    let mut held: ArrayVec<Charge, MAX_VCPUS> = ArrayVec::new();
     let mut others = Charge::NOTHING;
-    // A bit each: there are no more vCPUs than that.
-    const _: () = assert!(MAX_VCPUS <= 64);
-    let is_named = asking.fold(0_u64, |named, vcpu| named | 1 << vcpu.id);
-    for vcpu in dom.vcpus() {
-        let Some(has) = reserved(vcpu) else { continue };
-        let in_force = has.terms.charge(rules);
-        match named.get_mut(number) {
-            Some(place) if is_named >> vcpu.id & 1 == 1 => {
-                *place = in_force;
-                number += 1;
-            }
-            _ => {
-                let coming = has
-                    .coming
-                    .map_or(Charge::NOTHING, |(terms, _)| terms.charge(rules));
-                others = others.and(in_force.at_least(coming));
-            }
+    let (mut charges, mut charges_to_come) = (Charges::default(), Charges::default());
+    each_at_home(dom.vcpus(), |sched, home, now, vcpu| {
+        let Some(has) = Reserved::read(sched, home, now, vcpu) else {
+            return;
+        };
+        let in_force = charges.of(&has.terms, rules);
+        if named >> vcpu.id & 1 == 1 {
+            // There are no more vCPUs than it has room for.
+            let _ = held.try_push(in_force);
+        } else {
+            let coming = has.coming.map_or(Charge::NOTHING, |(terms, _)| {
+                charges_to_come.of(&terms, rules)
+            });
+            others = others.and(in_force.at_least(coming));
         }
-    }
-    let named = named.get(..number).unwrap_or_default();
-    dom.allowance.is().permits(rules, to, named, others)
+    });
+    dom.allowance.is().permits(rules, to, &held, others)
 }

@@ -245,7 +245,7 @@ pub fn take(dom: &Domain, id: u32) -> Option<Home> {
     let seated = with_room(cpu, |s| s.take_place(dom, cpu, &terms));
     if seated.is_none() {
         // It took nothing.
-        placement::give_back(|| Some((cpu, terms, 0)));
+        placement::give_back(None, || Some((cpu, terms, 0)));
     }
     seated
 }
@@ -289,9 +289,9 @@ pub(super) fn name(vcpu: &'static Vcpu) {
     with(vcpu.home.cpu(), |s| s.name(vcpu.home.seat(), vcpu));
 }
 
-/// Gives a seat back, with what was promised to who had it.
-pub(super) fn give(home: &Home) {
-    placement::give_back(|| {
+/// Gives a seat back, with what was promised to who had it: a vCPU, if it was known to anybody.
+pub(super) fn give(home: &Home, whose: Option<&Vcpu>) {
+    placement::give_back(whose, || {
         // It moves no more: that takes the placement's lock.
         let cpu = home.cpu();
         with(cpu, |s| {
@@ -316,7 +316,7 @@ pub(super) fn give_seat(home: &Home) {
 
 /// Gives the seat of a vCPU back that came to nothing.
 pub fn give_unused(home: &Home) {
-    give(home);
+    give(home, None);
 }
 
 /// A frame as a row of a table; counted as kept. Where a call asks for it interrupts are let in first: nothing is locked that

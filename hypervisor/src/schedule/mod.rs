@@ -62,7 +62,7 @@ pub fn add(vcpu: &'static Vcpu) {
 
 /// Makes a vCPU unknown to the scheduler: it runs no more, no timer finds it, and its books are closed. It stands still.
 pub fn remove(vcpu: &Vcpu) {
-    cpu::give(&vcpu.home);
+    cpu::give(&vcpu.home, Some(vcpu));
     moves::forget(vcpu);
     account::vcpu_ends(vcpu);
 }
@@ -162,6 +162,36 @@ pub fn down(vcpu: &Vcpu) {
     change(vcpu, Queue::down);
 }
 
+/// Does something with each of some vCPUs where it is at home, at a time; not with those that were removed. Those of one home
+/// that come one after the other are done with its lock held.
+fn each_at_home<V: core::ops::Deref<Target = Vcpu>>(
+    vcpus: impl Iterator<Item = V>,
+    mut act: impl FnMut(&mut CpuSched, u32, u64, V),
+) {
+    let mut held: Option<(u32, cpu::Held, u64)> = None;
+    for vcpu in vcpus {
+        loop {
+            let home = vcpu.home.cpu();
+            match &mut held {
+                _ if home == NO_CPU => break,
+                // It does not change while that is held.
+                Some((cpu, sched, now)) if *cpu == home => {
+                    if let Some(sched) = sched.as_mut() {
+                        act(sched, home, *now, vcpu);
+                    }
+                    break;
+                }
+                _ => {
+                    // The one before is released before. When this one is held it may have moved, or be removed.
+                    drop(held.take());
+                    let sched = cpu::of(home).lock();
+                    held = Some((home, sched, timer::now_ns()));
+                }
+            }
+        }
+    }
+}
+
 /// Does something to each of some vCPUs of one domain, and what follows from it (C1): for less than each on its own.
 fn change_all<'v>(
     vcpus: impl Iterator<Item = &'v Vcpu>,
@@ -169,36 +199,13 @@ fn change_all<'v>(
 ) {
     let mut asked = CpuSet::EMPTY;
     let mut whom = None;
-    // Those of one home that come one after the other are done with its lock held.
-    let mut held: Option<(u32, cpu::Held, u64)> = None;
-    for vcpu in vcpus {
-        loop {
-            let home = vcpu.home.cpu();
-            if home == NO_CPU {
-                break;
-            }
-            if held.as_ref().is_none_or(|(cpu, ..)| *cpu != home) {
-                // The one before is released before.
-                drop(held.take());
-                let sched = cpu::of(home).lock();
-                held = Some((home, sched, timer::now_ns()));
-            }
-            if vcpu.home.cpu() != home {
-                continue;
-            }
-            if let Some((_, sched, now)) = held.as_mut()
-                && let Some(sched) = sched.as_mut()
-            {
-                if act(&mut sched.queue, *now, vcpu.home.place()) == Ok(Next::Decide) {
-                    asked = asked.with(home);
-                    whom = Some(vcpu.domain);
-                }
-                note_state(sched, vcpu, *now);
-            }
-            break;
+    each_at_home(vcpus, |sched, home, now, vcpu| {
+        if act(&mut sched.queue, now, vcpu.home.place()) == Ok(Next::Decide) {
+            asked = asked.with(home);
+            whom = Some(vcpu.domain);
         }
-    }
-    drop(held);
+        note_state(sched, vcpu, now);
+    });
     if let Some(whom) = whom {
         asked.iter().for_each(|cpu| ask(cpu, whom));
     }

@@ -129,7 +129,7 @@ fn move_to(vcpu: &'static Vcpu, to: &Home) {
             let terms = cpu::with(from, |sched| sched.queue.granted(vcpu.home.place()));
             terms?.ok().filter(|_| !is_other)
         };
-        placement::go(from, to.cpu(), granted, |terms| {
+        placement::go(vcpu, (from, to.cpu()), granted, |terms| {
             let paid_for_at = carry(vcpu, from, to, terms);
             is_seated = paid_for_at.is_some();
             paid_for_at

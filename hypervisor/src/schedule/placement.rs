@@ -12,23 +12,31 @@
 //!   from a vCPU's removal until its room is given back: nobody is granted what is another's. It is held, too, from the
 //!   look at what a domain has to its grant: it is granted no more than it may reserve.
 
-use super::at_home;
 use super::cpu::{self, runs_vcpus};
+use super::{at_home, granting};
 use crate::arch::smp;
 use crate::boot;
 use crate::device::timer;
-use crate::domain::Vcpu;
+use crate::domain::{Domain, Vcpu};
 use crate::info;
 use crate::sync::{Guard, Lock, rank};
 use ::cpus::set::CpuSet;
 use ::reservations::request::NANOSECONDS;
-use ::reservations::{Change, Charge, CpuBooks, Member, Placement, Rules, Terms};
+use ::reservations::{Change, Charge, CpuBooks, InParts, Placement, Rules, Terms};
 use alloc::vec;
 
-static PLACEMENT: Lock<Option<Placement<'static>>, rank::Placement> = Lock::new(None);
+/// What is under the placement's lock.
+pub(super) struct Books {
+    /// What is promised of each CPU.
+    pub placement: Placement<'static>,
+    /// What was granted and is being given (`granting`), and to whose vCPUs.
+    pub parts: InParts<&'static Domain>,
+}
 
-/// The books of the CPUs, held; `None` before they are opened.
-pub(super) fn lock() -> Guard<'static, Option<Placement<'static>>, rank::Placement> {
+static PLACEMENT: Lock<Option<Books>, rank::Placement> = Lock::new(None);
+
+/// The books, held; `None` before they are opened.
+pub(super) fn lock() -> Guard<'static, Option<Books>, rank::Placement> {
     PLACEMENT.lock()
 }
 
@@ -40,7 +48,10 @@ pub fn init() {
     for cpu in open() {
         placement.set_online(cpu as usize, true);
     }
-    *PLACEMENT.lock() = Some(placement);
+    *PLACEMENT.lock() = Some(Books {
+        placement,
+        parts: InParts::default(),
+    });
     info!(
         "scheduling: B is {} us, the quantum {} us; {} ppm of each CPU are nobody's to reserve",
         rules.section() / 1000,
@@ -58,16 +69,18 @@ pub(super) fn of_command_line() -> Rules {
 
 /// The rules as they are now.
 pub fn rules() -> Rules {
-    let placement = PLACEMENT.lock();
-    placement
+    let books = PLACEMENT.lock();
+    books
         .as_ref()
-        .map_or_else(of_command_line, |placement| *placement.rules())
+        .map_or_else(of_command_line, |books| *books.placement.rules())
 }
 
 /// Puts rules in force that differ from those that are in the quantum alone: for turns that begin from now on.
 pub fn set_quantum(rules: Rules) {
-    let mut placement = PLACEMENT.lock();
-    let is_set = placement.as_mut().is_some_and(|p| p.set_quantum(rules));
+    let mut books = PLACEMENT.lock();
+    let is_set = books
+        .as_mut()
+        .is_some_and(|b| b.placement.set_quantum(rules));
     if is_set {
         for cpu in smp::online().iter() {
             cpu::with(cpu, |sched| sched.queue.set_quantum(rules));
@@ -87,55 +100,59 @@ pub fn nr_cpus() -> u32 {
 }
 
 /// Does what removes a vCPU from its CPU's queue, and gives its room back (P2). That says which CPU that was, what the vCPU
-/// was granted, and when what it took is paid for; `None` if it was not in the queue.
-pub(super) fn give_back(remove: impl FnOnce() -> Option<(u32, Terms, u64)>) {
-    let mut placement = PLACEMENT.lock();
+/// was granted, and when what it took is paid for; `None` if it was not in the queue. Whose it is, if anybody knows it.
+pub(super) fn give_back(whose: Option<&Vcpu>, remove: impl FnOnce() -> Option<(u32, Terms, u64)>) {
+    let mut books = PLACEMENT.lock();
+    if let Some((books, vcpu)) = books.as_mut().zip(whose) {
+        granting::settle(books, vcpu);
+    }
     let removed = remove();
-    if let (Some(placement), Some((cpu, terms, paid_for_at))) = (placement.as_mut(), removed) {
-        let release = placement.withdraw(cpu as usize, &terms);
-        placement.release(timer::now_ns(), release, paid_for_at);
+    if let (Some(books), Some((cpu, terms, paid_for_at))) = (books.as_mut(), removed) {
+        let release = books.placement.withdraw(cpu as usize, &terms);
+        books
+            .placement
+            .release(timer::now_ns(), release, paid_for_at);
     }
 }
 
 /// Of some CPUs the one with the fewest vCPUs among those with room for what a vCPU has on its own.
 pub(super) fn room_on(vcpu: &Vcpu, cpus: &CpuSet) -> Option<u32> {
-    let mut placement = PLACEMENT.lock();
-    let placement = placement.as_mut()?;
+    let mut books = PLACEMENT.lock();
+    let placement = &mut books.as_mut()?.placement;
     let granted = at_home(vcpu, |sched, _| sched.queue.granted(vcpu.home.place()));
     let Some((home, Ok(terms))) = granted else {
         return None;
     };
-    let mut has_room = |cpu: u32| {
-        let mut members = [Member::new(home as usize, terms)];
-        let only = |_, other: usize| other == cpu as usize;
-        placement.would_amend_all(timer::now_ns(), &mut members, &terms, only)
-    };
-    let with_room = cpus.iter().filter(|cpu| has_room(*cpu));
-    let with_room = with_room.fold(CpuSet::EMPTY, CpuSet::with);
-    let vcpus = |cpu: &u32| placement.vcpus(*cpu as usize);
-    with_room.iter().min_by_key(vcpus)
+    let best = placement.roomiest(timer::now_ns(), &terms, home as usize, cpus);
+    best.map(|cpu| cpu as u32)
 }
 
 /// Has a vCPU that is on no CPU go from one to another, if that has room for what it has, and gives its room here back (P2).
 /// `go` does that, under the terms that it is told, and says when what the vCPU took here is paid for.
 pub(super) fn go(
-    from: u32,
-    to: u32,
+    vcpu: &Vcpu,
+    (from, to): (u32, u32),
     granted: impl FnOnce() -> Option<Terms>,
     go: impl FnOnce(&Terms) -> Option<u64>,
 ) {
-    let mut placement = PLACEMENT.lock();
-    let Some((placement, terms)) = placement.as_mut().zip(granted()) else {
+    let mut books = PLACEMENT.lock();
+    let Some(books) = books.as_mut() else {
+        return;
+    };
+    granting::settle(books, vcpu);
+    let Some(terms) = granted() else {
         return;
     };
     let now = timer::now_ns();
     let only = |cpu: usize| cpu == to as usize;
-    let change = placement.amend(now, from as usize, &terms, &terms, only);
+    let change = books
+        .placement
+        .amend(now, from as usize, &terms, &terms, only);
     // Another may have taken the room: then it stays.
     if let Ok(Change::Elsewhere { release, .. }) = change {
         // It cannot fail: all is locked, and looked at.
         let paid_for_at = go(&terms).unwrap_or(now);
-        placement.release(now, release, paid_for_at);
+        books.placement.release(now, release, paid_for_at);
     }
 }
 
@@ -156,8 +173,8 @@ pub struct Promised {
 /// What is reserved of a CPU; `None` if it has no books.
 pub fn promised(cpu: u32) -> Option<Promised> {
     let cpu = cpu as usize;
-    let mut placement = PLACEMENT.lock();
-    let placement = placement.as_mut()?;
+    let mut books = PLACEMENT.lock();
+    let placement = &mut books.as_mut()?.placement;
     // First: what is free by now is charged no more.
     let departing = placement.departing(timer::now_ns(), cpu)?;
     Some(Promised {

@@ -1,12 +1,14 @@
 //! What a vCPU is promised, as it is told.
 
-use super::at_home;
+use super::cpu::CpuSched;
+use super::{at_home, each_at_home};
 use crate::device::timer;
 use crate::domain::Vcpu;
 use ::reservations::{Extra, Terms};
 use ::sched::Shown;
 
 /// What a vCPU is promised, and where.
+#[derive(Clone, Copy)]
 pub struct Reserved {
     /// Its CPU.
     pub cpu: u32,
@@ -16,23 +18,36 @@ pub struct Reserved {
     pub coming: Option<(Terms, u64)>,
 }
 
+impl Reserved {
+    /// What a vCPU is promised that is at home with a CPU.
+    pub(super) fn read(sched: &CpuSched, cpu: u32, now: u64, vcpu: &Vcpu) -> Option<Reserved> {
+        let place = vcpu.home.place();
+        let (in_force, _) = sched.queue.terms(place).ok()?;
+        let coming = sched.queue.coming(place).ok()?;
+        let (terms, coming) = match coming {
+            // The queue notes the change when it next looks at it: of one that sleeps, when it wakes.
+            Some((terms, at)) if at <= now => (terms, None),
+            coming => (in_force, coming),
+        };
+        Some(Reserved { cpu, terms, coming })
+    }
+}
+
 /// What a vCPU is promised; `None` if it has been removed.
 pub fn reserved(vcpu: &Vcpu) -> Option<Reserved> {
-    let (cpu, (terms, coming)) = at_home(vcpu, |sched, _| {
-        let place = vcpu.home.place();
-        let (terms, _) = sched.queue.terms(place).ok()?;
-        Some((terms, sched.queue.coming(place).ok()?))
-    })
-    .and_then(|(cpu, told)| Some((cpu, told?)))?;
-    // The queue notes the change when it next looks at it: of one that sleeps, when it wakes.
-    match coming {
-        Some((terms, at)) if at <= timer::now_ns() => Some(Reserved {
-            cpu,
-            terms,
-            coming: None,
-        }),
-        _ => Some(Reserved { cpu, terms, coming }),
-    }
+    let has = at_home(vcpu, |sched, _| {
+        Reserved::read(sched, vcpu.home.cpu(), timer::now_ns(), vcpu)
+    });
+    has.and_then(|(_, has)| has)
+}
+
+/// What each of some vCPUs is promised, one after the other; nothing of those that were removed.
+pub fn each_reserved(vcpus: impl Iterator<Item = &'static Vcpu>, mut told: impl FnMut(Reserved)) {
+    each_at_home(vcpus, |sched, home, now, vcpu| {
+        if let Some(has) = Reserved::read(sched, home, now, vcpu) {
+            told(has);
+        }
+    });
 }
 
 /// Shows who reads a vCPU's account what it was granted: under the placement's lock, or before anybody else knows it.

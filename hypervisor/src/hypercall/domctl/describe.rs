@@ -4,7 +4,7 @@ use crate::account;
 use crate::arch::cpu;
 use crate::device::timer;
 use crate::domain::{Domain, Guest, NO_CPU, Vcpu, table};
-use crate::hypercall::Outcome;
+use crate::hypercall::{Args, Outcome};
 use ::sched::State;
 use core::sync::atomic::Ordering;
 use frames::DomId;
@@ -75,7 +75,7 @@ pub fn describe(dom: &Domain) -> Getdomaininfo {
 }
 
 /// `getvcpuinfo`.
-pub fn vcpu(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+pub fn vcpu(_: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl, _: Args) -> Outcome {
     let asked: Getvcpuinfo = call.payload();
     if asked.vcpu >= dom.max_vcpus {
         return Err(Errno::Inval.into());

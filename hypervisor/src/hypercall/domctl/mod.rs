@@ -23,7 +23,7 @@ enum Serve {
     /// Without an answer but its result.
     Plain(fn(&mut Guest<'_>, &'static Domain, &Domctl, Args) -> Outcome),
     /// With an answer in the call's own structure.
-    Answer(fn(&mut Guest<'_>, &'static Domain, &mut Domctl) -> Outcome),
+    Answer(fn(&mut Guest<'_>, &'static Domain, &mut Domctl, Args) -> Outcome),
 }
 
 /// The commands that are about a domain there is.
@@ -87,7 +87,7 @@ pub fn domctl(g: &mut Guest<'_>, args: Args) -> Outcome {
                 Serve::Plain(act) => return act(g, dom, &call, args),
                 Serve::Answer(act) => {
                     g.memory().check_writable(at, Domctl::SIZE)?;
-                    act(g, dom, &mut call)
+                    act(g, dom, &mut call, args)
                 }
             }
         }

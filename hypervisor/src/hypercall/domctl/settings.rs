@@ -6,8 +6,10 @@ use crate::device;
 use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::sysctl::tsc_khz;
 use crate::hypercall::{Args, Outcome, Stop, bitmap, cpu_policy};
+use crate::schedule::granting::{self, Granted};
 use crate::schedule::moves::{self, Way};
-use crate::schedule::{granting, terms};
+use crate::schedule::terms;
+use ::reservations::Standing;
 use core::sync::atomic::Ordering;
 use guest_abi::Errno;
 use guest_abi::domctl::{
@@ -100,9 +102,18 @@ pub fn get_nodes(g: &mut Guest<'_>, _: &'static Domain, call: &Domctl, _: Args) 
     Ok(0)
 }
 
+/// In the last argument of `scheduler_op` when it is made again, with the number of what was begun. What the control domain may
+/// say there itself only keeps its own weights from being set.
+const BEGUN: u64 = u64::from_be_bytes(*b"weighed\0");
+
 /// `scheduler_op`: the weight is that of each vCPU in time that nobody reserved, as `sched_set` can say it, too; then the
 /// first one's is told. A cap is what `sched_set` is for.
-pub fn scheduler(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+pub fn scheduler(
+    g: &mut Guest<'_>,
+    dom: &'static Domain,
+    call: &mut Domctl,
+    args: Args,
+) -> Outcome {
     let mut asked: SchedulerOp = call.payload();
     if asked.sched_id != XEN_SCHEDULER_CREDIT2 {
         return Err(Errno::Inval.into());
@@ -111,7 +122,7 @@ pub fn scheduler(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> 
         XEN_DOMCTL_SCHEDOP_PUTINFO => {
             if asked.weight != 0 {
                 g.charge(dom.vcpus().count() as u64);
-                granting::weigh(dom, asked.weight);
+                weigh(dom, asked.weight, args)?;
             }
         }
         XEN_DOMCTL_SCHEDOP_GETINFO => {
@@ -125,6 +136,21 @@ pub fn scheduler(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> 
         _ => return Err(Errno::Inval.into()),
     }
     Ok(0)
+}
+
+/// A part of giving a domain's vCPUs a weight.
+fn weigh(dom: &'static Domain, weight: u16, args: Args) -> Result<(), Stop> {
+    let [call, a, b, c, begun] = args;
+    match granting::go_on(begun ^ BEGUN) {
+        Standing::Over => return Ok(()),
+        Standing::UnderWay => return Err(Stop::Again(args)),
+        Standing::NeverBegun => {}
+    }
+    match granting::weigh(dom, weight) {
+        Granted::Begun(number) => Err(Stop::Again([call, a, b, c, number ^ BEGUN])),
+        Granted::Busy => Err(Stop::Again(args)),
+        Granted::All(_) | Granted::Goes(..) => Ok(()),
+    }
 }
 
 /// `settscinfo`: the counter is the CPU's own, whatever is preferred; only its emulation would be something else.
@@ -142,7 +168,7 @@ pub fn set_tsc(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _: Args) 
 }
 
 /// `gettscinfo`. Of a counter that is never to be emulated there is no rate to keep: that is told as zeros.
-pub fn get_tsc(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+pub fn get_tsc(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl, _: Args) -> Outcome {
     another(g, dom)?;
     let tsc_mode = dom.tsc_mode.load(Ordering::Relaxed);
     let (gtsc_khz, elapsed_nsec) = match tsc_mode {
@@ -169,7 +195,12 @@ pub fn set_address_size(_: &mut Guest<'_>, _: &'static Domain, call: &Domctl, _:
 }
 
 /// `get_address_size`.
-pub fn get_address_size(_: &mut Guest<'_>, _: &'static Domain, call: &mut Domctl) -> Outcome {
+pub fn get_address_size(
+    _: &mut Guest<'_>,
+    _: &'static Domain,
+    call: &mut Domctl,
+    _: Args,
+) -> Outcome {
     call.set_payload(&AddressSize { size: 64 });
     Ok(0)
 }
@@ -189,7 +220,7 @@ pub fn set_time_offset(_: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, _
 }
 
 /// `get_cpu_policy`: what the domain is shown, which is what all are.
-pub fn get_policy(g: &mut Guest<'_>, _: &'static Domain, call: &mut Domctl) -> Outcome {
+pub fn get_policy(g: &mut Guest<'_>, _: &'static Domain, call: &mut Domctl, _: Args) -> Outcome {
     let mut asked: CpuPolicy = call.payload();
     let lists = cpu_policy::Lists {
         leaves: asked.leaves,
@@ -204,7 +235,7 @@ pub fn get_policy(g: &mut Guest<'_>, _: &'static Domain, call: &mut Domctl) -> O
 }
 
 /// `set_cpu_policy`: looked at and not taken: what guests are shown is chosen by `crate::policy`, for all the same.
-pub fn set_policy(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl) -> Outcome {
+pub fn set_policy(g: &mut Guest<'_>, dom: &'static Domain, call: &mut Domctl, _: Args) -> Outcome {
     let mut asked: CpuPolicy = call.payload();
     another(g, dom)?;
     if dom.life.has_begun() {
