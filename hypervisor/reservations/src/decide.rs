@@ -3,7 +3,7 @@
 
 use crate::heap::{NONE, Which};
 use crate::queue::{Queue, Seat};
-use crate::server::Stage;
+use crate::renewals::Begins;
 
 /// What a call leaves to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +40,6 @@ pub struct Decision {
     pub until: Option<u64>,
 }
 
-/// What one call renews at most (T9): beyond that the CPU takes interrupts in between. With the decision itself it is to be
-/// well within B.
-pub(crate) const DUE_AT_ONCE: u32 = 8;
-
 /// What the vCPU that runs was charged since the last decision: what of it was not its own can be given back.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Charged {
@@ -68,13 +64,27 @@ struct Plan {
     begins_turn: bool,
     turn_ends: u64,
     until: Option<u64>,
+    /// Whose period begins then, if it ends for that.
+    ends_for: Option<u32>,
+}
+
+impl Plan {
+    /// It ends where a period begins, if that is earlier.
+    fn ends_by(&mut self, begins: Option<Begins>) {
+        if let Some(Begins { who, at }) = begins
+            && self.until.is_none_or(|until| at <= until)
+        {
+            (self.until, self.ends_for) = (Some(at), Some(who));
+        }
+    }
 }
 
 impl Queue<'_> {
     /// Decides who runs from `now` on.
     pub fn decide(&mut self, now: u64) -> Decision {
-        let now = self.advance(now);
-        let more_due = self.renew_due(now);
+        let now = self.charge_until(now);
+        let renewed = self.renew_put_off(now);
+        let more_due = self.renew_due(now, renewed);
         let plan = self.plan(now);
         let before = core::mem::replace(&mut self.running, plan.run);
         if before != plan.run {
@@ -94,7 +104,11 @@ impl Queue<'_> {
             (self.turn_began, self.turn_ends) = (now, plan.turn_ends);
             self.cut_for = None;
         }
-        self.until = if more_due { Some(now) } else { plan.until };
+        self.ends(&plan);
+        if more_due {
+            // Nobody knows yet who is to run: what is still due is late, as it is.
+            (self.until, self.put_off_until) = (Some(now), 0);
+        }
         self.decision()
     }
 
@@ -129,15 +143,10 @@ impl Queue<'_> {
     /// The decision in force: until its end a timer must be set, whatever else it was used for meanwhile.
     #[must_use]
     pub fn decision(&self) -> Decision {
-        let slot = self
-            .running
-            .and_then(|who| Some((who, self.slots.get(who as usize)?)));
+        let server = self.running.and_then(|who| self.get(who));
         Decision {
-            run: slot.map(|(who, slot)| Seat {
-                slot: who,
-                generation: slot.generation,
-            }),
-            tag: slot.map_or(0, |(_, slot)| slot.server.tag),
+            run: self.running.and_then(|who| self.seat_of(who)),
+            tag: server.map_or(0, |server| server.tag),
             kind: self.kind,
             until: self.until,
         }
@@ -155,9 +164,9 @@ impl Queue<'_> {
     /// runs: its next period begins, or it woke and cut a turn short.
     #[must_use]
     pub fn ends_for(&self, now: u64) -> Option<u64> {
-        let first = self.waiting.root().and_then(|who| self.get(who));
-        if let Some(first) = first.filter(|first| first.deadline <= now) {
-            return Some(first.tag);
+        let is_over = self.until.is_some_and(|until| until <= now);
+        if let Some(begins) = self.ends_for.filter(|_| is_over) {
+            return self.tag(begins).ok();
         }
         let turn_is_over = self.kind == Kind::Extra && self.turn_ends <= now;
         let woken = self.cut_for.filter(|_| turn_is_over)?;
@@ -190,23 +199,26 @@ impl Queue<'_> {
         if !same {
             return Next::Decide;
         }
-        self.until = plan.until;
+        self.ends(&plan);
         Next::Keep
     }
 
+    /// The decision ends where the plan does. Periods that begin before are put off (`renewals`).
+    fn ends(&mut self, plan: &Plan) {
+        self.until = plan.until;
+        self.put_off_until = plan.until.unwrap_or(0);
+        self.ends_for = plan.ends_for.and_then(|who| self.seat_of(who));
+    }
+
     fn plan(&self, now: u64) -> Plan {
-        let next_period = self
-            .waiting
-            .root()
-            .and_then(|who| self.get(who))
-            .map(|server| server.deadline);
         let mut plan = Plan {
             run: None,
             kind: Kind::Idle,
             spills: false,
             begins_turn: false,
             turn_ends: self.turn_ends,
-            until: next_period,
+            until: None,
+            ends_for: None,
         };
         if let Some(who) = self.ready.root()
             && let Some(server) = self.get(who)
@@ -221,7 +233,12 @@ impl Queue<'_> {
             };
             plan.run = Some(who);
             plan.kind = Kind::Guaranteed;
-            plan.until = Some(next_period.map_or(end, |next| next.min(end)));
+            plan.until = Some(end);
+            plan.ends_by(if plan.spills {
+                self.next_to_begin()
+            } else {
+                self.next_to_matter(server.deadline, end)
+            });
         } else if let Some(first) = self.extra.root() {
             plan.kind = Kind::Extra;
             let stays = self.kind == Kind::Extra && now < self.turn_ends;
@@ -234,56 +251,25 @@ impl Queue<'_> {
                 }
             }
             if self.extra.len() > 1 {
-                let end = plan.turn_ends;
-                plan.until = Some(next_period.map_or(end, |next| next.min(end)));
+                plan.until = Some(plan.turn_ends);
             }
+            plan.ends_by(self.next_to_begin());
+        } else {
+            plan.ends_by(self.next_to_begin());
         }
         plan
     }
 
-    /// Renews the periods that ended; true if there are more of them than one call does.
-    fn renew_due(&mut self, now: u64) -> bool {
-        for _ in 0..DUE_AT_ONCE {
-            let Some(who) = self.due(now) else {
-                return false;
-            };
-            self.end_period(who, now);
-        }
-        self.due(now).is_some()
-    }
-
-    fn due(&self, now: u64) -> Option<u32> {
-        [&self.waiting, &self.ready]
-            .into_iter()
-            .filter_map(|heap| heap.root())
-            .find(|&who| self.get(who).is_some_and(|server| server.deadline <= now))
-    }
-
-    /// The period of one that can run is over.
-    fn end_period(&mut self, who: u32, now: u64) {
-        let turn = self.next_turn();
-        if self.running == Some(who) {
-            self.charged.forget_guaranteed();
-        }
-        let Some(server) = self.get_mut(who) else {
-            return;
-        };
-        if server.budget != 0 {
-            server.account.missed = server.account.missed.wrapping_add(1);
-        }
-        if server.stage == Stage::Leaving {
-            server.budget = 0;
-            server.stop_waiting(now);
-            self.note_left(who);
-        } else {
-            server.turn = turn;
-            server.renew(now);
-        }
-        self.refile(who);
+    /// Makes `now` the last boundary, as far as a decision has nothing to do with it: charges the time since the one before to
+    /// whoever ran, and renews the periods that have begun meanwhile without one. Answers the boundary.
+    pub(crate) fn advance(&mut self, now: u64) -> u64 {
+        let now = self.charge_until(now);
+        let _ = self.renew_put_off(now);
+        now
     }
 
     /// Charges the time since the last boundary to whoever ran, and makes `now` the last boundary; answers it.
-    pub(crate) fn advance(&mut self, now: u64) -> u64 {
+    fn charge_until(&mut self, now: u64) -> u64 {
         let last = self.books.last;
         let now = now.max(last);
         if now == last {
@@ -313,6 +299,8 @@ impl Queue<'_> {
     #[cold]
     fn charge_two(&mut self, who: u32, before: u64, after: u64, now: u64) {
         self.charge_guaranteed(who, before);
+        // What began before it comes before it where deadlines are equal.
+        let _ = self.renew_put_off(now - after);
         self.end_period(who, now);
         self.charge_guaranteed(who, after);
     }

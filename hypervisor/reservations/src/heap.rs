@@ -180,6 +180,15 @@ impl Heap {
         }
     }
 
+    /// Who is in a place, if the heap is that long.
+    pub(crate) fn nth(&self, slots: &Slots<'_>, place: u32) -> Option<u32> {
+        if place < self.len {
+            self.at(slots, place)
+        } else {
+            None
+        }
+    }
+
     fn at(&self, slots: &Slots<'_>, place: u32) -> Option<u32> {
         slots
             .get(place as usize)

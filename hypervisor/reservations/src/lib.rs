@@ -48,6 +48,7 @@ mod moves;
 mod parts;
 mod placement;
 mod queue;
+mod renewals;
 pub mod request;
 mod rules;
 mod server;

@@ -85,8 +85,11 @@ pub struct Queue<'a> {
     pub(crate) turn_began: u64,
     pub(crate) turn_ends: u64,
     pub(crate) cut_for: Option<Seat>,
-    /// The end of the last decision.
+    /// The end of the last decision, and whose period begins then, if it ends for that.
     pub(crate) until: Option<u64>,
+    pub(crate) ends_for: Option<Seat>,
+    /// Periods that begin before this need not be renewed then.
+    pub(crate) put_off_until: u64,
     /// Of the one that runs, since then.
     pub(crate) charged: Charged,
     /// No less than this is the virtual time of who begins to share left-over time.
@@ -119,6 +122,8 @@ impl<'a> Queue<'a> {
             turn_ends: 0,
             cut_for: None,
             until: None,
+            ends_for: None,
+            put_off_until: 0,
             charged: Charged::default(),
             floor: 0,
             books: Books {
@@ -181,6 +186,14 @@ impl<'a> Queue<'a> {
         self.slots
             .get_mut(who as usize)
             .map(|slot| &mut slot.server)
+    }
+
+    /// The seat of who has a slot.
+    pub(crate) fn seat_of(&self, who: u32) -> Option<Seat> {
+        self.slots.get(who as usize).map(|slot| Seat {
+            slot: who,
+            generation: slot.generation,
+        })
     }
 
     pub(crate) fn find(&self, seat: Seat) -> Result<u32, Gone> {

@@ -5,7 +5,7 @@ extern crate std;
 use std::vec;
 use std::vec::Vec;
 
-use crate::decide::DUE_AT_ONCE;
+use crate::renewals::DUE_AT_ONCE;
 use crate::{Arrival, Extra, Queue, Rules, Seat, Slot, Terms};
 
 const VCPUS: usize = 4096;

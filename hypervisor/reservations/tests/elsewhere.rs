@@ -90,7 +90,7 @@ fn who_comes_does_not_pay_for_the_change_and_pays_for_what_was_done_for_it() {
     );
     assert_eq!((one.guaranteed, one.elsewhere), (26, 4));
     assert_eq!((two.guaranteed, two.elsewhere), (30, 3));
-    assert_eq!(queue.decide(90).until, Some(100));
+    assert_eq!(queue.decide(90).until, Some(117));
     assert_eq!(queue.period(second).unwrap().1, 27);
     // Who has more worked for it than it has left gives way.
     assert_eq!(queue.begins(91, false, 40), Next::Decide);
