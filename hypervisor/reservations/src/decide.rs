@@ -338,7 +338,7 @@ impl Queue<'_> {
         let place = server.at[Which::Extra as usize];
         self.charged.extra = self.charged.extra.saturating_add(ticks);
         if place != NONE {
-            self.extra.moved(&mut self.slots, place);
+            self.extra.moved(&mut self.slots, who, place);
         }
     }
 

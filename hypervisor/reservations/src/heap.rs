@@ -4,7 +4,9 @@
 //! server `i`, which knows its place in each heap. So a heap has room for all servers, and inserting, removing and
 //! moving one takes O(log n) steps at worst (invariant T9; tests count them).
 
-use crate::server::Slots;
+use core::marker::PhantomData;
+
+use crate::server::{Server, Slots};
 
 /// A server that is not in a heap is in no place; a place or list that is empty holds nobody.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -22,17 +24,49 @@ pub(crate) enum Which {
 
 pub(crate) const HEAPS: usize = 3;
 
+/// By what a heap is ordered. Turns are given out once, so the orders are total.
+pub(crate) trait Order {
+    type Key: Ord + Copy;
+
+    fn key(server: &Server) -> Self::Key;
+}
+
 #[derive(Debug)]
-pub(crate) struct Heap {
+pub(crate) struct ByDeadline;
+
+impl Order for ByDeadline {
+    type Key = (u64, u64);
+
+    #[inline]
+    fn key(server: &Server) -> Self::Key {
+        (server.deadline, server.turn)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ByVirtualTime;
+
+impl Order for ByVirtualTime {
+    type Key = (u128, u64);
+
+    #[inline]
+    fn key(server: &Server) -> Self::Key {
+        (server.virtual_time, server.turn)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Heap<O> {
     which: Which,
     len: u32,
     /// Who is in the first place, if anybody is in.
     first: u32,
     #[cfg(test)]
     pub(crate) steps: u64,
+    order: PhantomData<O>,
 }
 
-impl Heap {
+impl<O: Order> Heap<O> {
     pub(crate) const fn new(which: Which) -> Self {
         Self {
             which,
@@ -40,6 +74,7 @@ impl Heap {
             first: NONE,
             #[cfg(test)]
             steps: 0,
+            order: PhantomData,
         }
     }
 
@@ -69,7 +104,8 @@ impl Heap {
                 .is_some_and(|who| self.place(slots, who) == Some(place))
                 && (place != 0 || self.at(slots, 0) == self.root());
             let above = place.saturating_sub(1) / 2;
-            knows && self.key_at(slots, above) <= self.key_at(slots, place)
+            let key = |place| self.at(slots, place).and_then(|who| Self::key(slots, who));
+            knows && key(above) <= key(place)
         })
     }
 
@@ -80,7 +116,7 @@ impl Heap {
             (false, false) => {}
             (false, true) => self.insert(slots, who),
             (true, false) => self.remove(slots, who, place),
-            (true, true) => self.moved(slots, place),
+            (true, true) => self.moved(slots, who, place),
         }
     }
 
@@ -89,8 +125,7 @@ impl Heap {
         let place = self.len;
         // There is room: each server has one place at most, and there is a place for each slot.
         self.len += 1;
-        self.put(slots, place, who);
-        self.rise(slots, place);
+        self.rise(slots, place, who);
     }
 
     /// Takes a server out, from the place where it is.
@@ -100,84 +135,90 @@ impl Heap {
         if place < self.len
             && let Some(last) = self.at(slots, self.len)
         {
-            self.put(slots, place, last);
-            self.settle(slots, place);
+            self.settle(slots, place, last);
         }
     }
 
-    /// Puts a server, which is in, where its key wants it that has changed.
-    pub(crate) fn moved(&mut self, slots: &mut Slots<'_>, place: u32) {
+    /// Puts a server, which is in this place, where its key wants it that has changed.
+    pub(crate) fn moved(&mut self, slots: &mut Slots<'_>, who: u32, place: u32) {
         if self.len > 1 {
-            self.settle(slots, place);
+            self.settle(slots, place, who);
         }
     }
 
-    fn settle(&mut self, slots: &mut Slots<'_>, place: u32) {
-        let place = self.rise(slots, place);
-        self.sink(slots, place);
+    /// Puts a server into a place that is free for it, or above or below that.
+    fn settle(&mut self, slots: &mut Slots<'_>, place: u32, who: u32) {
+        let place = self.rise(slots, place, who);
+        self.sink(slots, place, who);
     }
 
-    fn rise(&mut self, slots: &mut Slots<'_>, mut place: u32) -> u32 {
+    /// Puts a server into a place that is free for it, or above it; answers where.
+    fn rise(&mut self, slots: &mut Slots<'_>, mut place: u32, who: u32) -> u32 {
+        let key = Self::key(slots, who);
         while place > 0 {
+            self.count_step();
             let parent = (place - 1) / 2;
-            if !self.swap_if_later(slots, parent, place) {
+            let Some(above) = self.at(slots, parent) else {
+                break;
+            };
+            if Self::key(slots, above) <= key {
                 break;
             }
+            self.put(slots, place, above);
             place = parent;
         }
+        self.put(slots, place, who);
         place
     }
 
-    fn sink(&mut self, slots: &mut Slots<'_>, mut place: u32) {
+    /// Moves a server, which is in this place, below those that come before it.
+    fn sink(&mut self, slots: &mut Slots<'_>, mut place: u32, who: u32) {
+        let key = Self::key(slots, who);
+        let began = place;
         loop {
             // A heap is no longer than the storage, so this stays far below the end of the type on any machine that
             // can hold it; a slot is hundreds of bytes.
             let left = place.saturating_mul(2).saturating_add(1);
             if left >= self.len {
-                return;
+                break;
             }
+            self.count_step();
+            let Some(mut first) = self.at(slots, left) else {
+                break;
+            };
+            let (mut child, mut first_key) = (left, Self::key(slots, first));
             let right = left + 1;
-            let right_first =
-                right < self.len && self.key_at(slots, right) < self.key_at(slots, left);
-            let child = if right_first { right } else { left };
-            if !self.swap_if_later(slots, place, child) {
-                return;
+            if right < self.len
+                && let Some(other) = self.at(slots, right)
+            {
+                let other_key = Self::key(slots, other);
+                if other_key < first_key {
+                    (child, first, first_key) = (right, other, other_key);
+                }
             }
+            if key <= first_key {
+                break;
+            }
+            self.put(slots, place, first);
             place = child;
+        }
+        if place != began {
+            self.put(slots, place, who);
         }
     }
 
-    /// Swaps two places if the upper one's key is the later.
-    fn swap_if_later(&mut self, slots: &mut Slots<'_>, upper: u32, lower: u32) -> bool {
+    #[inline]
+    fn count_step(&mut self) {
         #[cfg(test)]
         {
             self.steps += 1;
         }
-        let (Some(above), Some(below)) = (self.at(slots, upper), self.at(slots, lower)) else {
-            return false;
-        };
-        if self.key(slots, above) <= self.key(slots, below) {
-            return false;
-        }
-        self.put(slots, upper, below);
-        self.put(slots, lower, above);
-        true
     }
 
-    /// What the heap is ordered by. Turns are given out once, so the order is total.
-    fn key(&self, slots: &Slots<'_>, who: u32) -> (u128, u64) {
-        match (slots.get(who as usize), self.which) {
-            (Some(slot), Which::Extra) => (slot.server.virtual_time, slot.server.turn),
-            (Some(slot), _) => (u128::from(slot.server.deadline), slot.server.turn),
-            (None, _) => (u128::MAX, u64::MAX),
-        }
-    }
-
-    fn key_at(&self, slots: &Slots<'_>, place: u32) -> (u128, u64) {
-        match self.at(slots, place) {
-            Some(who) => self.key(slots, who),
-            None => (u128::MAX, u64::MAX),
-        }
+    /// What a server is ordered by.
+    #[inline]
+    fn key(slots: &Slots<'_>, who: u32) -> Option<O::Key> {
+        slots.get(who as usize).map(|slot| O::key(&slot.server))
     }
 
     /// Who is in a place, if the heap is that long.
@@ -189,6 +230,7 @@ impl Heap {
         }
     }
 
+    #[inline]
     fn at(&self, slots: &Slots<'_>, place: u32) -> Option<u32> {
         slots
             .get(place as usize)
@@ -200,6 +242,7 @@ impl Heap {
         (place != NONE).then_some(place)
     }
 
+    #[inline]
     fn put(&mut self, slots: &mut Slots<'_>, place: u32, who: u32) {
         if place == 0 {
             self.first = who;
@@ -210,6 +253,7 @@ impl Heap {
         self.set_place(slots, who, place);
     }
 
+    #[inline]
     fn set_place(&self, slots: &mut Slots<'_>, who: u32, place: u32) {
         if let Some(slot) = slots.get_mut(who as usize) {
             slot.server.at[self.which as usize] = place;

@@ -150,18 +150,23 @@ impl Queue<'_> {
                 promised && server.budget == 0,
                 server.can_run() && server.takes_extra(),
             ];
-            let heaps = [&self.ready, &self.waiting, &self.extra];
-            for ((heap, wanted), count) in heaps.into_iter().zip(wanted).zip(&mut counted) {
-                if heap.contains(&self.slots, who as u32) != wanted {
-                    return false;
-                }
+            let who = who as u32;
+            let is_in = [
+                self.ready.contains(&self.slots, who),
+                self.waiting.contains(&self.slots, who),
+                self.extra.contains(&self.slots, who),
+            ];
+            if is_in != wanted {
+                return false;
+            }
+            for (count, wanted) in counted.iter_mut().zip(wanted) {
                 *count += u32::from(wanted);
             }
         }
-        let heaps = [&self.ready, &self.waiting, &self.extra];
-        heaps
-            .into_iter()
-            .zip(counted)
-            .all(|(heap, count)| heap.len() == count && heap.is_in_order(&self.slots))
+        let lengths = [self.ready.len(), self.waiting.len(), self.extra.len()];
+        counted == lengths
+            && self.ready.is_in_order(&self.slots)
+            && self.waiting.is_in_order(&self.slots)
+            && self.extra.is_in_order(&self.slots)
     }
 }

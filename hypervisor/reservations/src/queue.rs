@@ -18,7 +18,7 @@
 
 use crate::accounts::Books;
 use crate::decide::{Charged, Kind};
-use crate::heap::{Heap, NONE, Which};
+use crate::heap::{ByDeadline, ByVirtualTime, Heap, NONE, Which};
 use crate::rules::Rules;
 use crate::server::{Server, Slot, Slots, Stage};
 
@@ -68,9 +68,9 @@ pub enum State {
 pub struct Queue<'a> {
     pub(crate) slots: Slots<'a>,
     pub(crate) rules: Rules,
-    pub(crate) ready: Heap,
-    pub(crate) waiting: Heap,
-    pub(crate) extra: Heap,
+    pub(crate) ready: Heap<ByDeadline>,
+    pub(crate) waiting: Heap<ByDeadline>,
+    pub(crate) extra: Heap<ByVirtualTime>,
     /// The first of the free slots, linked.
     pub(crate) free: u32,
     /// The first of those that are to be fetched, linked in their rings' places.
