@@ -74,7 +74,7 @@ pub use description::{DescriptionError, Fault};
 pub use draft::{Draft, DraftDisk};
 pub use error::{Error, Kind};
 pub use guest::{Access, Disk, Guest, MAX_DISKS, MAX_VCPUS, OnStop};
-pub use ledger::record::{Account, CAUSE_NAMES, Machine as MachineTime};
+pub use ledger::record::{Account, CAUSE_NAMES, Machine as MachineTime, Pruned};
 pub use name::{BadName, CONTROL_DOMAIN, Name, Target};
 pub use rate::{BadRate, Rate};
 pub use reply::{

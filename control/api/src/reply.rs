@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Account, Data, DomId, Error, Guest, MachineTime, Rate, Reservation, Size};
+use crate::{
+    Access, Account, Data, DomId, Error, Guest, MachineTime, Pruned, Rate, Reservation, Size,
+};
 
 /// A line from the daemon: which request it is about, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,12 @@ pub enum Answer {
     Usage(Usage),
     /// To `sched-show`.
     CpuTime(CpuTime),
+    /// To `prune-ledger`.
+    Pruned {
+        /// What the usage record says of it; none if nothing went.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pruned: Option<Pruned>,
+    },
     /// To `store-read`.
     Value {
         /// What is there.

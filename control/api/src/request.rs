@@ -128,6 +128,15 @@ pub enum Op {
         /// Which.
         domain: Target,
     },
+    /// Removes the oldest files of the usage record, which says so. At least one of the two. Answer: `pruned`.
+    PruneLedger {
+        /// Those that hold only entries before this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<u64>,
+        /// As many as it takes so that all together have no more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keep: Option<Size>,
+    },
     /// A value of the store. Answer: `value`.
     StoreRead {
         /// An absolute store path.

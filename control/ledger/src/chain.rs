@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::record::{Entry, Hash, Head, Open, Record, Segment, VERSION, What};
+use crate::record::{Entry, Hash, Head, Lost, Open, Pruned, Record, Segment, VERSION, What};
 
 /// A domain's chain so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub struct Chain {
     machine: u64,
     ended: u64,
     open: BTreeMap<u64, Link>,
+    pruned: Option<Pruned>,
     /// Something was not what was written: of which domains there have been entries since, whose next can be judged.
     doubt: Option<BTreeSet<u64>>,
 }
@@ -61,12 +62,22 @@ impl Default for Chain {
             machine: 0,
             ended: 0,
             open: BTreeMap::new(),
+            pruned: None,
             doubt: None,
         }
     }
 }
 
 impl Chain {
+    /// Behind this entry, of which nothing else is known: the next can be judged by its number and its `prev` alone.
+    pub fn behind(last: Head) -> Self {
+        Self {
+            last,
+            doubt: Some(BTreeSet::new()),
+            ..Self::default()
+        }
+    }
+
     /// The last entry.
     pub fn last(&self) -> Head {
         self.last
@@ -80,6 +91,11 @@ impl Chain {
     /// The number of the entry with which the machine's run began; 0 for none.
     pub fn machine(&self) -> u64 {
         self.machine
+    }
+
+    /// What was said last of entries that were removed on purpose.
+    pub fn pruned(&self) -> Option<&Pruned> {
+        self.pruned.as_ref()
     }
 
     /// A domain's chain, if it has entries and goes on.
@@ -120,12 +136,13 @@ impl Chain {
             ended: self.ended,
             open: self.open.iter().map(open).collect(),
             lost: None,
+            pruned: self.pruned,
         }
     }
 
     /// The first entry of a file, after some that are lost: `after` is the last that there was, `open` the domains'
     /// chains as they are known from elsewhere.
-    pub fn after_loss(after: Head, t: u64, open: Vec<Open>, lost: crate::record::Lost) -> Record {
+    pub fn after_loss(&self, after: Head, t: u64, open: Vec<Open>, lost: Lost) -> Record {
         Record {
             v: VERSION,
             n: after.n.saturating_add(1),
@@ -136,6 +153,7 @@ impl Chain {
                 ended: 0,
                 open,
                 lost: Some(lost),
+                pruned: self.pruned,
             }),
         }
     }
@@ -145,7 +163,7 @@ impl Chain {
     /// # Errors
     /// Why it does not.
     pub fn check(&self, record: &Record) -> Result<(), Broken> {
-        self.check_number(record, false)?;
+        self.check_number(record)?;
         if record.prev != self.last.hash {
             return Err(Broken::Prev);
         }
@@ -165,17 +183,26 @@ impl Chain {
             What::Segment(segment) if self.doubt.is_none() && *segment != self.summary() => {
                 return Err(Broken::Summary);
             }
+            What::Pruned(pruned) if self.doubt.is_none() && !self.may_prune(pruned) => {
+                return Err(Broken::Summary);
+            }
             _ => {}
         }
         Ok(())
     }
 
-    /// As [`Chain::check`], behind what is no entry: its number alone. `any`: there is nothing before it at all, and it
-    /// may begin anywhere.
+    /// Whether it makes sense that this is removed: entries that are there, more of them and no fewer faults than were
+    /// removed before.
+    fn may_prune(&self, pruned: &Pruned) -> bool {
+        let before = self.pruned.unwrap_or_default();
+        pruned.last > before.last && pruned.last <= self.last.n && pruned.faults >= before.faults
+    }
+
+    /// As [`Chain::check`], behind what is no entry: its number alone.
     ///
     /// # Errors
     /// As [`Chain::check`].
-    pub fn check_number(&self, record: &Record, any: bool) -> Result<(), Broken> {
+    pub fn check_number(&self, record: &Record) -> Result<(), Broken> {
         let next = self.last.n.saturating_add(1);
         let lost = match &record.what {
             What::Segment(segment) => segment.lost.as_ref(),
@@ -183,7 +210,6 @@ impl Chain {
         };
         let told = lost.is_some();
         match record.n {
-            _ if any && self.last.n == 0 => Ok(()),
             n if n < next => Err(Broken::Again(n)),
             n if n > next || told => Err(Broken::Missing {
                 first: lost.map_or(next, |lost| lost.first.min(next)),
@@ -216,6 +242,10 @@ impl Chain {
         match (&record.what, &mut self.doubt) {
             (What::Domain(domain), Some(since)) => {
                 since.insert(domain.serial);
+                if self.machine == 0 {
+                    // What began the run could not be read.
+                    self.machine = domain.machine;
+                }
             }
             (What::Start(start), doubt) if start.fresh => *doubt = None,
             (What::Segment(_), doubt) => *doubt = None,
@@ -225,6 +255,7 @@ impl Chain {
             What::Segment(segment) => {
                 self.machine = segment.machine;
                 self.ended = segment.ended;
+                self.pruned = segment.pruned;
                 let open = segment.open.iter();
                 self.open = open
                     .map(|open| {
@@ -257,6 +288,7 @@ impl Chain {
                 }
             },
             What::Missed(missed) => self.ended = missed.first.saturating_add(missed.count),
+            What::Pruned(pruned) => self.pruned = Some(*pruned),
             What::Start(_) | What::Machine(_) | What::Gap(_) | What::Stop {} => {}
         }
         self.last = Head {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
-use crate::record::{from_hex, to_hex};
+use crate::hash::{from_hex, to_hex};
 
 /// Hexadecimal digits of a signature.
 pub const SIGNATURE_HEX: usize = 128;

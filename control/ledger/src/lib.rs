@@ -20,6 +20,7 @@
 
 pub mod chain;
 pub mod files;
+pub mod hash;
 pub mod key;
 pub mod record;
 pub mod verify;

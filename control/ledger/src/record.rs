@@ -1,92 +1,13 @@
 //! Entries and their form: a line of text with a signature and a JSON object.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+pub use crate::hash::{BadHash, Hash};
+use crate::hash::{from_hex, to_hex};
 use crate::key::{PublicKey, SIGNATURE_HEX, SecretKey};
 
 /// The version of the form.
 pub const VERSION: u32 = 1;
-
-/// The SHA-256 of an entry's object; written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Hash(pub [u8; 32]);
-
-impl Hash {
-    /// Before the first entry.
-    pub const NONE: Self = Self([0; 32]);
-
-    /// Of an object's bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-}
-
-/// Bytes as hexadecimal digits.
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// As many bytes from lower-case hexadecimal digits, no more and no fewer.
-pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?;
-    }
-    Some(bytes)
-}
-
-/// A text that is no hash.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected 64 hexadecimal digits")]
-pub struct BadHash;
-
-impl FromStr for Hash {
-    type Err = BadHash;
-
-    fn from_str(text: &str) -> Result<Self, BadHash> {
-        from_hex(text).map(Self).ok_or(BadHash)
-    }
-}
-
-impl TryFrom<String> for Hash {
-    type Error = BadHash;
-
-    fn try_from(text: String) -> Result<Self, BadHash> {
-        text.parse()
-    }
-}
-
-impl From<Hash> for String {
-    fn from(hash: Hash) -> Self {
-        to_hex(&hash.0)
-    }
-}
-
-impl fmt::Display for Hash {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(&to_hex(&self.0))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{self}")
-    }
-}
 
 /// A number wider than JSON's readers take: in decimal digits, as text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,6 +69,8 @@ pub enum What {
     Gap(Gap),
     /// Domains came and went of which no account was left to record.
     Missed(Missed),
+    /// The oldest entries are removed on purpose: this is on the disk before they go.
+    Pruned(Pruned),
     /// The daemon ended in order: nothing comes after this until another starts.
     Stop {},
 }
@@ -164,6 +87,9 @@ pub struct Segment {
     /// Entries that are not here, where there are such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// What was said last of entries that were removed on purpose, if any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
 }
 
 /// A domain's chain that goes on.
@@ -331,6 +257,19 @@ pub struct Missed {
     pub first: u64,
     /// How many.
     pub count: u64,
+}
+
+/// See [`What::Pruned`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// The last entry that is removed, with all before it; the next is the first of a file.
+    pub last: u64,
+    /// Its hash: who kept what was removed can hold it against this.
+    pub hash: Hash,
+    /// Whether somebody asked for it; else the record had become longer than is kept.
+    pub asked: bool,
+    /// How many things were wrong with all that was removed up to there, as `verify` counts them.
+    pub faults: u64,
 }
 
 /// What is signed about an entry: a line of text.

@@ -2,22 +2,22 @@
 //!
 //! Within the files, signatures and hashes tell: an entry that was altered, one that is missing from the middle, a file
 //! that is. That the end was cut off, or that all of it is an older copy, they cannot tell: for that there is ring 0,
-//! which remembers the heads while the machine runs, or a head that somebody noted.
+//! which remembers the heads while the machine runs, or a head that somebody noted. The beginning may be missing as far
+//! as the record itself says that it was removed on purpose.
 //!
 //! # Invariants
 //! - V1: no files, whatever they hold, make this fail or take more than one look at each byte.
-//! - V2: nothing found is explained away: what the daemon itself told of is found all the same.
+//! - V2: nothing found is explained away: what the daemon itself told of is found all the same, and so is what was
+//!   wrong with entries that were removed.
+
+mod report;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use crate::chain::{Broken, Chain};
 use crate::key::PublicKey;
-use crate::record::{self, Entry, Hash, Head, Open, Record, What};
-
-/// Faults told at most: whoever finds so many has seen enough.
-const MOST_FAULTS: usize = 100;
+use crate::record::{self, Entry, Hash, Head, Open, Pruned, Record, Segment, What};
+pub use report::{Fault, Pause, Removed, Report, Tail, Witness};
 
 /// What the files are held against.
 #[derive(Clone, Debug, Default)]
@@ -33,136 +33,15 @@ pub struct Against {
     pub noted: Vec<Head>,
 }
 
-/// Something is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "fault", rename_all = "kebab-case")]
-pub enum Fault {
-    /// A line is no entry that was signed with the key.
-    Altered {
-        /// The file.
-        file: String,
-        /// The line in it, from 1 on.
-        line: u64,
-        /// The number the entry there should have.
-        n: u64,
-        /// Why it is none.
-        why: String,
-    },
-    /// An entry is signed, and does not follow the one before it.
-    Unlinked {
-        /// The file.
-        file: String,
-        /// Its number.
-        n: u64,
-        /// Why it does not.
-        why: String,
-    },
-    /// Entries are missing, with others before or behind them.
-    Missing {
-        /// The first.
-        first: u64,
-        /// The last.
-        last: u64,
-        /// The daemon noticed and said so, when it went on behind them.
-        told: bool,
-    },
-    /// Entries are missing at the end: it was cut off, or all of it is an older copy.
-    Cut {
-        /// The first.
-        first: u64,
-        /// The last.
-        last: u64,
-        /// Who remembers them.
-        witness: Witness,
-    },
-    /// An entry is another than is remembered.
-    Another {
-        /// Its number, of the domain's chain where it is one's.
-        n: u64,
-        /// The domain's serial, of a domain's chain.
-        serial: Option<u64>,
-        /// Who remembers.
-        witness: Witness,
-    },
-    /// A file's name and its first entry are not one another's.
-    Misnamed {
-        /// The file.
-        file: String,
-    },
-}
-
-/// Who remembers a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Witness {
-    /// Ring 0.
-    Ring0,
-    /// Whoever noted it.
-    Noted,
-}
-
-/// The end of a run of the machine, or of the record: what came behind, if anything did, nobody can tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Tail {
-    /// The last entry that is there.
-    pub after: u64,
-    /// When it was made.
-    pub t: u64,
-    /// When the machine ran again; none for the end of the record.
-    pub until: Option<u64>,
-}
-
-/// For some time nothing was recorded, and it says so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Pause {
-    /// Since when.
-    pub since: u64,
-    /// Until when.
-    pub until: u64,
-    /// Why.
-    pub why: String,
-}
-
-/// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The first entry's number.
-    pub first: u64,
-    /// The last entry; none without any.
-    pub last: Option<Head>,
-    /// Entries that were read, and are what was written.
-    pub entries: u64,
-    /// Files.
-    pub files: u64,
-    /// Whether ring 0 remembers the last entry, or one so short before that nothing could be taken out.
-    pub anchored: Option<u64>,
-    /// What is wrong; the record is whole if nothing is.
-    pub faults: Vec<Fault>,
-    /// There were more.
-    pub more_faults: bool,
-    /// Which tails nobody can vouch for.
-    pub unvouched: Vec<Tail>,
-    /// Bytes at the end that are no whole entry: one was being written.
-    pub torn: u64,
-    /// For how long nothing was recorded, where that is said.
-    pub pauses: Vec<Pause>,
-    /// Domains that went unrecorded, where that is said.
-    pub missed: u64,
-}
-
-impl Report {
-    /// Nothing is wrong.
-    pub fn is_whole(&self) -> bool {
-        self.faults.is_empty()
-    }
-
-    fn fault(&mut self, fault: Fault) {
-        if self.faults.len() < MOST_FAULTS {
-            self.faults.push(fault);
-        } else {
-            self.more_faults = true;
-        }
-    }
+/// Entries before the first that is there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Prefix {
+    /// The last of them; 0 for none.
+    last: u64,
+    /// Its hash, if the first entry that is there can be read.
+    hash: Option<Hash>,
+    /// The daemon said that they are lost.
+    told: bool,
 }
 
 /// Reads files, one after the other in order.
@@ -170,12 +49,17 @@ pub struct Verifier<'a> {
     key: PublicKey,
     against: &'a Against,
     chain: Chain,
+    /// What is not there at the beginning; none before anything was read.
+    prefix: Option<Prefix>,
     /// Whether the last entry is one that was written: else the next is not held against it.
     linked: bool,
+    /// The last entry but those that begin a file.
     last: Option<Record>,
     report: Report,
     /// The hashes of entries whose numbers are remembered.
     seen: BTreeMap<u64, Hash>,
+    /// The hashes of entries with which files end.
+    ends: BTreeMap<u64, Hash>,
     /// Of this run of the machine, hashes by serial and place.
     domains: BTreeMap<(u64, u64), Hash>,
 }
@@ -187,10 +71,12 @@ impl<'a> Verifier<'a> {
             key,
             against,
             chain: Chain::default(),
-            linked: against.first <= 1,
+            prefix: None,
+            linked: true,
             last: None,
             report: Report::default(),
             seen: BTreeMap::new(),
+            ends: BTreeMap::new(),
             domains: BTreeMap::new(),
         }
     }
@@ -204,15 +90,17 @@ impl<'a> Verifier<'a> {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             match record::read_line(line, &self.key) {
                 Ok(entry) => {
-                    if index == 0 {
-                        self.first_of(number, name, &entry);
+                    let is_first = matches!(entry.record.what, What::Segment(_));
+                    if index == 0 && (entry.record.n != number || !is_first) {
+                        let file = name.to_owned();
+                        self.report.fault(Fault::Misnamed { file });
                     }
                     self.entry(name, entry);
                 }
                 Err(why) => {
-                    let n = match (index, self.last.is_some() || !self.linked) {
-                        (0, _) => number,
-                        _ => self.chain.last().n + 1,
+                    let n = match index {
+                        0 => number,
+                        _ => self.chain.last().n.saturating_add(1),
                     };
                     self.altered(name, index as u64 + 1, n, line, &why.to_string());
                 }
@@ -221,28 +109,27 @@ impl<'a> Verifier<'a> {
         self.report.torn += rest.len() as u64;
     }
 
-    fn first_of(&mut self, number: u64, name: &str, entry: &Entry) {
-        let is_first = matches!(entry.record.what, What::Segment(_));
-        if entry.record.n != number || !is_first {
-            let file = name.to_owned();
-            self.report.fault(Fault::Misnamed { file });
+    /// The first line of all is entry `n`, which names this hash as that of the one before it if it can be read. Those
+    /// before it are missing, or were removed: which of the two the rest says.
+    fn begin(&mut self, n: u64, prev: Option<Hash>, told: bool) {
+        let last = n.saturating_sub(1);
+        let (hash, told) = (prev.filter(|_| last > 0), told && last > 0);
+        self.prefix = Some(Prefix { last, hash, told });
+        if last == 0 {
+            return;
         }
-        if self.last.is_none() && self.against.first > 1 {
-            // What was put away is not asked for; what is to be here is.
-            let (from, first) = (self.against.first, entry.record.n);
-            if first > from {
-                let last = first - 1;
-                self.report.fault(Fault::Missing {
-                    first: from,
-                    last,
-                    told: false,
-                });
-            }
+        if let Some(hash) = hash {
+            self.remember(Head { n: last, hash });
         }
+        let hash = hash.unwrap_or(Hash::NONE);
+        self.chain = Chain::behind(Head { n: last, hash });
     }
 
     /// A line that is no entry. It stands for one, whose number is known if its neighbours are.
     fn altered(&mut self, name: &str, line: u64, n: u64, text: &[u8], why: &str) {
+        if self.prefix.is_none() {
+            self.begin(n, None, false);
+        }
         let file = name.to_owned();
         let why = why.to_owned();
         self.report.fault(Fault::Altered { file, line, n, why });
@@ -256,12 +143,27 @@ impl<'a> Verifier<'a> {
         self.linked = false;
     }
 
+    /// Whether an entry follows what came before it.
+    fn judge(&mut self, record: &Record) -> Result<(), Broken> {
+        if self.prefix.is_some() {
+            return match self.linked {
+                true => self.chain.check(record),
+                false => self.chain.check_number(record),
+            };
+        }
+        let lost = matches!(&record.what, What::Segment(segment) if segment.lost.is_some());
+        self.begin(record.n, Some(record.prev), lost);
+        match self.chain.check(record) {
+            // What is missing at the beginning is judged when all is known.
+            Err(Broken::Missing { .. }) if lost && record.n > 1 => Ok(()),
+            verdict => verdict,
+        }
+    }
+
     fn entry(&mut self, name: &str, entry: Entry) {
         let record = &entry.record;
-        let verdict = match self.linked {
-            true => self.chain.check(record),
-            false => self.chain.check_number(record, self.last.is_none()),
-        };
+        let verdict = self.judge(record);
+        let follows = verdict.is_ok();
         match verdict {
             Ok(()) => {}
             Err(Broken::Missing { first, last, told }) => {
@@ -277,27 +179,30 @@ impl<'a> Verifier<'a> {
                 self.chain.doubt();
             }
         }
-        self.tell(record);
-        self.remember(&entry);
+        self.tell(record, follows);
+        self.note(&entry);
         if self.report.entries == 0 {
             self.report.first = record.n;
         }
         self.report.entries += 1;
         self.chain.follow(&entry);
         self.linked = true;
-        self.last = Some(entry.record);
+        if !matches!(record.what, What::Segment(_)) {
+            self.last = Some(entry.record);
+        }
     }
 
     /// What entries say that whoever verifies wants to know.
-    fn tell(&mut self, record: &Record) {
+    fn tell(&mut self, record: &Record, follows: bool) {
         match &record.what {
             What::Start(start) if start.fresh => {
                 self.domains.clear();
-                // A file's first entry may stand between.
-                if let Some(last) = self.last.as_ref().filter(|_| record.n > 2) {
-                    self.end_of_run(last.clone(), Some(record.t));
+                if let Some(last) = self.last.take() {
+                    self.end_of_run(&last, Some(record.t));
                 }
             }
+            What::Segment(segment) => self.segment(record, segment, follows),
+            What::Pruned(pruned) if follows => self.removed(record, *pruned),
             What::Gap(gap) => self.report.pauses.push(Pause {
                 since: gap.since,
                 until: record.t,
@@ -310,7 +215,31 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn end_of_run(&mut self, last: Record, until: Option<u64>) {
+    /// A file begins. It repeats of what came before what may be removed with that.
+    fn segment(&mut self, record: &Record, segment: &Segment, follows: bool) {
+        self.ends.insert(record.n.saturating_sub(1), record.prev);
+        if !follows {
+            return;
+        }
+        if let Some(pruned) = segment.pruned {
+            self.removed(record, pruned);
+        }
+        for open in &segment.open {
+            if self.is_wanted(open.serial, open.k) {
+                self.domains.insert((open.serial, open.k), open.head);
+            }
+        }
+    }
+
+    fn removed(&mut self, record: &Record, pruned: Pruned) {
+        let before = self.report.removed.map_or(0, |before| before.pruned.last);
+        if pruned.last > before {
+            let (said, t) = (record.n, record.t);
+            self.report.removed = Some(Removed { pruned, said, t });
+        }
+    }
+
+    fn end_of_run(&mut self, last: &Record, until: Option<u64>) {
         if !matches!(last.what, What::Stop {}) {
             self.report.unvouched.push(Tail {
                 after: last.n,
@@ -320,17 +249,27 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    fn remember(&mut self, entry: &Entry) {
-        let n = entry.record.n;
+    /// Whether ring 0 remembers this entry of a domain's chain as the last.
+    fn is_wanted(&self, serial: u64, k: u64) -> bool {
+        let mut open = self.against.open.iter();
+        open.any(|open| open.serial == serial && open.k == k)
+    }
+
+    /// Keeps the hash of an entry that somebody remembers.
+    fn remember(&mut self, entry: Head) {
         let mut heads = self.against.ring0.iter().chain(&self.against.noted);
-        if heads.any(|head| head.n == n) {
-            self.seen.insert(n, entry.hash);
+        if heads.any(|head| head.n == entry.n) {
+            self.seen.insert(entry.n, entry.hash);
         }
-        if let What::Domain(domain) = &entry.record.what {
-            let wanted = |open: &Open| open.serial == domain.serial && open.k == domain.k;
-            if self.against.open.iter().any(wanted) {
-                self.domains.insert((domain.serial, domain.k), entry.hash);
-            }
+    }
+
+    fn note(&mut self, entry: &Entry) {
+        let (n, hash) = (entry.record.n, entry.hash);
+        self.remember(Head { n, hash });
+        if let What::Domain(domain) = &entry.record.what
+            && self.is_wanted(domain.serial, domain.k)
+        {
+            self.domains.insert((domain.serial, domain.k), hash);
         }
     }
 
@@ -338,33 +277,80 @@ impl<'a> Verifier<'a> {
     pub fn end(mut self) -> Report {
         let last = self.chain.last();
         self.report.last = (last.n > 0).then_some(last);
-        let noted = self
-            .against
-            .noted
-            .iter()
-            .map(|head| (*head, Witness::Noted));
-        let ring0 = self
-            .against
-            .ring0
-            .iter()
-            .map(|head| (*head, Witness::Ring0));
+        self.judge_beginning();
+        self.judge_heads(last.n);
+        self.judge_domains();
+        if let Some(last) = self.last.take().filter(|_| self.against.ring0.is_none()) {
+            self.end_of_run(&last, None);
+        }
+        self.report
+    }
+
+    /// What is not there at the beginning was removed on purpose, or is missing.
+    fn judge_beginning(&mut self) {
+        let prefix = self.prefix.unwrap_or_default();
+        let removed = self.report.removed.map(|removed| removed.pruned);
+        let pruned = removed.unwrap_or_default();
+        let first = self.against.first.max(pruned.last.saturating_add(1));
+        if first <= prefix.last {
+            let (last, told) = (prefix.last, prefix.told);
+            let missing = Fault::Missing { first, last, told };
+            self.report.fault_before(missing);
+        }
+        let Some(pruned) = removed.filter(|pruned| pruned.last >= self.against.first) else {
+            return;
+        };
+        if pruned.faults > 0 {
+            let Pruned { last, faults, .. } = pruned;
+            self.report.fault_before(Fault::Removed { last, faults });
+        }
+        let here = match pruned.last == prefix.last {
+            true => prefix.hash,
+            false => self.ends.get(&pruned.last).copied(),
+        };
+        if here.is_some_and(|here| here != pruned.hash) {
+            self.report.fault(Fault::Another {
+                n: pruned.last,
+                serial: None,
+                witness: Witness::Record,
+            });
+        }
+    }
+
+    /// What is remembered of the machine's chain, of which `last` is the last entry here.
+    fn judge_heads(&mut self, last: u64) {
+        let prefix = self.prefix.unwrap_or_default();
+        let ring0 = self.against.ring0.iter().map(|head| (head, Witness::Ring0));
+        let noted = self.against.noted.iter().map(|head| (head, Witness::Noted));
         for (head, witness) in ring0.chain(noted) {
-            if head.n > last.n {
-                let first = last.n + 1;
-                self.report.fault(Fault::Cut {
-                    first,
-                    last: head.n,
+            let n = head.n;
+            match self.seen.get(&n) {
+                _ if n > last => self.report.fault(Fault::Cut {
+                    first: last + 1,
+                    last: n,
                     witness,
-                });
-            } else if head.n < self.against.first.max(self.report.first) {
+                }),
+                Some(hash) if *hash == head.hash => {
+                    if witness == Witness::Ring0 {
+                        self.report.anchored = Some(n);
+                    }
+                }
                 // It was put away, with what it vouches for.
-            } else if self.seen.get(&head.n) != Some(&head.hash) {
-                let (n, serial) = (head.n, None);
-                self.report.fault(Fault::Another { n, serial, witness });
-            } else if witness == Witness::Ring0 {
-                self.report.anchored = Some(head.n);
+                None if n <= prefix.last && n < self.against.first => {}
+                None if n <= prefix.last && witness == Witness::Noted => {
+                    self.report.unheld.push(n);
+                }
+                // Of what is removed ring 0 was told before.
+                _ => self.report.fault(Fault::Another {
+                    n,
+                    serial: None,
+                    witness,
+                }),
             }
         }
+    }
+
+    fn judge_domains(&mut self) {
         let is_cut = |fault: &Fault| matches!(fault, Fault::Cut { .. });
         let cut = self.report.faults.iter().any(is_cut);
         for open in &self.against.open {
@@ -379,10 +365,6 @@ impl<'a> Verifier<'a> {
                 }),
             }
         }
-        if let Some(last) = self.last.take().filter(|_| self.against.ring0.is_none()) {
-            self.end_of_run(last, None);
-        }
-        self.report
     }
 }
 

@@ -114,6 +114,12 @@ pub fn bytes(bytes: u64) -> String {
     format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
+/// Cycles as nanoseconds.
+pub fn in_ns(cycles: u64, hz: u64) -> u64 {
+    let ns = u128::from(cycles) * 1_000_000_000 / u128::from(hz.max(1));
+    u64::try_from(ns).unwrap_or(u64::MAX)
+}
+
 /// CPU time: `0.31s`, `2m05s`, `3h12m`.
 pub fn cpu_time(nanoseconds: u64) -> String {
     let seconds = nanoseconds / 1_000_000_000;

@@ -7,30 +7,28 @@
 //!   forgotten before it was recorded, the record says so.
 //! - A3: nothing that fails here keeps a guest from anything: it is said, and tried again.
 
+mod entries;
+mod keeping;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use guest_abi::Errno;
-use guest_abi::ledger::LedgerEnded;
-use guest_abi::usage::{Books, Usage};
 use ledger::files::{Found, Known, SEGMENT_BYTES};
-use ledger::record::{Account, Domain, Gap, Hash, Head, Machine, Missed, Open, What, Wide};
+use ledger::record::{Gap, Hash, Head, Missed, Open, What};
 use ledger::{Ledger, SecretKey};
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval, timeout};
 use xen::{DomId, Hypervisor};
-use xeno_api::CONTROL_DOMAIN;
 
-use crate::daemon::Daemon;
 use crate::log;
-use crate::uuid::Uuid;
+pub use entries::{account, machine};
+use entries::{entry, last_account};
+pub use keeping::serve;
 
-/// How long a guest waits for the disk of the record (A3).
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Files that are kept at least, about.
+const FILES_KEPT: u64 = 8;
 
 /// Where the record is and how often an entry is made.
 #[derive(Clone, Debug)]
@@ -41,8 +39,18 @@ pub struct Place {
     pub key: PathBuf,
     /// From one entry of a domain to the next.
     pub interval: Duration,
+    /// Bytes of it that are kept: then the oldest files go, and the record says so. None: all of it.
+    pub keep: Option<u64>,
     /// The control domain's boot.
     pub boot: String,
+}
+
+impl Place {
+    /// Bytes after which a file is followed by another: some go and most stay.
+    fn file_bytes(&self) -> u64 {
+        let part = self.keep.map(|keep| keep / FILES_KEPT);
+        part.map_or(SEGMENT_BYTES, |part| part.min(SEGMENT_BYTES))
+    }
 }
 
 /// What is recorded.
@@ -69,6 +77,8 @@ pub struct Keeper {
     state: Option<Mutex<State>>,
     /// A domain may be gone.
     nudged: Notify,
+    /// Held by whoever removes old files: what was said last of why none can be.
+    pruning: Mutex<String>,
 }
 
 struct State {
@@ -82,100 +92,6 @@ struct State {
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Ring 0's halves of what is wider than 64 bits.
-fn wide([low, high]: [u64; 2]) -> Wide {
-    Wide(u128::from(high) << 64 | u128::from(low))
-}
-
-/// What a domain used, as the record has it.
-pub fn account(usage: &Usage) -> Account {
-    Account {
-        at: usage.at,
-        hz: usage.tsc_hz,
-        user: usage.user,
-        kernel: usage.kernel,
-        hypervisor: usage.hypervisor,
-        guaranteed: usage.guaranteed,
-        extra: usage.extra,
-        elsewhere: usage.elsewhere,
-        stolen: usage.stolen,
-        switches: usage.switches,
-        frames: usage.frames,
-        frames_peak: usage.frames_peak,
-        frame_cycles: wide(usage.frame_cycles),
-        overhead: usage.overhead,
-        overhead_peak: usage.overhead_peak,
-        overhead_cycles: wide(usage.overhead_cycles),
-        events_sent: usage.events_sent,
-        events_received: usage.events_received,
-        grants_used: usage.grants_used,
-        grants_lent: usage.grants_lent,
-    }
-}
-
-fn last_account(ended: &LedgerEnded) -> Account {
-    Account {
-        at: ended.at,
-        hz: ended.tsc_hz,
-        user: ended.user,
-        kernel: ended.kernel,
-        hypervisor: ended.hypervisor,
-        guaranteed: ended.guaranteed,
-        extra: ended.extra,
-        elsewhere: ended.elsewhere,
-        stolen: ended.stolen,
-        switches: ended.switches,
-        frames: 0,
-        frames_peak: ended.frames_peak,
-        frame_cycles: wide(ended.frame_cycles),
-        overhead: 0,
-        overhead_peak: ended.overhead_peak,
-        overhead_cycles: wide(ended.overhead_cycles),
-        events_sent: ended.events_sent,
-        events_received: ended.events_received,
-        grants_used: ended.grants_used,
-        grants_lent: ended.grants_lent,
-    }
-}
-
-/// What became of the CPUs' time, as the record has it.
-pub fn machine(books: &Books) -> Machine {
-    Machine {
-        cpus: books.nr_cpus,
-        hz: books.tsc_hz,
-        elapsed: books.elapsed,
-        idle: books.idle,
-        own: books.machine,
-        sold: books.sold,
-        held: books.held,
-        departed: books.departed,
-    }
-}
-
-/// An entry about a domain. Its places in chains are filled in when it is appended.
-fn entry(
-    (id, serial, handle): (DomId, u64, [u8; 16]),
-    names: &Names,
-    ended: Option<u64>,
-    used: Account,
-) -> What {
-    let name = match id {
-        0 => Some(CONTROL_DOMAIN.to_owned()),
-        _ => names.get(&handle).cloned(),
-    };
-    What::Domain(Box::new(Domain {
-        machine: 0,
-        id,
-        serial,
-        uuid: Uuid(handle).to_string(),
-        name,
-        k: 0,
-        prior: Hash::NONE,
-        ended,
-        used,
-    }))
 }
 
 /// What ring 0 is to be told of a domain's chain, and how many entries it knows of.
@@ -204,6 +120,7 @@ impl Keeper {
             place,
             state: None,
             nudged: Notify::new(),
+            pruning: Mutex::default(),
         };
         if keeps {
             let mut state = State {
@@ -272,7 +189,8 @@ impl Keeper {
         let interval = u64::try_from(self.place.interval.as_millis()).unwrap_or(u64::MAX);
         let begun = (now_ms(), self.place.boot.as_str(), interval);
         let (ledger, found) =
-            Ledger::start(&self.place.dir, key, SEGMENT_BYTES, &known, begun).map_err(words)?;
+            Ledger::start(&self.place.dir, key, self.place.file_bytes(), &known, begun)
+                .map_err(words)?;
         Ok((ledger, found, told.count))
     }
 
@@ -441,36 +359,4 @@ fn publish(path: &Path, key: &SecretKey) -> Result<(), String> {
             public.display()
         )
     })
-}
-
-impl Daemon {
-    /// Makes entries in the usage record; answers when they are on the disk, or cannot be.
-    pub async fn record(&self, which: Which) {
-        if !self.accounting.keeps() {
-            return;
-        }
-        let guests = self.guests();
-        let named = guests.iter().map(|guest| (guest.uuid.0, guest.name()));
-        let names: Names = named.collect();
-        let keeper = Arc::clone(&self.accounting);
-        let done = spawn_blocking(move || keeper.record(which, &names));
-        match timeout(PATIENCE, done).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::line(format!("the thread that records usage: {error}")),
-            Err(_) => log::line("the disk of the usage record takes its time: going on without it"),
-        }
-    }
-}
-
-/// Makes an entry of everything in every interval, and of domains that go when they do.
-pub async fn serve(daemon: Rc<Daemon>) {
-    let mut ticks = interval(daemon.accounting.place.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let keeper = Arc::clone(&daemon.accounting);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => daemon.record(Which::All).await,
-            () = keeper.nudged.notified() => daemon.record(Which::Ended).await,
-        }
-    }
 }

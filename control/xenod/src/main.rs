@@ -12,6 +12,7 @@ use kernels::Cache;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use xen::{Hypervisor, OwnStore, Xen};
+use xeno_api::Size;
 
 use xenod::accounting::{Place, Which};
 use xenod::builders::Cached;
@@ -21,7 +22,7 @@ use xenod::state::StateDir;
 use xenod::{accounting, api, log, ports, store_socket};
 
 const USAGE: &str = "usage: xenod [--state DIR] [--cache DIR] [--socket PATH] [--store-socket PATH] [--ledger DIR]
-             [--interval SECONDS]
+             [--interval SECONDS] [--keep SIZE|all]
 
 The daemon of the control domain: builds, serves and ends guests, and serves the store.
 
@@ -31,6 +32,7 @@ The daemon of the control domain: builds, serves and ends guests, and serves the
   --store-socket PATH   where tools reach the store (default: /run/xenstored/socket)
   --ledger DIR          the usage record: put it on a disk (default: ledger in the state directory)
   --interval SECONDS    from one entry of a domain in it to the next, 1 to 3600 (default: 10)
+  --keep SIZE|all       how much of it: then the oldest files are removed, and it says so; from 64K on (default: 4G)
 
 It stays in the foreground and logs to standard error. It may be killed and started again at any moment: running
 guests go on.";
@@ -42,6 +44,23 @@ struct Options {
     store_socket: PathBuf,
     ledger: Option<PathBuf>,
     interval: Duration,
+    keep: Option<u64>,
+}
+
+/// The least of the usage record that can be kept.
+const LEAST_KEPT: u64 = 64 << 10;
+/// What is kept of it if nobody says how much.
+const USUALLY_KEPT: u64 = 4 << 30;
+
+/// Bytes of the usage record to keep; none for all of it.
+fn keep(text: &OsStr) -> Option<Option<u64>> {
+    match text.to_str()? {
+        "all" => Some(None),
+        size => {
+            let bytes = size.parse().ok().map(Size::bytes)?;
+            (bytes >= LEAST_KEPT).then_some(Some(bytes))
+        }
+    }
 }
 
 /// Seconds that make sense from one entry to the next.
@@ -61,15 +80,25 @@ fn options(mut words: impl Iterator<Item = OsString>) -> Result<Options, (String
         store_socket: "/run/xenstored/socket".into(),
         ledger: None,
         interval: Duration::from_secs(10),
+        keep: Some(USUALLY_KEPT),
     };
     while let Some(word) = words.next() {
-        if word == "--interval" {
+        if word == "--interval" || word == "--keep" {
             let given = words.next().unwrap_or_default();
-            options.interval = interval(&given).ok_or_else(|| {
-                let shown = given.to_string_lossy();
-                let what = "expected whole seconds from 1 to 3600";
-                (format!("xenod: --interval {shown}: {what}\n{USAGE}"), 2)
-            })?;
+            let wrong = |what: &str| {
+                let (word, given) = (word.to_string_lossy(), given.to_string_lossy());
+                (format!("xenod: {word} {given}: {what}\n{USAGE}"), 2)
+            };
+            match word == "--keep" {
+                true => {
+                    let what = "expected `all`, or a size such as 512M, 64K at least";
+                    options.keep = keep(&given).ok_or_else(|| wrong(what))?;
+                }
+                false => {
+                    let what = "expected whole seconds from 1 to 3600";
+                    options.interval = interval(&given).ok_or_else(|| wrong(what))?;
+                }
+            }
             continue;
         }
         let place = match word.to_str() {
@@ -141,6 +170,7 @@ fn run(options: Options) -> Result<(), Fatal> {
                 .unwrap_or_else(|| options.state.join("ledger")),
             key: options.state.join("ledger.key"),
             interval: options.interval,
+            keep: options.keep,
             boot: boot.trim().to_owned(),
         },
         hypervisor: xen,
@@ -180,4 +210,42 @@ async fn serve(options: Options, state: StateDir, parts: Parts) -> Result<(), Fa
     };
     daemon.record(Which::Stop).await;
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Options, (String, u8)> {
+        options(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn how_much_of_the_usage_record_is_kept_is_a_size_or_all() {
+        let kept = |words: &[&str]| read(words).map(|options| options.keep).ok();
+        assert_eq!(kept(&[]), Some(Some(USUALLY_KEPT)));
+        assert_eq!(kept(&["--keep", "64K"]), Some(Some(LEAST_KEPT)));
+        assert_eq!(kept(&["--keep", "all"]), Some(None));
+        for wrong in ["", "60K", "4", "0", "-1G", "none"] {
+            let (words, status) = read(&["--keep", wrong]).err().unwrap();
+            assert_eq!(status, 2);
+            assert!(
+                words.contains(&format!("--keep {wrong}: expected")),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_interval_is_whole_seconds_up_to_an_hour() {
+        let interval = |text: &str| {
+            read(&["--interval", text])
+                .map(|options| options.interval)
+                .ok()
+        };
+        assert_eq!(interval("3600"), Some(Duration::from_secs(3600)));
+        for wrong in ["", "0", "3601", "1.5", "-1", "10s"] {
+            assert_eq!(interval(wrong), None, "{wrong}");
+        }
+    }
 }

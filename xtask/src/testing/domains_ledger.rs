@@ -8,7 +8,7 @@ use crate::testing::domains::Guided;
 /// Where it is.
 const DIR: &str = "/var/lib/xeno/ledger";
 
-/// Kept, killed, tampered with, rolled back; and a guest's last entry.
+/// Kept, killed, tampered with, shortened, rolled back; and a guest's last entry.
 pub fn all(guided: &mut Guided<'_>) -> Result<String> {
     guided.guest_is_up("guest1")?;
     // Often, so that nobody waits. The daemon that was there is killed.
@@ -20,6 +20,7 @@ pub fn all(guided: &mut Guided<'_>) -> Result<String> {
     attacks(guided)?;
     shown(guided)?;
     last_entry(guided)?;
+    pruned(guided)?;
     rolled_back(guided)?;
     guided.done("! grep panicked /run/xeno/xenod.log")?;
     Ok(said)
@@ -97,6 +98,30 @@ fn last_entry(guided: &mut Guided<'_>) -> Result<()> {
     ensure!(
         last.contains(" last "),
         "the last entry of guest1 is {last}"
+    );
+    is_whole(guided)
+}
+
+/// Old files go on purpose, and a daemon that keeps little begins new ones soon: what went is said, and what somebody else
+/// removed besides is missing.
+fn pruned(guided: &mut Guided<'_>) -> Result<()> {
+    guided.done("echo --interval 1 --keep 64K > /run/xeno/options; story again")?;
+    let said = guided.done("xeno ledger prune --keep 0K")?;
+    ensure!(
+        said.contains("it is removed"),
+        "`xeno ledger prune` says {said}"
+    );
+    guided.until(&format!("[ $(ls {DIR} | wc -l) -ge 2 ]"))?;
+    is_whole(guided)?;
+    let said = guided.done("xeno ledger verify")?;
+    ensure!(
+        said.contains("it was removed on purpose, as somebody asked"),
+        "after some of it was removed `xeno ledger verify` says {said}"
+    );
+    let said = guided.output("story tamper 'rm $(ls | head -n 1)'")?;
+    ensure!(
+        said.contains("missing: entries") && said.ends_with("code 11"),
+        "after more of it was removed `xeno ledger verify` says {said}"
     );
     is_whole(guided)
 }

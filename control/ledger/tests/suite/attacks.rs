@@ -244,6 +244,12 @@ fn after_the_machine_started_again_it_is_said_for_which_tail_nobody_vouches() {
     made.push(What::Stop {});
     made.push(start(true));
     assert!(look(&made.bytes(), &made.anchored()).unvouched.is_empty());
+    // With the beginning of a file between the two.
+    let mut made = Made::of(&USERS);
+    made.push(What::Stop {});
+    made.push(What::Segment(made.chain.summary()));
+    made.push(start(true));
+    assert!(look(&made.bytes(), &made.anchored()).unvouched.is_empty());
 }
 
 #[test]
@@ -258,7 +264,9 @@ fn what_the_daemon_said_was_lost_is_found_lost() {
         last: 40,
         why: "ring 0 remembers more".to_owned(),
     };
-    let record = Chain::after_loss(known, 99_000, Vec::new(), lost.clone());
+    let record = made
+        .chain
+        .after_loss(known, 99_000, Vec::new(), lost.clone());
     let (line, hash) = record.to_line(&key()).unwrap();
     made.chain.follow(&ledger::record::Entry { record, hash });
     made.lines.push(line);

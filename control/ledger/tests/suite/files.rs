@@ -4,24 +4,14 @@ use std::path::{Path, PathBuf};
 
 use ledger::files::{Known, segments};
 use ledger::record::{Head, Open, What};
-use ledger::verify::{Against, Fault, Report, verify};
+use ledger::verify::{Against, Fault, Report};
 use ledger::{Ledger, files};
 
-use crate::model::{domain, key, public};
+use crate::model::domain;
+use crate::on_disk::{look_at, open_limited, remembers};
 
 fn open(dir: &Path, known: &Known) -> (Ledger, files::Found) {
     open_limited(dir, known, files::SEGMENT_BYTES)
-}
-
-fn open_limited(dir: &Path, known: &Known, limit: u64) -> (Ledger, files::Found) {
-    Ledger::start(dir, key(), limit, known, (5, "a boot", 10_000)).unwrap()
-}
-
-fn known(head: Head) -> Known {
-    Known {
-        head: Some(head),
-        open: Vec::new(),
-    }
 }
 
 fn look(dir: &Path, ring0: Option<Head>) -> Report {
@@ -29,15 +19,7 @@ fn look(dir: &Path, ring0: Option<Head>) -> Report {
         ring0,
         ..Against::default()
     };
-    let files: Vec<(u64, PathBuf, Vec<u8>)> = segments(dir)
-        .unwrap()
-        .into_iter()
-        .map(|(n, path)| (n, path.clone(), std::fs::read(path).unwrap()))
-        .collect();
-    let files = files
-        .iter()
-        .map(|(n, path, bytes)| (*n, path.to_str().unwrap(), bytes.as_slice()));
-    verify(public(), &against, files)
+    look_at(dir, &against)
 }
 
 fn use_of(serial: u64, user: u64) -> Vec<What> {
@@ -64,7 +46,7 @@ fn starts_follow_one_another_and_files_are_bounded() {
                     .unwrap(),
             );
         }
-        remembered = known(*heads.last().unwrap());
+        remembered = remembers(*heads.last().unwrap());
     }
     let report = look(dir.path(), remembered.head);
     assert!(report.is_whole(), "{:?}", report.faults);
@@ -109,7 +91,7 @@ fn a_daemon_killed_before_ring_0_was_told_goes_on_where_the_file_is() {
     let (mut ledger, _) = open(dir.path(), &Known::default());
     let told = ledger.append(1, use_of(1, 1)).unwrap();
     let not_told = ledger.append(2, use_of(1, 2)).unwrap();
-    let (ledger, found) = open(dir.path(), &known(told));
+    let (ledger, found) = open(dir.path(), &remembers(told));
     assert_eq!((found.last, found.lost), (not_told.n, None));
     assert_eq!(ledger.chain().last().n, not_told.n + 1);
     assert!(look(dir.path(), Some(ledger.chain().last())).is_whole());
@@ -155,7 +137,7 @@ fn an_older_copy_is_told_as_lost_and_the_numbers_go_on_behind() {
     for (_, path) in segments(dir.path()).unwrap() {
         std::fs::remove_file(path).unwrap();
     }
-    let (ledger, found) = open(dir.path(), &known(now));
+    let (ledger, found) = open(dir.path(), &remembers(now));
     assert_eq!(
         found.lost.map(|lost| (lost.first, lost.last)),
         Some((1, now.n))
@@ -184,7 +166,7 @@ fn what_was_altered_is_left_as_it_is_and_found_after_a_start_too() {
     let name = last(made.path());
     // In the middle and at the end; with ring 0's memory and without.
     for user in [3, 5] {
-        for remembered in [known(head), Known::default()] {
+        for remembered in [remembers(head), Known::default()] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(name.file_name().unwrap());
             let forged = text.replace(&format!("10000000{user}"), "77777777777");

@@ -3,3 +3,5 @@
 mod attacks;
 mod files;
 mod model;
+mod on_disk;
+mod pruned;

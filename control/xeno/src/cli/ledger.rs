@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ledger::record::Head;
-use xeno_api::Target;
+use xeno_api::{Size, Target};
 
 /// `xeno usage`.
 #[derive(Args, Debug)]
@@ -23,6 +23,11 @@ pub enum Ledger {
     Verify(Verify),
     /// Show what it says
     Show(Show),
+    /// Have the daemon remove the oldest files of it
+    ///
+    /// Whole files go, the oldest first, and the record says up to where, with the hash of the last entry that goes: so `verify`
+    /// tells them from files that others removed. Copy away before what is to be kept elsewhere.
+    Prune(Prune),
     /// Print the public key that its entries are signed with
     Key {
         /// Where it is.
@@ -69,6 +74,18 @@ pub struct Verify {
     /// Do not ask ring 0: the record is another machine's, or of another time
     #[arg(long)]
     pub offline: bool,
+}
+
+/// `xeno ledger prune`.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub struct Prune {
+    /// Files go that hold only entries before this one
+    #[arg(long, value_name = "N")]
+    pub before: Option<u64>,
+    /// Files go until all together have no more than this, such as 512M
+    #[arg(long, value_name = "SIZE")]
+    pub keep: Option<Size>,
 }
 
 /// `xeno ledger show`.

@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Dmesg { clear } => dmesg(&mut connect()?, clear, json),
         Verb::Top(options) => top::run(&mut connect()?, &options, json),
         Verb::Usage(options) => usage::run(&mut connect()?, &options.name, json),
-        Verb::Ledger(verb) => ledger::run(&verb, json),
+        Verb::Ledger(verb) => ledger::run(connect, &verb, json),
         Verb::Store(verb) => store::run(&mut connect()?, verb, json),
         Verb::Set { name, settings } => set(&mut connect()?, &name, settings, json),
         Verb::Sched(verb) => sched::run(connect, &verb, json),

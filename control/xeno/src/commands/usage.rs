@@ -3,9 +3,8 @@
 use xeno_api::{Account, Answer, DomainUsage, Error, Kind, MachineTime, Op, Target};
 
 use crate::client::{Client, unexpected};
-use crate::commands::ledger::in_ns;
 use crate::failure::Failure;
-use crate::show::{self, bytes, cpu_time, memory_time, out, out_json, table};
+use crate::show::{self, bytes, cpu_time, in_ns, memory_time, out, out_json, table};
 
 /// Asks and shows.
 ///

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ledger::files::{Known, SEGMENT_BYTES};
-use ledger::record::{Domain, Hash, Head, What};
+use ledger::files::{Known, SEGMENT_BYTES, Until, next_to_prune};
+use ledger::record::{Domain, Hash, Head, Pruned, What};
 use ledger::{Ledger, SecretKey};
 use tempfile::TempDir;
 use xeno_api::{Account, Answer, DomainUsage, Io, Life, MachineTime, Op, Reply, Summary, Usage};
@@ -12,13 +12,19 @@ use crate::daemon::{Daemon, Run, xeno};
 
 /// A state directory with a record of three uses of a guest, and the head before the last.
 fn made() -> (TempDir, Head, Head) {
+    let (dir, _, heads) = made_in(SEGMENT_BYTES);
+    (dir, heads[1], heads[2])
+}
+
+/// As [`made`], in files of so many bytes, to be gone on with.
+fn made_in(file_bytes: u64) -> (TempDir, Ledger, Vec<Head>) {
     let dir = tempfile::tempdir().unwrap();
     let key = SecretKey::from_bytes(&[3; 32]);
     let public = dir.path().join("ledger.pub");
     std::fs::write(public, format!("{}\n", key.public())).unwrap();
     let files = dir.path().join("ledger");
     let begun = (1_795_453_509_000, "a boot", 10_000);
-    let started = Ledger::start(&files, key, SEGMENT_BYTES, &Known::default(), begun);
+    let started = Ledger::start(&files, key, file_bytes, &Known::default(), begun);
     let (mut ledger, _) = started.unwrap();
     let mut heads = Vec::new();
     for user in 1..4u64 {
@@ -42,7 +48,7 @@ fn made() -> (TempDir, Head, Head) {
         let what = What::Domain(Box::new(domain));
         heads.push(ledger.append(1_795_453_510_000, vec![what]).unwrap());
     }
-    (dir, heads[1], heads[2])
+    (dir, ledger, heads)
 }
 
 fn file(dir: &Path) -> PathBuf {
@@ -167,6 +173,103 @@ fn what_it_says_is_shown_and_wrong_options_are_told() {
         let told = run(dir.path(), "verify", more);
         assert_eq!(told.code, code, "{more:?}: {}{}", told.out, told.err);
         assert!(told.err.starts_with("xeno: ") || code == 2, "{}", told.err);
+    }
+}
+
+#[test]
+fn what_was_removed_on_purpose_is_told_and_by_others_is_missing() {
+    let (dir, mut ledger, heads) = made_in(1);
+    let first = file(dir.path());
+    let bytes = std::fs::read(&first).unwrap();
+    let until = Until {
+        bytes: None,
+        before: Some(heads[0].n),
+    };
+    let verified = || {
+        run(
+            dir.path(),
+            "verify",
+            &["--offline", "--head", &noted(heads[0])],
+        )
+    };
+    std::fs::remove_file(&first).unwrap();
+    let told = verified();
+    assert!(
+        told.out.starts_with("missing: entries 1 to 2\n"),
+        "{}",
+        told.out
+    );
+    assert_eq!(told.code, 11);
+    std::fs::write(&first, bytes).unwrap();
+    let files = dir.path().join("ledger");
+    while let Some(pruned) = next_to_prune(
+        &files,
+        ledger.public_key(),
+        ledger.chain().pruned(),
+        &until,
+        true,
+    )
+    .unwrap()
+    {
+        ledger.prune(1_795_453_511_000, pruned).unwrap().unwrap();
+        ledger.remove_pruned().unwrap();
+    }
+    let told = verified();
+    assert_eq!(
+        (told.code, told.out.as_str()),
+        (
+            0,
+            "the usage record is whole: entries 3 to 10 in 4 files\n\
+             up to entry 2 it was removed on purpose, as somebody asked: entry 10 says so (2026-11-23 17:05:11); \
+             it vouches from entry 3 on\n\
+             ring 0 was not asked: whether the end was cut off is not known\n\
+             nobody can vouch for what came after entry 10 (2026-11-23 17:05:11), if anything did\n"
+        )
+    );
+    let last = noted(Head { n: 1, ..heads[0] });
+    let told = run(dir.path(), "verify", &["--offline", "--head", &last]);
+    assert!(
+        told.out
+            .contains("the head that was noted of entry 1 says nothing any more"),
+        "{}",
+        told.out
+    );
+    let shown = run(dir.path(), "show", &["--last", "1"]).out;
+    assert!(shown.contains("pruned  up to entry 2"), "{shown}");
+}
+
+#[test]
+fn the_daemon_is_asked_to_remove_what_is_old() {
+    let pruned = |faults| Pruned {
+        last: 7,
+        hash: Hash::NONE,
+        asked: true,
+        faults,
+    };
+    for (answer, said) in [
+        (None, "nothing is removed\n"),
+        (Some(pruned(0)), "up to entry 7 it is removed\n"),
+        (
+            Some(pruned(2)),
+            "up to entry 7 it is removed\n\
+             not all was well with it: `xeno ledger verify` says so from now on (2)\n",
+        ),
+    ] {
+        let daemon = Daemon::start(move |op| {
+            let keep = Some("512M".parse().unwrap());
+            let before = Some(8);
+            assert_eq!(*op, Op::PruneLedger { before, keep });
+            Some(vec![Reply::Ok(Answer::Pruned { pruned: answer })])
+        });
+        let words = ["ledger", "prune", "--before", "8", "--keep", "512M"];
+        assert_eq!(daemon.run(&words).out, said);
+        let json = daemon.run(&[&words[..], &["--json"]].concat()).out;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["pruned"].is_null(), answer.is_none());
+    }
+    for wrong in [&[][..], &["--before", "x"], &["--keep", "5"]] {
+        let words = [&["ledger", "prune"], wrong].concat();
+        assert_eq!(Run::of(&mut xeno(&words)).code, 2, "{wrong:?}");
     }
 }
 

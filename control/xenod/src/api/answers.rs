@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ledger::files::Until;
 use store::Errno;
 use xen::{DomId, DomainInfo, PAGE};
 use xeno_api::{
     Answer, Data, DiskInfo, DomainInfo as Described, DomainUsage, Error, Io, Kind, MachineInfo, Op,
-    Summary, Target, Usage, VcpuInfo,
+    Size, Summary, Target, Usage, VcpuInfo,
 };
 
 use crate::accounting;
@@ -73,6 +74,7 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
             order(daemon, &domain, Order::AllowCpu(allowance)).await
         }
         Op::SchedShow { domain } => cpu_time(daemon, &domain),
+        Op::PruneLedger { before, keep } => prune(daemon, before, keep).await,
         op => store(daemon, op),
     }
 }
@@ -80,6 +82,19 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
 async fn order(daemon: &Daemon, target: &Target, order: Order) -> Result<Answer, Error> {
     daemon.find(target)?.order(order).await?;
     Ok(Answer::Done {})
+}
+
+async fn prune(daemon: &Daemon, before: Option<u64>, keep: Option<Size>) -> Result<Answer, Error> {
+    if before.is_none() && keep.is_none() {
+        let what = "what of the usage record goes is not said: `before` or `keep`";
+        return Err(Error::new(Kind::BadRequest, what));
+    }
+    let until = Until {
+        bytes: keep.map(Size::bytes),
+        before,
+    };
+    let pruned = daemon.prune(until).await?;
+    Ok(Answer::Pruned { pruned })
 }
 
 async fn destroy(daemon: &Rc<Daemon>, target: &Target) -> Result<Answer, Error> {

@@ -8,10 +8,12 @@ use ledger::files::segments;
 use ledger::record::{Domain, Hash, Head, What, read_line};
 use ledger::verify::{Against, Fault, Report, verify};
 use xen::{Accounts, Hypervisor};
+use xeno_api::{Answer, Kind, Op, Size};
 
 use super::guests::{find, until};
 use super::world::World;
 use crate::accounting::Which;
+use crate::api::answers::answer;
 use crate::daemon::Daemon;
 use crate::guest::Order;
 use crate::make;
@@ -247,6 +249,101 @@ fn without_accounts_there_is_no_record() {
         .run(async |daemon: Rc<Daemon>| daemon.record(Which::All).await)
         .unwrap();
     assert!(!world.ledger().dir.exists());
+}
+
+/// Bytes of which a handful of entries is more.
+const FEW: u64 = 24 << 10;
+
+#[test]
+fn the_record_is_kept_as_long_as_it_is_to_be_and_says_what_went() {
+    let world = accounted();
+    world.keep.set(Some(FEW));
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            for _ in 0..100 {
+                daemon.record(Which::All).await;
+                daemon.accounting.keep_to_limit();
+                let kept: usize = files(&world).iter().map(|(_, _, bytes)| bytes.len()).sum();
+                assert!(kept as u64 <= FEW, "{kept} bytes");
+            }
+        })
+        .unwrap();
+    let report = look(&world);
+    assert!(report.is_whole(), "{:?}", report.faults);
+    assert_eq!(report.anchored, report.last.map(|last| last.n));
+    let removed = report.removed.unwrap().pruned;
+    assert_eq!((removed.last + 1, removed.asked), (report.first, false));
+    assert!(report.files > 4, "{} files", report.files);
+}
+
+#[test]
+fn a_daemon_killed_while_it_removes_leaves_a_record_that_is_whole() {
+    let world = accounted();
+    world.keep.set(Some(FEW));
+    let mut removed = 0;
+    for kill in 0..60 {
+        world.fuse.set(i64::MAX);
+        world.run(async |daemon: Rc<Daemon>| {
+            daemon.record(Which::All).await;
+            daemon.record(Which::All).await;
+            // At most as many steps as it makes: readings, what ring 0 is told.
+            world.fuse.set(kill % 12);
+            for _ in 0..4 {
+                daemon.record(Which::All).await;
+                let keeper = std::sync::Arc::clone(&daemon.accounting);
+                let kept = tokio::task::spawn_blocking(move || keeper.keep_to_limit());
+                let _killed = kept.await;
+            }
+        });
+        world.fuse.set(i64::MAX);
+        let report = look(&world);
+        assert!(report.is_whole(), "kill {kill}: {:?}", report.faults);
+        removed = report.removed.map_or(0, |removed| removed.pruned.last);
+    }
+    assert!(removed > 0, "nothing was removed");
+}
+
+#[test]
+fn what_is_asked_to_go_goes_and_nothing_else() {
+    let world = accounted();
+    world.keep.set(Some(FEW));
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            for _ in 0..20 {
+                daemon.record(Which::All).await;
+            }
+            let prune = async |before, keep| {
+                let op = Op::PruneLedger { before, keep };
+                match answer(&daemon, op).await {
+                    Ok(Answer::Pruned { pruned }) => Ok(pruned),
+                    Ok(other) => panic!("{other:?}"),
+                    Err(error) => Err(error.kind),
+                }
+            };
+            let begins: Vec<u64> = files(&world).iter().map(|(n, ..)| *n).collect();
+            assert_eq!(prune(None, None).await, Err(Kind::BadRequest));
+            assert_eq!(prune(Some(begins[1] - 1), None).await, Ok(None));
+            assert_eq!(files(&world).len(), begins.len());
+            let pruned = prune(Some(begins[2] + 1), None).await.unwrap().unwrap();
+            assert_eq!((pruned.last + 1, pruned.asked), (begins[2], true));
+            assert_eq!(files(&world)[0].0, begins[2]);
+            let report = look(&world);
+            assert!(report.is_whole(), "{:?}", report.faults);
+            let none = Size::from_bytes(0);
+            assert!(prune(None, none).await.unwrap().is_some());
+            assert_eq!(files(&world).len(), 1);
+            assert!(look(&world).is_whole());
+        })
+        .unwrap();
+    let without = World::new();
+    let refused = without.run(async |daemon: Rc<Daemon>| {
+        let op = Op::PruneLedger {
+            before: Some(1),
+            keep: None,
+        };
+        answer(&daemon, op).await.unwrap_err().kind
+    });
+    assert_eq!(refused, Some(Kind::Unsupported));
 }
 
 fn copy_files(from: &std::path::Path, to: &std::path::Path) {

@@ -1,5 +1,6 @@
 //! A machine with a daemon that can be ended and started again.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -83,6 +84,8 @@ pub struct World {
     pub fuse: Fuse,
     pub loops: Loops,
     pub dir: PathBuf,
+    /// Bytes of the usage record that are kept.
+    pub keep: Cell<Option<u64>>,
     /// Stands for the control domain's own memory.
     own: DomId,
     /// What is not free although no guest is there.
@@ -114,6 +117,7 @@ impl World {
             fuse: Fuse::endless(),
             loops: Loops::default(),
             dir,
+            keep: Cell::new(None),
             own,
             baseline: Vec::new(),
         };
@@ -156,6 +160,7 @@ impl World {
             dir: self.dir.join("ledger"),
             key: self.dir.join("ledger.key"),
             interval: Duration::from_secs(3600),
+            keep: self.keep.get(),
             boot: "one boot".to_owned(),
         }
     }
