@@ -170,7 +170,6 @@ impl<'a> Placement<'a> {
 
     /// What one gives back that was charged `had` and gets terms where it is that are charged `will`, which it was granted
     /// there ([`Self::amend_in_place`]).
-    #[must_use]
     pub const fn given_back(&self, cpu: usize, had: Charge, will: Charge) -> Release {
         let charge = had.less(will);
         Release { cpu, charge }

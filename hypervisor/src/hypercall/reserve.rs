@@ -235,10 +235,9 @@ fn fulfil(g: &mut Guest<'_>, wish: &Wish, args: Args) -> Result<u64, No> {
 fn search_on(wish: &Wish, may: &granting::Allowed, mut search: Search, slice: u64) -> Search {
     let terms = wish.asked.terms.with_slice(&wish.rules, slice);
     let would = |terms| granting::would_grant(wish.vcpus(), may, &terms);
-    match terms.map_or(Some(false), would) {
-        Some(fits) => search.note(slice, fits),
-        // Another change is under way: the same again.
-        None => {}
+    // Unless another change is under way: then the same again.
+    if let Some(fits) = terms.map_or(Some(false), would) {
+        search.note(slice, fits);
     }
     search
 }
