@@ -252,7 +252,10 @@ fn interrupt(number: u8) {
         }
         apic::IPI_CALL => {
             apic::eoi();
-            account::is_for_nobody();
+            match smp::called_for() {
+                Some(whom) => account::is_for_number(whom, account::Cause::Interrupt),
+                None => account::is_for_nobody(),
+            }
             smp::watch::interrupted();
             smp::call::serve();
             smp::grace::interrupted();

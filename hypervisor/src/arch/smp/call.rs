@@ -4,7 +4,7 @@
 //! answer or for the lock, serves what others ask meanwhile, so that no two wait for each other.
 
 use crate::account;
-use crate::arch::{apic, cpu, percpu, smp};
+use crate::arch::{cpu, percpu, smp};
 use crate::debug::crash_test;
 use crate::device::timer;
 use crate::sync::{self, Guard, Lock, rank};
@@ -143,7 +143,7 @@ pub fn begin(cpus: CpuSet, call: Call) -> Out {
     let word = number << KIND_BITS | call as u32;
     for cpu in cpus.iter() {
         smp::remote(cpu).call.store(word, Ordering::Release);
-        smp::interrupt(cpu, apic::IPI_CALL);
+        smp::call_upon(cpu);
     }
     Out { cpus, _lock: lock }
 }

@@ -6,7 +6,7 @@
 //!
 //! [`unfinished::breathe`]: crate::domain::unfinished::breathe
 
-use crate::arch::{apic, percpu, smp};
+use crate::arch::{percpu, smp};
 pub use ::cpus::grace::Grace;
 use ::cpus::grace::{Graces, Hardware};
 use ::cpus::set::CpuSet;
@@ -18,7 +18,7 @@ struct Here;
 
 impl Hardware for Here {
     fn interrupt(&self, cpu: u32) {
-        smp::interrupt(cpu, apic::IPI_CALL);
+        smp::call_upon(cpu);
     }
 }
 

@@ -31,6 +31,7 @@ pub mod test;
 mod trampoline;
 pub mod watch;
 
+use crate::account;
 use crate::arch::{apic, percpu};
 use ::cpus::MAX_CPUS;
 use ::cpus::set::AtomicCpuSet;
@@ -57,6 +58,8 @@ pub struct Remote {
     pub parked: AtomicU64,
     /// What it is asked to do ([`call`]).
     call: AtomicU32,
+    /// For whom it was last interrupted for a call or a grace, as [`word_of`].
+    called_for: AtomicU32,
     /// What it does, for who watches it, and that it is to look at whom it watches ([`watch`]).
     watched: Watched,
     told_to_look: AtomicBool,
@@ -77,6 +80,7 @@ impl Remote {
             armed: AtomicU64::new(u64::MAX),
             parked: AtomicU64::new(0),
             call: AtomicU32::new(0),
+            called_for: AtomicU32::new(0),
             watched: Watched::new(),
             told_to_look: AtomicBool::new(false),
             stopped: stop::Place::new(),
@@ -132,9 +136,41 @@ fn interrupt(cpu: u32, vector: u8) {
     apic::send_ipi(remote(cpu).apic_id.load(Ordering::Relaxed), vector);
 }
 
+/// A domain, or nobody, as a word that is not zero for a domain.
+fn word_of(whom: Option<DomId>) -> u32 {
+    whom.map_or(0, |whom| u32::from(whom.0) + 1)
+}
+
+/// From [`word_of`].
+fn from_word(word: u32) -> Option<DomId> {
+    Some(DomId(word.checked_sub(1)? as u16))
+}
+
+/// Has another CPU look at what was left with it before, for whoever pays for what this CPU does, who pays for that too.
+fn call_upon(cpu: u32) {
+    let whom = word_of(account::who_pays());
+    remote(cpu).called_for.store(whom, Ordering::Release);
+    interrupt(cpu, apic::IPI_CALL);
+}
+
+/// As [`call_upon`], for nobody.
+fn call_upon_for_nobody(cpu: u32) {
+    remote(cpu).called_for.store(0, Ordering::Release);
+    interrupt(cpu, apic::IPI_CALL);
+}
+
+/// For whom this CPU was called upon, the last of several; `None` for nobody.
+pub fn called_for() -> Option<DomId> {
+    from_word(
+        remote(percpu::current().id)
+            .called_for
+            .load(Ordering::Acquire),
+    )
+}
+
 /// Has another CPU decide anew who runs there, for a domain's sake, which pays for that. What changed has changed before.
 pub fn reschedule(cpu: u32, whom: DomId) {
-    let word = u32::from(whom.0) + 1;
+    let word = word_of(Some(whom));
     if remote(cpu).resched.swap(word, Ordering::SeqCst) == 0 {
         interrupt(cpu, apic::IPI_RESCHEDULE);
     }
@@ -156,6 +192,5 @@ pub fn rescheduled() -> Option<DomId> {
     if asked.load(Ordering::Relaxed) == 0 {
         return None;
     }
-    let word = asked.swap(0, Ordering::SeqCst);
-    Some(DomId(word.checked_sub(1)? as u16))
+    from_word(asked.swap(0, Ordering::SeqCst))
 }

@@ -16,7 +16,7 @@
 //!   none either (`crash` R3).
 //! - W5: the hardware timer is never later than the next look.
 
-use super::{Remote, interrupt, online, remote};
+use super::{Remote, call_upon_for_nobody, online, remote};
 use crate::arch::regs::Regs;
 use crate::arch::{apic, percpu};
 use crate::debug::crash;
@@ -58,7 +58,7 @@ pub fn works() {
 fn be_looked_at() {
     if let Some(watcher) = watcher(percpu::current().id) {
         remote(watcher).told_to_look.store(true, Ordering::Release);
-        interrupt(watcher, apic::IPI_CALL);
+        call_upon_for_nobody(watcher);
     }
 }
 
@@ -107,7 +107,7 @@ fn look() {
             return;
         }
         Look::Again => {}
-        Look::Ask => interrupt(next, apic::IPI_CALL),
+        Look::Ask => call_upon_for_nobody(next),
         Look::Accuse => apic::send_nmi(remote(next).apic_id.load(Ordering::Relaxed)),
         Look::Deaf => panic!("CPU {next} is stuck, and does not take an NMI either"),
     }
