@@ -73,7 +73,7 @@ ranks! {
     Events,
     /// What a vCPU left unfinished of a validation.
     Kept,
-    /// Small settings that are copied in and out: permissions, memory map, affinity, handle.
+    /// Small settings that are copied in and out: permissions, memory map, affinity, handle, anchors, who makes the books.
     Settings,
     /// A domain's count of frames grows.
     Growth,

@@ -26,8 +26,9 @@ mod timers;
 pub(crate) use ::rows;
 pub use ::rows::Rows;
 pub use ledger::{
-    Anchor, CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Held, Kind, LastOf, NotAppended, Payer,
-    Paying, SharedAccount, SharedHeld, Shown, Sold, Usage, VcpuAccount,
+    Anchor, CAUSES, Cause, CpuBooks, CpuLedger, Due, Guest, Held, Kind, LastOf, Makers,
+    NotAppended, Overtaken, Payer, Paying, SharedAccount, SharedHeld, Shown, Sold, Usage,
+    VcpuAccount,
 };
 pub use runstate::{Runstate, State};
 pub use slots::{SlotRows, Slots};

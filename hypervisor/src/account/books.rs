@@ -1,7 +1,7 @@
 //! The books of the machine as of one moment of each CPU, made in parts while all go on (`sched::Sold`).
 //!
 //! # Invariants
-//! - K1: all CPUs are at [`NUMBER`] while [`TOGETHER`] holds; only who has the newest [`TICKET`] changes the two.
+//! - K1: [`NUMBER`] and [`MADE`] change under the lock of [`MAKERS`], by who is allowed to there.
 //! - K2: what is told of a domain as of a number holds while [`MADE`] is that number.
 //! - K3: while a domain goes it is in nobody's books: [`GOING`] is not [`GONE`] from before it is found no more until what it
 //!   had is [`DEPARTED`]'s. Whoever looked at domains meanwhile begins again.
@@ -9,20 +9,19 @@
 use crate::account::report;
 use crate::arch::smp;
 use crate::domain::{Domain, table};
-use ::sched::{CpuBooks, Sold};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Lock, rank};
+use ::sched::{CpuBooks, Makers, Overtaken, Sold};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU64, fence};
 use frames::DomId;
 
 /// What domains had that are gone.
 pub(super) static DEPARTED: Sold = Sold::new();
 /// The number of the books that CPUs are at, or go over to.
-static NUMBER: AtomicU64 = AtomicU64::new(1);
-static TOGETHER: AtomicBool = AtomicBool::new(true);
+static NUMBER: AtomicU64 = AtomicU64::new(Makers::FIRST);
 /// The number of the books that were made, while nobody makes others; else 0.
 static MADE: AtomicU64 = AtomicU64::new(0);
-/// Who makes books: the last that came.
-static TICKET: AtomicU64 = AtomicU64::new(0);
+static MAKERS: Lock<Makers, rank::Settings> = Lock::new(Makers::new());
 /// How many domains have begun to go, and how many are gone.
 static GOING: AtomicU64 = AtomicU64::new(0);
 static GONE: AtomicU64 = AtomicU64::new(0);
@@ -57,6 +56,12 @@ pub enum Undone {
     NoAnswer,
 }
 
+impl From<Overtaken> for Undone {
+    fn from(_: Overtaken) -> Undone {
+        Undone::Overtaken
+    }
+}
+
 /// A look at all domains, one after the other.
 #[derive(Clone, Copy)]
 pub struct Walk {
@@ -80,47 +85,50 @@ pub enum Step {
 
 /// Begins to make books, in place of whoever does.
 pub fn begin() -> Result<u64, Undone> {
-    let ticket = TICKET.fetch_add(1, AcqRel) + 1;
-    MADE.store(0, Release);
-    if !TOGETHER.load(Acquire) {
-        let shown = report::collect(smp::online());
-        drop(shown.map_err(|_| Undone::NoAnswer)?);
-        TOGETHER.store(true, Release);
+    let (ticket, together) = {
+        let mut makers = MAKERS.lock();
+        MADE.store(0, Release);
+        makers.begin()
+    };
+    if !together {
+        drop(gather(ticket)?);
     }
     Ok(ticket)
 }
 
 /// Has all CPUs go over to the next number: what each has, and the number.
 pub fn go_over(ticket: u64) -> Result<(u64, impl Iterator<Item = CpuBooks>), Undone> {
-    check(ticket)?;
-    TOGETHER.store(false, Release);
-    let number = NUMBER.fetch_add(1, AcqRel) + 1;
+    let number = {
+        let mut makers = MAKERS.lock();
+        let number = makers.go_over(ticket)?;
+        NUMBER.store(number, Release);
+        number
+    };
+    Ok((number, gather(ticket)?))
+}
+
+/// All CPUs come to the number: what each has. Nothing is locked.
+fn gather(ticket: u64) -> Result<impl Iterator<Item = CpuBooks>, Undone> {
     let books = report::collect(smp::online()).map_err(|_| Undone::NoAnswer)?;
-    check(ticket)?;
-    TOGETHER.store(true, Release);
-    Ok((number, books))
+    MAKERS.lock().are_together(ticket)?;
+    Ok(books)
 }
 
-/// The books are made. Answers their number.
-pub fn made(ticket: u64) -> Result<u64, Undone> {
-    check(ticket)?;
-    let number = number();
-    MADE.store(number, Release);
-    Ok(number)
-}
-
-fn check(ticket: u64) -> Result<(), Undone> {
-    match TICKET.load(Acquire) == ticket {
-        true => Ok(()),
-        false => Err(Undone::Overtaken),
-    }
+/// The books are made.
+pub fn made(ticket: u64) -> Result<(), Undone> {
+    let makers = MAKERS.lock();
+    makers.check(ticket)?;
+    MADE.store(number(), Release);
+    Ok(())
 }
 
 /// The last books, and what a domain had by then; `None` while others are made, or none were.
 pub fn of(dom: &Domain) -> Option<(u64, u64)> {
     let number = MADE.load(Acquire);
     let had = dom.sold.at(number);
-    (number != 0 && MADE.load(Acquire) == number).then_some((number, had))
+    // What was read lies before the second look.
+    fence(Acquire);
+    (number != 0 && MADE.load(Relaxed) == number).then_some((number, had))
 }
 
 /// What domains had that are gone, by the last books.
@@ -161,7 +169,7 @@ impl Walk {
         mut has_room: impl FnMut() -> bool,
         look: impl Fn(&Sold) -> u64,
     ) -> Result<Step, Undone> {
-        check(self.ticket)?;
+        MAKERS.lock().check(self.ticket)?;
         loop {
             if !has_room() {
                 return Ok(Step::More(self));

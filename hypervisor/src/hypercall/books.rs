@@ -129,8 +129,9 @@ fn after(g: &mut Guest<'_>, arg: u64, walk: Walk) -> Outcome {
     let mut answer: Books = g.memory().value(arg)?;
     let number = books::number();
     let sum = look(g, AFTER, arg, walk, |sold| sold.at(number))?;
-    books::made(ticket)?;
+    // Whoever overtakes notes it anew.
     answer.departed = books::departed(number);
+    books::made(ticket)?;
     answer.held = sum.wrapping_sub(answer.departed);
     g.memory().put(arg, &answer)?;
     Ok(0)

@@ -19,6 +19,7 @@ mod account;
 mod anchor;
 mod cpu;
 mod held;
+mod makers;
 mod sold;
 mod usage;
 
@@ -26,5 +27,6 @@ pub use account::{SharedAccount, Shown, VcpuAccount};
 pub use anchor::{Anchor, LastOf, NotAppended};
 pub use cpu::{CpuBooks, CpuLedger, Due, Guest, Payer, Paying};
 pub use held::{Held, SharedHeld};
+pub use makers::{Makers, Overtaken};
 pub use sold::Sold;
 pub use usage::{CAUSES, Cause, Kind, Usage};
