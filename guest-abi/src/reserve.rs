@@ -259,6 +259,7 @@ mod tests {
             SCHED_REFUSED_FLAGS,
             SCHED_REFUSED_NO_CPU,
             SCHED_REFUSED_NO_ROOM,
+            SCHED_REFUSED_NOT_ALLOWED,
         ];
         assert!(
             all.iter()
