@@ -1,6 +1,7 @@
 //! Who runs from now on, and until when: time is charged, periods that ended begin anew, and the roots of the heaps
 //! are looked at.
 
+use crate::excused::Charged;
 use crate::heap::{NONE, Which};
 use crate::queue::{Queue, Seat};
 use crate::renewals::Begins;
@@ -40,22 +41,6 @@ pub struct Decision {
     pub until: Option<u64>,
 }
 
-/// What the vCPU that runs was charged since the last decision: what of it was not its own can be given back.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Charged {
-    /// Of its budget, in this period.
-    guaranteed: u64,
-    /// Of left-over time.
-    extra: u64,
-}
-
-impl Charged {
-    /// The budget that this was of is no more: it is not given back to the next one.
-    pub(crate) fn forget_guaranteed(&mut self) {
-        self.guaranteed = 0;
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Plan {
     run: Option<u32>,
@@ -85,8 +70,10 @@ impl Queue<'_> {
         let now = self.charge_until(now);
         let renewed = self.renew_put_off(now);
         let more_due = self.renew_due(now, renewed);
+        self.still_comes = None;
         let plan = self.plan(now);
         let before = core::mem::replace(&mut self.running, plan.run);
+        self.was_idle = before.is_none();
         if before != plan.run {
             if let Some(server) = before.and_then(|who| self.get_mut(who))
                 && server.can_run()
@@ -110,34 +97,6 @@ impl Queue<'_> {
             (self.until, self.put_off_until) = (Some(now), 0);
         }
         self.decision()
-    }
-
-    /// The vCPU that was chosen runs from `now` on. If it comes `anew`, not having run before the decision, what has passed since
-    /// is not its: whoever caused the change pays ([`Self::owes`]). Nor is what others did for it meanwhile, `owed`, anybody
-    /// else's: that is taken off its budget, or counted as left-over time if it has none by its terms.
-    pub fn begins(&mut self, now: u64, anew: bool, owed: u64) -> Next {
-        if anew {
-            self.excuse(now, u64::MAX);
-        }
-        let now = self.advance(now);
-        if let Some(who) = self.running.filter(|_| owed != 0) {
-            self.take_elsewhere(who, owed);
-        }
-        self.goes_on(now)
-    }
-
-    /// This CPU worked for others in `ticks` of the time since the last decision: whoever runs here does not pay. Answers how much
-    /// of that it had been charged, and has back.
-    pub fn excused(&mut self, now: u64, ticks: u64) -> (u64, Next) {
-        let was_charged = self.excuse(now, ticks);
-        let now = self.advance(now);
-        (was_charged, self.goes_on(now))
-    }
-
-    /// As [`Self::excused`] and then [`Self::decide`], for less than both.
-    pub fn decide_excusing(&mut self, now: u64, ticks: u64) -> Decision {
-        self.excuse(now, ticks);
-        self.decide(now)
     }
 
     /// The decision in force: until its end a timer must be set, whatever else it was used for meanwhile.
@@ -189,7 +148,7 @@ impl Queue<'_> {
     }
 
     /// The one that runs has another budget than a moment ago: where it is still the one to run, the decision's end moves.
-    fn goes_on(&mut self, now: u64) -> Next {
+    pub(crate) fn goes_on(&mut self, now: u64) -> Next {
         let plan = self.plan(now);
         let same = plan.run == self.running && plan.kind == self.kind && plan.spills == self.spills;
         if self.until.is_some_and(|until| until <= now) {
@@ -229,7 +188,8 @@ impl Queue<'_> {
             let end = if plan.spills {
                 server.deadline
             } else {
-                server.deadline.min(now.saturating_add(server.budget))
+                let own = server.budget.saturating_add(self.still_comes.unwrap_or(0));
+                server.deadline.min(now.saturating_add(own))
             };
             plan.run = Some(who);
             plan.kind = Kind::Guaranteed;
@@ -340,45 +300,5 @@ impl Queue<'_> {
         if place != NONE {
             self.extra.moved(&mut self.slots, who, place);
         }
-    }
-
-    /// Of the time since the last decision so much was not for the one that runs: what is not charged yet is left out, and of what
-    /// is, it has back the rest. Answers how much of it there was.
-    fn excuse(&mut self, now: u64, ticks: u64) -> u64 {
-        let skipped = self.skip(now, ticks);
-        skipped + self.give_back(ticks - skipped)
-    }
-
-    /// Of the time since the last boundary so much is not charged to the one that runs, which is then not to be given back; answers
-    /// how much there was.
-    fn skip(&mut self, now: u64, ticks: u64) -> u64 {
-        if self.running.is_none() {
-            return 0;
-        }
-        let skipped = now.saturating_sub(self.books.last).min(ticks);
-        self.books.last += skipped;
-        self.books.for_others = self.books.for_others.wrapping_add(skipped);
-        skipped
-    }
-
-    /// Gives the one that runs back what it was charged last, and answers how much that was.
-    fn give_back(&mut self, ticks: u64) -> u64 {
-        let extra = ticks.min(self.charged.extra);
-        let guaranteed = (ticks - extra).min(self.charged.guaranteed);
-        let Some(who) = self.running.filter(|_| extra != 0 || guaranteed != 0) else {
-            return 0;
-        };
-        let Some(server) = self.get_mut(who) else {
-            return 0;
-        };
-        server.account.extra = server.account.extra.wrapping_sub(extra);
-        server.account.guaranteed = server.account.guaranteed.wrapping_sub(guaranteed);
-        server.unweigh(extra);
-        server.credit(guaranteed);
-        self.charged.extra -= extra;
-        self.charged.guaranteed -= guaranteed;
-        self.refile(who);
-        self.books.for_others = self.books.for_others.wrapping_add(extra + guaranteed);
-        extra + guaranteed
     }
 }

@@ -27,6 +27,8 @@ pub(crate) const HEAPS: usize = 3;
 /// By what a heap is ordered. Turns are given out once, so the orders are total.
 pub(crate) trait Order {
     type Key: Ord + Copy;
+    /// After all.
+    const LAST: Self::Key;
 
     fn key(server: &Server) -> Self::Key;
 }
@@ -35,11 +37,13 @@ pub(crate) trait Order {
 pub(crate) struct ByDeadline;
 
 impl Order for ByDeadline {
-    type Key = (u64, u64);
+    // One number of both is compared in half as many instructions as two.
+    type Key = u128;
+    const LAST: u128 = u128::MAX;
 
     #[inline]
     fn key(server: &Server) -> Self::Key {
-        (server.deadline, server.turn)
+        u128::from(server.deadline) << 64 | u128::from(server.turn)
     }
 }
 
@@ -48,6 +52,7 @@ pub(crate) struct ByVirtualTime;
 
 impl Order for ByVirtualTime {
     type Key = (u128, u64);
+    const LAST: Self::Key = (u128::MAX, u64::MAX);
 
     #[inline]
     fn key(server: &Server) -> Self::Key {
@@ -104,7 +109,7 @@ impl<O: Order> Heap<O> {
                 .is_some_and(|who| self.place(slots, who) == Some(place))
                 && (place != 0 || self.at(slots, 0) == self.root());
             let above = place.saturating_sub(1) / 2;
-            let key = |place| self.at(slots, place).and_then(|who| Self::key(slots, who));
+            let key = |place| self.at(slots, place).map(|who| Self::key(slots, who));
             knows && key(above) <= key(place)
         })
     }
@@ -178,7 +183,7 @@ impl<O: Order> Heap<O> {
         loop {
             // A heap is no longer than the storage, so this stays far below the end of the type on any machine that
             // can hold it; a slot is hundreds of bytes.
-            let left = place.saturating_mul(2).saturating_add(1);
+            let left = 2 * place + 1;
             if left >= self.len {
                 break;
             }
@@ -217,8 +222,11 @@ impl<O: Order> Heap<O> {
 
     /// What a server is ordered by.
     #[inline]
-    fn key(slots: &Slots<'_>, who: u32) -> Option<O::Key> {
-        slots.get(who as usize).map(|slot| O::key(&slot.server))
+    fn key(slots: &Slots<'_>, who: u32) -> O::Key {
+        match slots.get(who as usize) {
+            Some(slot) => O::key(&slot.server),
+            None => O::LAST,
+        }
     }
 
     /// Who is in a place, if the heap is that long.

@@ -42,6 +42,7 @@ mod accounts;
 mod allowance;
 mod decide;
 mod events;
+mod excused;
 mod heap;
 mod look;
 mod moves;

@@ -91,7 +91,8 @@ impl Queue<'_> {
     pub fn budget_ends(&self) -> Option<u64> {
         let server = self.running.and_then(|who| self.get(who))?;
         let spills = self.kind == Kind::Guaranteed && self.spills;
-        spills.then(|| self.books.last.saturating_add(server.budget))
+        let own = server.budget.saturating_add(self.still_comes.unwrap_or(0));
+        spills.then(|| self.books.last.saturating_add(own))
     }
 
     /// When its period ends, what is left of its budget, and what it owes.

@@ -17,7 +17,8 @@
 //! have been moved a moment ago.
 
 use crate::accounts::Books;
-use crate::decide::{Charged, Kind};
+use crate::decide::Kind;
+use crate::excused::Charged;
 use crate::heap::{ByDeadline, ByVirtualTime, Heap, NONE, Which};
 use crate::rules::Rules;
 use crate::server::{Server, Slot, Slots, Stage};
@@ -92,6 +93,11 @@ pub struct Queue<'a> {
     pub(crate) put_off_until: u64,
     /// Of the one that runs, since then.
     pub(crate) charged: Charged,
+    /// Since it began, how long it takes until it has the CPU, as far as is known; and how long that took the last time.
+    pub(crate) still_comes: Option<u64>,
+    pub(crate) took_to_come: [u64; 2],
+    /// Nobody ran before the last decision.
+    pub(crate) was_idle: bool,
     /// No less than this is the virtual time of who begins to share left-over time.
     pub(crate) floor: u128,
     pub(crate) books: Books,
@@ -125,6 +131,9 @@ impl<'a> Queue<'a> {
             ends_for: None,
             put_off_until: 0,
             charged: Charged::default(),
+            still_comes: None,
+            took_to_come: [0; 2],
+            was_idle: true,
             floor: 0,
             books: Books {
                 first: now,
