@@ -213,15 +213,21 @@ impl Queue<'_> {
     }
 
     pub(crate) fn take_elsewhere(&mut self, who: u32, ticks: u64) {
-        if let Some(server) = self.get_mut(who) {
-            server.account.elsewhere = server.account.elsewhere.wrapping_add(ticks);
-            if server.slice() == 0 {
-                server.weigh(ticks);
-            } else {
-                server.debit(ticks);
-            }
-            self.books.by_others = self.books.by_others.wrapping_add(ticks);
+        let Some(server) = self.get_mut(who) else {
+            return;
+        };
+        server.account.elsewhere = server.account.elsewhere.wrapping_add(ticks);
+        let had_budget = server.budget != 0;
+        if server.slice() == 0 {
+            server.weigh(ticks);
+        } else {
+            server.debit(ticks);
         }
-        self.refile(who);
+        // Who has budget left stays where it is.
+        let stays = had_budget && server.budget != 0;
+        self.books.by_others = self.books.by_others.wrapping_add(ticks);
+        if !stays {
+            self.refile(who);
+        }
     }
 }

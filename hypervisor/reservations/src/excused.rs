@@ -102,11 +102,14 @@ impl Queue<'_> {
         };
         server.account.extra = server.account.extra.wrapping_sub(extra);
         server.account.guaranteed = server.account.guaranteed.wrapping_sub(guaranteed);
+        let had_budget = server.budget != 0;
         server.unweigh(extra);
         server.credit(guaranteed);
         self.charged.extra -= extra;
         self.charged.guaranteed -= guaranteed;
-        self.refile(who);
+        if extra != 0 || !had_budget {
+            self.refile(who);
+        }
         self.books.for_others = self.books.for_others.wrapping_add(extra + guaranteed);
         extra + guaranteed
     }
