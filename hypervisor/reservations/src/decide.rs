@@ -67,8 +67,13 @@ impl Plan {
 impl Queue<'_> {
     /// Decides who runs from `now` on.
     pub fn decide(&mut self, now: u64) -> Decision {
+        self.decide_telling(now, |_| ())
+    }
+
+    /// As [`Self::decide`]. Before a period is renewed that began meanwhile and ended no decision, names whose it is.
+    pub(crate) fn decide_telling(&mut self, now: u64, is_for: impl FnMut(u64)) -> Decision {
         let now = self.charge_until(now);
-        let renewed = self.renew_put_off(now);
+        let renewed = self.renew_put_off(now, is_for);
         let more_due = self.renew_due(now, renewed);
         self.still_comes = None;
         let plan = self.plan(now);
@@ -224,7 +229,7 @@ impl Queue<'_> {
     /// whoever ran, and renews the periods that have begun meanwhile without one. Answers the boundary.
     pub(crate) fn advance(&mut self, now: u64) -> u64 {
         let now = self.charge_until(now);
-        let _ = self.renew_put_off(now);
+        let _ = self.renew_put_off(now, |_| ());
         now
     }
 
@@ -260,7 +265,7 @@ impl Queue<'_> {
     fn charge_two(&mut self, who: u32, before: u64, after: u64, now: u64) {
         self.charge_guaranteed(who, before);
         // What began before it comes before it where deadlines are equal.
-        let _ = self.renew_put_off(now - after);
+        let _ = self.renew_put_off(now - after, |_| ());
         self.end_period(who, now);
         self.charge_guaranteed(who, after);
     }

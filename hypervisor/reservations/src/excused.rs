@@ -44,12 +44,13 @@ impl Queue<'_> {
         (was_charged, self.goes_on(now))
     }
 
-    /// As [`Self::excused`] and then [`Self::decide`], for less than both.
+    /// As [`Self::excused`] and then [`Self::decide`], for less than both. Before a period is renewed that began meanwhile and ended
+    /// no decision, `is_for` is given the caller's name of whose it is: who ran does not pay for that.
     ///
     /// After [`Self::begins`] who comes still has not the CPU, and does not pay for that until it has, which is told here. As
     /// long as that took the last time, a tenth of B at most, the next one's decision lasts longer: else each budget's end would
     /// be noticed once before it is there. Where that was more than it is, it is an overrun.
-    pub fn decide_excusing(&mut self, now: u64, ticks: u64) -> Decision {
+    pub fn decide_excusing(&mut self, now: u64, ticks: u64, is_for: impl FnMut(u64)) -> Decision {
         let excused = self.excuse(now, ticks);
         if self.still_comes.is_some() {
             let most = self.rules.section() / 10;
@@ -58,7 +59,7 @@ impl Queue<'_> {
             *took += (excused.min(most).saturating_sub(*took)) / 8;
             *took = excused.min(*took);
         }
-        self.decide(now)
+        self.decide_telling(now, is_for)
     }
 
     /// How long it took the last time that one came as the one that runs did: in another's place, or in nobody's.

@@ -2,7 +2,8 @@
 //!
 //! A period that begins while somebody runs in its own time changes nothing until that one is done, unless its deadline is
 //! the earlier: the timer need not fire for it. It is renewed at the next boundary, whatever that is for, before anything
-//! else is done there; so who runs when, deadlines and budgets are as if it had been renewed as it began.
+//! else is done there; so who runs when, deadlines and budgets are as if it had been renewed as it began. Where that is a
+//! decision the caller is told for whom it works.
 //!
 //! # Invariants
 //! - R1: no decision outlasts the beginning of a period of one that would then be the one to run, or that has other terms to
@@ -42,15 +43,19 @@ impl Queue<'_> {
     }
 
     /// Renews the periods that have begun and that the last decision did not end for, each as if that had been noticed as it
-    /// began; answers how many.
+    /// began, and names before whose each is; answers how many.
     #[inline]
-    pub(crate) fn renew_put_off(&mut self, now: u64) -> u32 {
+    pub(crate) fn renew_put_off(&mut self, now: u64, mut is_for: impl FnMut(u64)) -> u32 {
         let ends = self.put_off_until.min(now.saturating_add(1));
         for renewed in 0..DUE_AT_ONCE {
-            match self.next_to_begin().filter(|next| next.at < ends) {
-                Some(Begins { who, at }) => self.end_period(who, at),
-                None => return renewed,
+            let Some(Begins { who, at }) = self.next_to_begin().filter(|next| next.at < ends)
+            else {
+                return renewed;
+            };
+            if let Some(server) = self.get(who) {
+                is_for(server.tag);
             }
+            self.end_period(who, at);
         }
         DUE_AT_ONCE
     }

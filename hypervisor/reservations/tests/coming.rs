@@ -45,7 +45,7 @@ fn a_budgets_end_is_noticed_once_though_coming_takes_time_that_is_not_paid_for()
             loop {
                 // Which takes a little to be noticed, too.
                 now = queue.decision().until.unwrap() + NOTICED;
-                decision = queue.decide_excusing(now, not_its_own);
+                decision = queue.decide_excusing(now, not_its_own, |_| ());
                 not_its_own = 0;
                 if ran.is_none() || decision.run != ran {
                     break;
@@ -84,7 +84,7 @@ fn who_comes_sooner_than_the_one_before_overruns_by_a_tenth_of_b_at_most() {
         }
         now = queue.decision().until.unwrap();
         let ran = decision.run;
-        decision = queue.decide_excusing(now, not_its_own);
+        decision = queue.decide_excusing(now, not_its_own, |_| ());
         if let Some(ran) = ran {
             worst = worst.max(queue.period(ran).unwrap().2);
         }

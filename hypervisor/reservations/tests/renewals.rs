@@ -306,6 +306,33 @@ fn who_is_to_leave_or_to_have_other_terms_does_so_as_its_period_begins() {
 }
 
 #[test]
+fn who_runs_is_told_for_whom_periods_are_renewed_as_it_is_done() {
+    let mut slots = [Slot::EMPTY; 3];
+    let mut cpu = Cpu::new(&mut slots);
+    for tag in 0..3 {
+        cpu.arrive(tag, tag as u32, 0, terms(10, 100 + tag, Extra::Never));
+        cpu.act(0, |queue, seat| queue.up(0, seat).unwrap(), tag as usize);
+    }
+    // Two are done; the third sleeps, and has its slice when the others' periods begin.
+    cpu.passes(10);
+    cpu.passes(20);
+    cpu.act(20, |queue, seat| queue.block(20, seat).unwrap(), 2);
+    cpu.act(95, |queue, seat| queue.wake(95, seat).unwrap(), 2);
+    assert_eq!((cpu.decision.tag, cpu.decision.until), (2, Some(105)));
+    let mut told = Vec::new();
+    let decision = cpu.queue.decide_excusing(105, 0, |tag| told.push(tag));
+    assert_eq!((decision.tag, told), (0, vec![0, 1]));
+    // What ends a decision is nothing that was put off.
+    let decision = cpu
+        .queue
+        .decide_excusing(125, 0, |tag| panic!("{tag} is renewed"));
+    let until = decision.until.unwrap();
+    let _ = cpu
+        .queue
+        .decide_excusing(until, 0, |tag| panic!("{tag} is renewed"));
+}
+
+#[test]
 fn however_many_periods_begin_meanwhile_one_decision_renews_them() {
     let mut slots = vec![Slot::EMPTY; 200];
     let mut cpu = Cpu::new(&mut slots);

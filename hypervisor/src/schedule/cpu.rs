@@ -11,13 +11,14 @@
 
 use super::timers::Kind;
 use super::{admission, placement};
+use crate::account::{self, Cause};
 use crate::boot;
 use crate::device::timer;
 use crate::domain::{Domain, NO_CPU, Vcpu, unfinished};
 use crate::memory::record;
 use crate::sync::{Guard, Lock, rank};
 use ::cpus::MAX_CPUS;
-use ::reservations::{Arrival, Queue, Seat, Slot, Terms};
+use ::reservations::{Arrival, Decision, Queue, Seat, Slot, Terms};
 use ::sched::{SlotRows, Slots, TimerQueue, TimerRows, TimerSlot, VcpuHandle};
 use boot_info::params::Cpus;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -38,6 +39,23 @@ impl CpuSched {
     /// Who has a seat.
     pub fn vcpu(&self, seat: VcpuHandle) -> Option<&'static Vcpu> {
         self.seats.get(seat.0 as usize).flatten()
+    }
+
+    /// The queue's decision, when this of the time since the last is known not to be of who ran. Periods that begin with it are
+    /// renewed for whose they are.
+    pub fn decide(&mut self, now: u64, excused: u64) -> Decision {
+        let mut paying = None;
+        let Self { queue, seats, .. } = self;
+        let decision = queue.decide_excusing(now, excused, |tag| {
+            if let Some(vcpu) = seats.get(tag as usize).flatten() {
+                paying.get_or_insert_with(account::paying);
+                account::is_for_vcpu(vcpu, Cause::Timer);
+            }
+        });
+        if let Some(before) = paying {
+            account::pays_again(before);
+        }
+        decision
     }
 
     /// Says whose a seat is.

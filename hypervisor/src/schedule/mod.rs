@@ -241,7 +241,7 @@ fn next_vcpu(is_first: bool) -> Result<Option<&'static Vcpu>, More> {
             // Whoever was chosen in the part before has not begun.
             false => u64::MAX,
         };
-        let next = sched.queue.decide_excusing(now, excused);
+        let next = sched.decide(now, excused);
         let who = |decision: &Decision| {
             let seat = decision.run.map(|_| VcpuHandle(decision.tag as u32))?;
             sched.vcpu(seat)
