@@ -130,7 +130,8 @@ impl<O: Order> Heap<O> {
         let place = self.len;
         // There is room: each server has one place at most, and there is a place for each slot.
         self.len += 1;
-        self.rise(slots, place, who);
+        let place = self.rise(slots, place, Self::key(slots, who));
+        self.put(slots, place, who);
     }
 
     /// Takes a server out, from the place where it is.
@@ -140,26 +141,30 @@ impl<O: Order> Heap<O> {
         if place < self.len
             && let Some(last) = self.at(slots, self.len)
         {
-            self.settle(slots, place, last);
+            let place = self.free_for(slots, place, last);
+            self.put(slots, place, last);
         }
     }
 
     /// Puts a server, which is in this place, where its key wants it that has changed.
     pub(crate) fn moved(&mut self, slots: &mut Slots<'_>, who: u32, place: u32) {
-        if self.len > 1 {
-            self.settle(slots, place, who);
+        let wanted = self.free_for(slots, place, who);
+        if wanted != place {
+            self.put(slots, wanted, who);
         }
     }
 
-    /// Puts a server into a place that is free for it, or above or below that.
-    fn settle(&mut self, slots: &mut Slots<'_>, place: u32, who: u32) {
-        let place = self.rise(slots, place, who);
-        self.sink(slots, place, who);
+    /// Frees the place that a server's key wants, above or below one that is free.
+    fn free_for(&mut self, slots: &mut Slots<'_>, place: u32, who: u32) -> u32 {
+        let key = Self::key(slots, who);
+        match self.rise(slots, place, key) {
+            risen if risen == place => self.sink(slots, place, key),
+            risen => risen,
+        }
     }
 
-    /// Puts a server into a place that is free for it, or above it; answers where.
-    fn rise(&mut self, slots: &mut Slots<'_>, mut place: u32, who: u32) -> u32 {
-        let key = Self::key(slots, who);
+    /// Moves those above a place that is free one down that come after a key; answers which place is free then.
+    fn rise(&mut self, slots: &mut Slots<'_>, mut place: u32, key: O::Key) -> u32 {
         while place > 0 {
             self.count_step();
             let parent = (place - 1) / 2;
@@ -172,24 +177,21 @@ impl<O: Order> Heap<O> {
             self.put(slots, place, above);
             place = parent;
         }
-        self.put(slots, place, who);
         place
     }
 
-    /// Moves a server, which is in this place, below those that come before it.
-    fn sink(&mut self, slots: &mut Slots<'_>, mut place: u32, who: u32) {
-        let key = Self::key(slots, who);
-        let began = place;
+    /// Moves those below a place that is free one up that come before a key; answers which place is free then.
+    fn sink(&mut self, slots: &mut Slots<'_>, mut place: u32, key: O::Key) -> u32 {
         loop {
             // A heap is no longer than the storage, so this stays far below the end of the type on any machine that
             // can hold it; a slot is hundreds of bytes.
             let left = 2 * place + 1;
             if left >= self.len {
-                break;
+                return place;
             }
             self.count_step();
             let Some(mut first) = self.at(slots, left) else {
-                break;
+                return place;
             };
             let (mut child, mut first_key) = (left, Self::key(slots, first));
             let right = left + 1;
@@ -202,13 +204,10 @@ impl<O: Order> Heap<O> {
                 }
             }
             if key <= first_key {
-                break;
+                return place;
             }
             self.put(slots, place, first);
             place = child;
-        }
-        if place != began {
-            self.put(slots, place, who);
         }
     }
 
