@@ -66,6 +66,6 @@ pub use moves::{Arrival, Carried, Full};
 pub use parts::{InParts, New, Part, Standing};
 pub use placement::{Change, CpuBooks, Placement, Refusal, Release};
 pub use queue::{Gone, Queue, Seat, State};
-pub use rules::{Charge, Charges, Extra, Rules, RulesError, Terms, TermsError};
+pub use rules::{Charge, Extra, Rules, RulesError, Terms, TermsError};
 pub use server::Slot;
-pub use together::{Member, Search};
+pub use together::{Charges, Goes, Member, Search};

@@ -389,22 +389,3 @@ impl Charge {
         if slice < rules.section { 0 } else { slice }
     }
 }
-
-/// What is charged for terms, one after the other: mostly many have the same, and it takes a long division.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Charges {
-    /// The last ones' slice and period, which is all that it depends on.
-    last: (u64, u64),
-    charge: Charge,
-}
-
-impl Charges {
-    /// As [`Terms::charge`], under the same rules always.
-    pub const fn of(&mut self, terms: &Terms, rules: &Rules) -> Charge {
-        if terms.slice != self.last.0 || terms.period != self.last.1 {
-            self.last = (terms.slice, terms.period);
-            self.charge = terms.charge(rules);
-        }
-        self.charge
-    }
-}

@@ -2,7 +2,9 @@
 
 use cpus::set::CpuSet;
 use proptest::prelude::*;
-use reservations::{Change, Charge, CpuBooks, Extra, Member, Placement, Rules, Search, Terms};
+use reservations::{
+    Change, Charge, Charges, CpuBooks, Extra, Member, Placement, Rules, Search, Terms,
+};
 
 const MS: u64 = 1_000_000;
 const SECTION: u64 = 20_000;
@@ -146,6 +148,21 @@ fn what_each_gives_back_later_leaves_what_all_were_granted() {
         assert!(placement.charged(0) >= wanted);
     }
     assert_eq!(placement.charged(0), wanted);
+}
+
+#[test]
+fn what_is_charged_for_terms_is_the_same_whoever_was_asked_about_before() {
+    let mut charges = Charges::default();
+    let none = Terms::best_effort(&rules(), 256).unwrap();
+    let some = [(10, 100), (10, 100), (10, 50), (20, 100)];
+    let some = some.map(|(slice, period)| terms(slice * MS, period * MS));
+    for of in [none]
+        .iter()
+        .chain(&some)
+        .chain([&none, &some[0], &some[3]])
+    {
+        assert_eq!(charges.of(of, &rules()), of.charge(&rules()));
+    }
 }
 
 #[test]
