@@ -40,8 +40,13 @@ pub fn of_cpu(cpu: u32) -> SchedCpu {
 
 /// Waits until all that was given up of the first CPU is free, and what was granted for it in force.
 pub fn settle() {
+    settle_on(1);
+}
+
+/// As [`settle`], of the first so many CPUs.
+pub fn settle_on(cpus: u32) {
     let end = events::now_ns() + LAST_PERIOD;
-    while of_cpu(0).departing != 0 {
+    while (0..cpus).any(|cpu| of_cpu(cpu).departing != 0) {
         if !check!(events::now_ns() < end, "what is gone is paid for") {
             return;
         }
