@@ -125,8 +125,12 @@ fn is_isolated() -> bool {
 }
 
 /// Makes a domain without vCPUs and without memory, and makes it known under a number. Without enough memory nothing is
-/// left of it.
-pub fn domain(number: Claimed, wanted: &Wanted) -> Result<&'static Domain, NoFrame> {
+/// left of it. `between` lets others in: what it consists of is cleared in one section, and put together in another.
+pub fn domain(
+    number: Claimed,
+    wanted: &Wanted,
+    between: impl FnOnce(),
+) -> Result<&'static Domain, NoFrame> {
     let id = number.id();
     let mut fresh = Fresh::default();
     let exposed_l3 = exposed_area::new_l3()?;
@@ -139,6 +143,7 @@ pub fn domain(number: Claimed, wanted: &Wanted) -> Result<&'static Domain, NoFra
     let serial = SERIALS.fetch_add(1, Ordering::Relaxed);
     let area = Area::make(id, serial, wanted.max_vcpus).ok_or(NoFrame)?;
     area.frames().for_each(|frame| fresh.add(frame));
+    between();
     let pages = OwnPages::take(id).ok_or(NoFrame)?;
     let own = Own {
         serial,

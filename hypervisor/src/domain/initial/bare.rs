@@ -28,7 +28,7 @@ pub(super) fn new_domain(params: &Params, frames: u64) -> Result<&'static Vcpu, 
         pauses: 0,
     };
     let number = table::claim(DOM0).map_err(|_| BuildError::NoFrame)?;
-    let domain = create::domain(number, &wanted)?;
+    let domain = create::domain(number, &wanted, || {})?;
     info!(
         "domain 0: {} address space",
         if domain.isolated {

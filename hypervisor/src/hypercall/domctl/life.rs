@@ -29,7 +29,7 @@ const ONLY_POOL: u32 = 0;
 const KIB_SHIFT: u32 = 2;
 
 /// `createdomain`: an empty domain, paused. A number of 0 or beyond the ordinary ones asks for one that is free.
-pub fn create(call: &mut Domctl, args: Args) -> Outcome {
+pub fn create(g: &mut Guest<'_>, call: &mut Domctl, args: Args) -> Outcome {
     let wanted: Createdomain = call.payload();
     let limits = acceptable(&wanted)?;
     let number = match call.domain {
@@ -55,7 +55,8 @@ pub fn create(call: &mut Domctl, args: Args) -> Outcome {
         serves_store: wanted.flags & XEN_DOMCTL_CDF_XS_DOMAIN != 0,
         pauses: 1,
     };
-    let domain = create::domain(number, &wanted).map_err(|_| Errno::NoMem)?;
+    let made = create::domain(number, &wanted, || g.let_others_in());
+    let domain = made.map_err(|_| Errno::NoMem)?;
     call.domain = domain.id.0;
     Ok(0)
 }

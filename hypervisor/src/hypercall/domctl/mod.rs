@@ -75,7 +75,7 @@ pub fn domctl(g: &mut Guest<'_>, args: Args) -> Outcome {
     let served = match command {
         Some(DomctlCommand::Createdomain) => {
             g.memory().check_writable(at, Domctl::SIZE)?;
-            life::create(&mut call, args)
+            life::create(g, &mut call, args)
         }
         Some(DomctlCommand::Getdomaininfo) => {
             g.memory().check_writable(at, Domctl::SIZE)?;
