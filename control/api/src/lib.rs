@@ -79,7 +79,7 @@ pub use name::{BadName, CONTROL_DOMAIN, Name, Target};
 pub use rate::{BadRate, Rate};
 pub use reply::{
     Answer, CpuTime, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event, Io, Life,
-    MachineInfo, Message, Reply, StopReason, Summary, Usage, VcpuInfo,
+    MachineInfo, Message, PartUsage, Reply, StopReason, Summary, Usage, VcpuInfo,
 };
 pub use request::{Op, Request};
 pub use reservation::{BadReservation, Reservation, USUAL_WEIGHT};

@@ -1,9 +1,12 @@
 //! What the daemon answers.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    Access, Account, Data, DomId, Error, Guest, MachineTime, Pruned, Rate, Reservation, Size,
+    Access, Account, CAUSE_NAMES, Data, DomId, Error, Guest, MachineTime, Pruned, Rate,
+    Reservation, Size,
 };
 
 /// A line from the daemon: which request it is about, and what it says.
@@ -70,6 +73,11 @@ pub enum Answer {
     },
     /// To `usage`.
     Usage(Usage),
+    /// To `usage-of`.
+    UsageOf {
+        /// Each vCPU by number, then what is in the account of none. Together they are the domain's.
+        parts: Vec<PartUsage>,
+    },
     /// To `sched-show`.
     CpuTime(CpuTime),
     /// To `prune-ledger`.
@@ -299,8 +307,63 @@ pub struct DomainUsage {
     /// All its network cards together.
     pub net: Io,
     /// What it used, in full; none where no accounts are kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "in_full"
+    )]
     pub account: Option<Account>,
+}
+
+/// Writes all counters. The record leaves out those of an account that are 0 and came later.
+fn in_full<S: Serializer>(account: &Option<Account>, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Full<'a> {
+        #[serde(flatten)]
+        account: &'a Account,
+        #[serde(flatten)]
+        later: BTreeMap<&'a str, u64>,
+    }
+    let full = account.as_ref().map(|account| {
+        let later = account.counters_left_out().collect();
+        Full { account, later }
+    });
+    full.serialize(to)
+}
+
+/// What a vCPU of a domain has used, or what is in the account of none: cycles (`docs/accounting.md`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartUsage {
+    /// Which; none for what was done while none of them was in hand, and for those that there are no more.
+    pub vcpu: Option<u32>,
+    /// The processor that it is on; none if it is on none.
+    pub cpu: Option<u32>,
+    /// Cycles a second.
+    pub hz: u64,
+    /// In applications.
+    pub user: u64,
+    /// In its kernel.
+    pub kernel: u64,
+    /// In the hypervisor, by cause: [`CAUSE_NAMES`](crate::CAUSE_NAMES).
+    pub hypervisor: [u64; CAUSE_NAMES.len()],
+    /// Of all those: in reserved time.
+    pub guaranteed: u64,
+    /// Of all those: in time nobody had reserved.
+    pub extra: u64,
+    /// Of all those: while none of the domain's vCPUs was in hand.
+    pub elsewhere: u64,
+    /// It could run, and did not.
+    pub stolen: u64,
+    /// How often a CPU was given to it.
+    pub switches: u64,
+    /// Events that it sent.
+    pub events_sent: u64,
+    /// Events that became pending on its ports.
+    pub events_received: u64,
+    /// Uses of grants that it began.
+    pub grants_used: u64,
+    /// Uses of the domain's grants that anybody began: they are of no vCPU.
+    pub grants_lent: u64,
 }
 
 /// News of a stream.

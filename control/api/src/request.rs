@@ -95,6 +95,11 @@ pub enum Op {
     },
     /// What every domain has used so far. Answer: `usage`.
     Usage {},
+    /// What each vCPU of a domain has used so far. Answer: `usage-of`.
+    UsageOf {
+        /// Which.
+        domain: Target,
+    },
     /// Changes how much memory a running guest has. Answer: `done` when it has been asked; the guest follows.
     SetMemory {
         /// Which.

@@ -218,6 +218,17 @@ impl Account {
         let all = self.hypervisor.iter();
         all.fold(own, |sum, cycles| sum.wrapping_add(*cycles))
     }
+
+    /// The counters that an entry leaves out.
+    pub fn counters_left_out(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let later = [
+            ("events_sent", self.events_sent),
+            ("events_received", self.events_received),
+            ("grants_used", self.grants_used),
+            ("grants_lent", self.grants_lent),
+        ];
+        later.into_iter().filter(|(_, count)| is_zero(count))
+    }
 }
 
 /// See [`What::Machine`]: cycles of all CPUs since it started.

@@ -3,20 +3,41 @@
 use crate::privcmd::Privcmd;
 use crate::{DomId, Result, Xen};
 use guest_abi::ledger::{LEDGER_HASH, LEDGER_OF_MACHINE, LedgerEnded, LedgerHead};
-use guest_abi::usage::{BOOKS_OF_MACHINE, Books, USAGE_OF_DOMAIN, Usage};
+use guest_abi::usage::{BOOKS_OF_MACHINE, Books, USAGE_BESIDES, USAGE_OF_DOMAIN, Usage};
 use guest_abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_abi::{Errno, Hypercall, Wire};
+
+/// Which of a domain's accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of them together.
+    All,
+    /// A vCPU's.
+    Vcpu(u32),
+    /// What is in no vCPU's.
+    Besides,
+}
+
+impl Part {
+    fn number(self) -> u32 {
+        match self {
+            Self::All => USAGE_OF_DOMAIN,
+            Self::Vcpu(vcpu) => vcpu,
+            Self::Besides => USAGE_BESIDES,
+        }
+    }
+}
 
 /// Accounts. Counters are as `docs/accounting.md` has them.
 ///
 /// Each fails with ENOSYS where no accounts are kept, such as on Xen; with ESRCH for a domain that is not there; and with
 /// EPERM outside the control domain.
 pub trait Accounts {
-    /// What a domain used since it began.
+    /// What a domain used since it began, or a part of it. Memory is told of all together.
     ///
     /// # Errors
-    /// See above.
-    fn usage(&self, domain: DomId) -> Result<Usage>;
+    /// See above; EINVAL for a vCPU that it has not got.
+    fn usage(&self, domain: DomId, part: Part) -> Result<Usage>;
 
     /// What became of all CPUs' time.
     ///
@@ -73,11 +94,11 @@ fn head_of(of: Option<DomId>) -> LedgerHead {
 }
 
 impl Accounts for Xen {
-    fn usage(&self, domain: DomId) -> Result<Usage> {
+    fn usage(&self, domain: DomId, part: Part) -> Result<Usage> {
         let question = Usage {
             version: XENO_INTERFACE_VERSION,
             domid: domain,
-            vcpu: USAGE_OF_DOMAIN,
+            vcpu: part.number(),
             ..Usage::ZERO
         };
         let doing = "read what it used";

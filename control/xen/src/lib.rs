@@ -33,7 +33,7 @@ mod privcmd;
 mod reserve;
 mod sys;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, Part};
 pub use device::Xen;
 pub use domain::{
     DomainHandle, DomainInfo, MachineInfo, NewDomain, ShutdownReason, State, VcpuInfo,

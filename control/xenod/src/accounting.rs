@@ -20,7 +20,7 @@ use ledger::files::{Found, Known, SEGMENT_BYTES};
 use ledger::record::{Gap, Hash, Head, Missed, Open, What};
 use ledger::{Ledger, SecretKey};
 use tokio::sync::Notify;
-use xen::{DomId, Hypervisor};
+use xen::{DomId, Hypervisor, Part};
 
 use crate::log;
 pub use entries::{account, machine};
@@ -263,7 +263,7 @@ impl Keeper {
                 }
                 let id = info.domain;
                 let read = self.hypervisor.ledger_head(Some(id)).and_then(|head| {
-                    let usage = self.hypervisor.usage(id)?;
+                    let usage = self.hypervisor.usage(id, Part::All)?;
                     Ok((head, usage))
                 });
                 let (head, usage) = match read {

@@ -82,7 +82,14 @@ fn shown(guided: &mut Guided<'_>) -> Result<()> {
     let usage = guided.done(
         "xeno usage guest1; xeno usage --json guest1; xeno top --usage --batch --count 1 | cat",
     )?;
-    for part in ["hypervisor, fault", "\"frame_cycles\"", "MEM*TIME"] {
+    for part in [
+        "hypervisor, fault",
+        "VCPU",
+        "\"frame_cycles\"",
+        "\"vcpu\": 0",
+        "MEM*TIME",
+        "EV/s",
+    ] {
         ensure!(
             usage.contains(part),
             "`xeno usage guest1` does not say {part}: {usage}"
@@ -102,28 +109,39 @@ fn last_entry(guided: &mut Guided<'_>) -> Result<()> {
     is_whole(guided)
 }
 
-/// Old files go on purpose, and a daemon that keeps little begins new ones soon: what went is said, and what somebody else
+/// A daemon that keeps little removes what is old, and more of it when it is asked: that is said, and what somebody else
 /// removed besides is missing.
 fn pruned(guided: &mut Guided<'_>) -> Result<()> {
     guided.done("echo --interval 1 --keep 64K > /run/xeno/options; story again")?;
+    guided.until(&format!("[ ! -e {DIR}/000000000001.ledger ]"))?;
+    is_removed(guided, "as the record was longer than is kept")?;
+    let two_files = format!("[ $(ls {DIR} | wc -l) -ge 2 ]");
+    guided.until(&two_files)?;
     let said = guided.done("xeno ledger prune --keep 0K")?;
     ensure!(
         said.contains("it is removed"),
         "`xeno ledger prune` says {said}"
     );
-    guided.until(&format!("[ $(ls {DIR} | wc -l) -ge 2 ]"))?;
-    is_whole(guided)?;
-    let said = guided.done("xeno ledger verify")?;
-    ensure!(
-        said.contains("it was removed on purpose, as somebody asked"),
-        "after some of it was removed `xeno ledger verify` says {said}"
-    );
+    is_removed(guided, "as somebody asked")?;
+    guided.until(&two_files)?;
     let said = guided.output("story tamper 'rm $(ls | head -n 1)'")?;
     ensure!(
         said.contains("missing: entries") && said.ends_with("code 11"),
         "after more of it was removed `xeno ledger verify` says {said}"
     );
     is_whole(guided)
+}
+
+/// It is whole, and begins behind what it says was removed.
+fn is_removed(guided: &mut Guided<'_>, why: &str) -> Result<()> {
+    is_whole(guided)?;
+    let said = guided.done("xeno ledger verify")?;
+    let told = format!("it was removed on purpose, {why}");
+    ensure!(
+        said.contains(&told),
+        "after some of it was removed `xeno ledger verify` says {said}"
+    );
+    Ok(())
 }
 
 /// An older copy in the place of all of it, and the daemon killed: the next one says what is lost, and goes on.

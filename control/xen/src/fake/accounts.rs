@@ -2,9 +2,9 @@
 //! Xen. No step counts: a test that lets steps fail means others.
 
 use super::{Fake, FakeDomain};
-use crate::{Accounts, DomId, Error, Result};
+use crate::{Accounts, DomId, Error, Part, Result};
 use guest_abi::ledger::{LEDGER_HASH, LEDGER_OF_MACHINE, LedgerEnded, LedgerHead};
-use guest_abi::usage::{Books, Usage};
+use guest_abi::usage::{Books, USAGE_NO_CPU, Usage};
 use guest_abi::xeno::XENO_INTERFACE_VERSION;
 use std::collections::BTreeMap;
 
@@ -87,14 +87,26 @@ impl Fake {
 }
 
 impl Accounts for Fake {
-    fn usage(&self, domain: DomId) -> Result<Usage> {
+    /// The first vCPU uses all that is used.
+    fn usage(&self, domain: DomId, part: Part) -> Result<Usage> {
+        let vcpus = match self.state().domains.get(&domain) {
+            Some(domain) => domain.vcpus,
+            None => 1,
+        };
         self.with("read what it used", Some(domain), |kept| {
+            let used = kept.used.get(&domain).copied().unwrap_or(0);
+            let user = match part {
+                Part::All | Part::Vcpu(0) => used,
+                Part::Vcpu(vcpu) if vcpu >= vcpus => return Err(libc::EINVAL),
+                Part::Vcpu(_) | Part::Besides => 0,
+            };
             Ok(Usage {
                 version: XENO_INTERFACE_VERSION,
                 domid: domain,
+                cpu: USAGE_NO_CPU,
                 tsc_hz: 1_000_000_000,
                 at: kept.now,
-                user: kept.used.get(&domain).copied().unwrap_or(0),
+                user,
                 ..Usage::ZERO
             })
         })

@@ -1,6 +1,7 @@
 //! `xeno usage`: what domains used since they began.
 
-use xeno_api::{Account, Answer, DomainUsage, Error, Kind, MachineTime, Op, Target};
+use serde::Serialize;
+use xeno_api::{Account, Answer, DomainUsage, Error, Kind, MachineTime, Op, PartUsage, Target};
 
 use crate::client::{Client, unexpected};
 use crate::failure::Failure;
@@ -28,28 +29,60 @@ pub fn run(client: &mut Client, names: &[Target], json: bool) -> Result<(), Fail
     let asked =
         |domain: &&DomainUsage| names.is_empty() || names.iter().any(|name| is(domain, name));
     let domains: Vec<&DomainUsage> = answer.domains.iter().filter(asked).collect();
+    let all = names.is_empty();
+    let one = |usage| {
+        let parts = if all {
+            Vec::new()
+        } else {
+            parts(client, usage)?
+        };
+        Ok(Told { usage, parts })
+    };
+    let domains: Vec<Told<'_>> = domains
+        .into_iter()
+        .map(one)
+        .collect::<Result<_, Failure>>()?;
     if json {
-        let machine = answer.machine.filter(|_| names.is_empty());
+        let machine = answer.machine.filter(|_| all);
         return out_json(&serde_json::json!({ "domains": domains, "machine": machine }));
     }
-    if domains.iter().all(|domain| domain.account.is_none()) {
+    if domains.iter().all(|domain| domain.usage.account.is_none()) {
         let what = "the hypervisor keeps no accounts: `xeno top` shows what is known";
         return Err(Error::new(Kind::Unsupported, what).into());
     }
-    if !names.is_empty() {
-        let each = domains
-            .iter()
-            .filter_map(|domain| Some((domain, domain.account.as_ref()?)));
-        let text: Vec<String> = each
-            .map(|(domain, account)| in_full(domain, account))
-            .collect();
-        return out(text.join("\n"));
+    if !all {
+        let text = domains.iter().filter_map(in_full);
+        return out(text.collect::<Vec<_>>().join("\n"));
     }
-    let rows: Vec<Vec<String>> = domains.iter().filter_map(|domain| row(domain)).collect();
+    let rows: Vec<Vec<String>> = domains
+        .iter()
+        .filter_map(|domain| row(domain.usage))
+        .collect();
     out(table(&HEAD, &HEAD[1..], &rows))?;
     answer
         .machine
         .map_or(Ok(()), |machine| out(machine_words(&machine)))
+}
+
+/// A domain, and its vCPUs if it was asked for by name.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    usage: &'a DomainUsage,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartUsage>,
+}
+
+/// What each of its vCPUs used, where accounts are kept.
+fn parts(client: &mut Client, usage: &DomainUsage) -> Result<Vec<PartUsage>, Failure> {
+    if usage.account.is_none() {
+        return Ok(Vec::new());
+    }
+    let domain = Target::Id(usage.summary.id);
+    match client.call(Op::UsageOf { domain })? {
+        Answer::UsageOf { parts } => Ok(parts),
+        other => Err(unexpected(&other)),
+    }
 }
 
 const HEAD: [&str; 15] = [
@@ -97,8 +130,49 @@ fn both_ways(there: u64, own: u64) -> String {
     format!("{there}/{own}")
 }
 
-/// One domain, each counter on a line.
-fn in_full(domain: &DomainUsage, used: &Account) -> String {
+const PART_HEAD: [&str; 11] = [
+    "VCPU",
+    "CPU",
+    "USER",
+    "KERNEL",
+    "HYPERVISOR",
+    "GUARANTEED",
+    "EXTRA",
+    "STOLEN",
+    "SWITCHES",
+    "EVENTS",
+    "GRANTS",
+];
+
+fn part_row(part: &PartUsage) -> Vec<String> {
+    let time = |cycles: u64| cpu_time(in_ns(cycles, part.hz));
+    let number = |number: Option<u32>, none: &str| match number {
+        Some(number) => number.to_string(),
+        None => none.to_owned(),
+    };
+    vec![
+        number(part.vcpu, "none"),
+        number(part.cpu, "-"),
+        time(part.user),
+        time(part.kernel),
+        time(part.hypervisor.iter().sum()),
+        time(part.guaranteed),
+        time(part.extra),
+        time(part.stolen),
+        part.switches.to_string(),
+        both_ways(part.events_received, part.events_sent),
+        both_ways(part.grants_lent, part.grants_used),
+    ]
+}
+
+/// One domain, each counter on a line, and its vCPUs; none where no accounts are kept.
+fn in_full(told: &Told<'_>) -> Option<String> {
+    let used = told.usage.account.as_ref()?;
+    let rows: Vec<Vec<String>> = told.parts.iter().map(part_row).collect();
+    Some(counters(told.usage, used) + &table(&PART_HEAD, &PART_HEAD, &rows))
+}
+
+fn counters(domain: &DomainUsage, used: &Account) -> String {
     let time = |cycles: u64| cpu_time(in_ns(cycles, used.hz));
     let mut rows = vec![
         ("user".to_owned(), time(used.user)),

@@ -22,9 +22,10 @@ const DEVICES: [&str; 10] = [
 ];
 
 /// Of its time, in percent of a CPU; likewise.
-const USAGE: [&str; 20] = [
+const USAGE: [&str; 22] = [
     "NAME", "ID", "STATE", "CPU%", "USER", "KERNEL", "CALL", "FAULT", "INTR", "TIMER", "DEVICE",
-    "SWITCH", "GUAR", "EXTRA", "STOLEN", "SW/s", "MEMORY", "PEAK", "MEM*TIME", "OWN MEM",
+    "SWITCH", "GUAR", "EXTRA", "STOLEN", "SW/s", "EV/s", "GR/s", "MEMORY", "PEAK", "MEM*TIME",
+    "OWN MEM",
 ];
 
 impl Columns {
@@ -91,6 +92,10 @@ pub struct Shares {
     pub stolen: f64,
     /// How often a second a CPU was given to it.
     pub switch_rate: f64,
+    /// Events a second, sent and received.
+    pub event_rate: f64,
+    /// Uses of grants a second: its own, and others' of its grants.
+    pub grant_rate: f64,
 }
 
 impl Shares {
@@ -109,6 +114,7 @@ impl Shares {
             false => 0.0,
         };
         let percent = |counter: fn(&Account) -> u64| per(100.0, counter(old), counter(now));
+        let rate = |counter: fn(&Account) -> u64| per(now.hz as f64, counter(old), counter(now));
         let mut hypervisor = [0.0; CAUSE_NAMES.len()];
         let causes = old.hypervisor.iter().zip(now.hypervisor);
         for (share, (old, now)) in hypervisor.iter_mut().zip(causes) {
@@ -121,7 +127,9 @@ impl Shares {
             guaranteed: percent(|account| account.guaranteed),
             extra: percent(|account| account.extra),
             stolen: percent(|account| account.stolen),
-            switch_rate: per(now.hz as f64, old.switches, now.switches),
+            switch_rate: rate(|account| account.switches),
+            event_rate: rate(|used| used.events_sent.wrapping_add(used.events_received)),
+            grant_rate: rate(|used| used.grants_used.wrapping_add(used.grants_lent)),
         }
     }
 
@@ -131,8 +139,9 @@ impl Shares {
         let after = [self.guaranteed, self.extra, self.stolen];
         let shares = own.into_iter().chain(self.hypervisor).chain(after);
         let mut cells: Vec<String> = shares.map(percent).collect();
+        let rates = [self.switch_rate, self.event_rate, self.grant_rate];
+        cells.extend(rates.map(|rate| format!("{rate:.0}")));
         cells.extend([
-            format!("{:.0}", self.switch_rate),
             bytes(account.frames << 12),
             bytes(account.frames_peak << 12),
             memory_time(account.frame_cycles.0, account.hz),
@@ -153,18 +162,23 @@ mod tests {
             hz: 100,
             user: 10,
             switches: 3,
+            events_sent: 1,
+            grants_lent: 4,
             ..Account::default()
         };
         let mut now = Account {
             at: 1200,
             user: 60,
             switches: 7,
+            events_received: 5,
+            grants_used: 1,
             ..old
         };
         now.hypervisor[2] = 20;
         let shares = Shares::between(Some(&old), &now, 99.0);
         assert_eq!((shares.user, shares.hypervisor[2]), (25.0, 10.0));
         assert_eq!((shares.kernel, shares.switch_rate), (0.0, 2.0));
+        assert_eq!((shares.event_rate, shares.grant_rate), (2.5, 0.5));
         // Nothing before: all of it in the time between two looks.
         let shares = Shares::between(None, &now, 1.0);
         assert_eq!(shares.user, 60.0);

@@ -6,7 +6,10 @@ use ledger::files::{Known, SEGMENT_BYTES, Until, next_to_prune};
 use ledger::record::{Domain, Hash, Head, Pruned, What};
 use ledger::{Ledger, SecretKey};
 use tempfile::TempDir;
-use xeno_api::{Account, Answer, DomainUsage, Io, Life, MachineTime, Op, Reply, Summary, Usage};
+use xeno_api::{
+    Account, Answer, DomainUsage, Io, Life, MachineTime, Op, PartUsage, Reply, Summary, Target,
+    Usage,
+};
 
 use crate::daemon::{Daemon, Run, xeno};
 
@@ -273,8 +276,35 @@ fn the_daemon_is_asked_to_remove_what_is_old() {
     }
 }
 
+/// A vCPU, and what is of none.
+fn parts() -> Vec<PartUsage> {
+    let vcpu = PartUsage {
+        vcpu: Some(0),
+        cpu: Some(1),
+        hz: 1_000_000_000,
+        user: 2_000_000_000,
+        hypervisor: [0, 0, 0, 250_000_000, 0, 0],
+        switches: 9,
+        events_received: 7,
+        grants_used: 3,
+        ..PartUsage::default()
+    };
+    let none = PartUsage {
+        hz: 1_000_000_000,
+        kernel: 1_000_000_000,
+        grants_lent: 4,
+        ..PartUsage::default()
+    };
+    vec![vcpu, none]
+}
+
 fn used(account: Option<Account>) -> Daemon {
     Daemon::start(move |op| {
+        if let Op::UsageOf { domain } = op {
+            assert_eq!(*domain, Target::Id(1));
+            let parts = parts();
+            return Some(vec![Reply::Ok(Answer::UsageOf { parts })]);
+        }
         assert!(matches!(op, Op::Usage {}));
         let summary = Summary {
             id: 1,
@@ -346,8 +376,25 @@ fn usage_is_a_table_of_all_or_all_of_one() {
         .all(|line| one.contains(line)),
         "{one}"
     );
-    let json: serde_json::Value =
-        serde_json::from_str(&daemon.run(&["usage", "--json"]).out).unwrap();
+    assert!(
+        one.ends_with(
+            "VCPU  CPU   USER  KERNEL  HYPERVISOR  GUARANTEED  EXTRA  STOLEN  SWITCHES  EVENTS  GRANTS\n\
+             \x20  0    1  2.00s   0.00s       0.25s       0.00s  0.00s   0.00s         9     7/0     0/3\n\
+             none    -  0.00s   1.00s       0.00s       0.00s  0.00s   0.00s         0     0/0     4/0\n"
+        ),
+        "{one}"
+    );
+    let told = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&daemon.run(words).out).unwrap()
+    };
+    let json = told(&["usage", "web", "--json"]);
+    assert_eq!(json["domains"][0]["parts"][0]["switches"], 9);
+    assert!(json["domains"][0]["parts"][1]["vcpu"].is_null());
+    let json = told(&["usage", "--json"]);
+    assert!(json["domains"][0]["parts"].is_null());
+    // Also what is 0.
+    assert_eq!(json["domains"][0]["account"]["grants_used"], 0);
+    assert_eq!(json["domains"][0]["account"]["grants_lent"], 4);
     assert_eq!(json["domains"][0]["account"]["user"], 3_000_000_000u64);
     assert_eq!(json["machine"]["sold"], 10_000_000_000u64);
     assert_eq!(daemon.run(&["usage", "nobody"]).code, 3);

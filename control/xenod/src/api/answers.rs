@@ -3,15 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ledger::files::Until;
 use store::Errno;
 use xen::{DomId, DomainInfo, PAGE};
 use xeno_api::{
-    Answer, Data, DiskInfo, DomainInfo as Described, DomainUsage, Error, Io, Kind, MachineInfo, Op,
-    Size, Summary, Target, Usage, VcpuInfo,
+    Answer, Data, DiskInfo, DomainInfo as Described, Error, Kind, MachineInfo, Op, Summary, Target,
+    VcpuInfo,
 };
 
-use crate::accounting;
+use super::used;
 use crate::cpu;
 use crate::daemon::Daemon;
 use crate::ending;
@@ -25,7 +24,7 @@ pub fn daemon_version() -> String {
     concat!("xenod ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-fn hypervisor(error: xen::Error) -> Error {
+pub(super) fn hypervisor(error: xen::Error) -> Error {
     Error::new(Kind::Hypervisor, error.to_string())
 }
 
@@ -66,7 +65,8 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
         Op::Reboot { domain, wait_s } => stop(daemon, &domain, true, wait_s).await,
         Op::Destroy { domain } => destroy(daemon, &domain).await,
         Op::Dmesg { clear } => dmesg(daemon, clear),
-        Op::Usage {} => usage(daemon),
+        Op::Usage {} => used::all(daemon),
+        Op::UsageOf { domain } => used::parts(daemon, &domain),
         Op::SetMemory { domain, memory } => order(daemon, &domain, Order::SetMemory(memory)).await,
         Op::SetVcpus { domain, vcpus } => order(daemon, &domain, Order::SetVcpus(vcpus)).await,
         Op::SchedSet { domain, cpu } => order(daemon, &domain, Order::SetCpu(cpu)).await,
@@ -74,7 +74,7 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
             order(daemon, &domain, Order::AllowCpu(allowance)).await
         }
         Op::SchedShow { domain } => cpu_time(daemon, &domain),
-        Op::PruneLedger { before, keep } => prune(daemon, before, keep).await,
+        Op::PruneLedger { before, keep } => used::prune(daemon, before, keep).await,
         op => store(daemon, op),
     }
 }
@@ -82,19 +82,6 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
 async fn order(daemon: &Daemon, target: &Target, order: Order) -> Result<Answer, Error> {
     daemon.find(target)?.order(order).await?;
     Ok(Answer::Done {})
-}
-
-async fn prune(daemon: &Daemon, before: Option<u64>, keep: Option<Size>) -> Result<Answer, Error> {
-    if before.is_none() && keep.is_none() {
-        let what = "what of the usage record goes is not said: `before` or `keep`";
-        return Err(Error::new(Kind::BadRequest, what));
-    }
-    let until = Until {
-        bytes: keep.map(Size::bytes),
-        before,
-    };
-    let pruned = daemon.prune(until).await?;
-    Ok(Answer::Pruned { pruned })
 }
 
 async fn destroy(daemon: &Rc<Daemon>, target: &Target) -> Result<Answer, Error> {
@@ -144,32 +131,17 @@ fn machine(daemon: &Daemon) -> Result<Answer, Error> {
 }
 
 /// A domain, and the guest it is, if it is one of ours.
-type Listed = (DomainInfo, Option<Rc<Guest>>);
+pub(super) type Listed = (DomainInfo, Option<Rc<Guest>>);
 
 /// What CPU time a domain has reserved: also the control domain, which is no guest.
 fn cpu_time(daemon: &Daemon, target: &Target) -> Result<Answer, Error> {
-    let (domain, asked) = match (daemon.find(target), target) {
-        (Ok(guest), _) => {
-            let (domain, cpu) = (guest.domain(), guest.record.borrow().guest.cpu);
-            let name = guest.name();
-            let domain = domain.ok_or_else(|| {
-                let what = format!("{name} is being built: ask again when it is there");
-                Error::new(Kind::State, what)
-            })?;
-            (domain, cpu)
-        }
-        (Err(_), Target::Id(id))
-            if (daemon.hypervisor.domain(*id).map_err(hypervisor)?).is_some() =>
-        {
-            (*id, None)
-        }
-        (Err(error), _) => return Err(error),
-    };
-    cpu::show(daemon.hypervisor.as_ref(), domain, asked).map(Answer::CpuTime)
+    let (info, guest) = listed(daemon, target)?;
+    let asked = guest.and_then(|guest| guest.record.borrow().guest.cpu);
+    cpu::show(daemon.hypervisor.as_ref(), info.domain, asked).map(Answer::CpuTime)
 }
 
 /// All domains.
-fn domains(daemon: &Daemon) -> Result<Vec<Listed>, Error> {
+pub(super) fn domains(daemon: &Daemon) -> Result<Vec<Listed>, Error> {
     let infos = daemon.hypervisor.domains().map_err(hypervisor)?;
     let guests = daemon.guests();
     let guest_of = |info: &DomainInfo| {
@@ -189,30 +161,29 @@ fn list(daemon: &Daemon) -> Result<Answer, Error> {
     Ok(Answer::Domains { domains })
 }
 
-fn describe(daemon: &Daemon, target: &Target) -> Result<Answer, Error> {
-    let (info, guest) = match target {
+/// One of them.
+pub(super) fn listed(daemon: &Daemon, target: &Target) -> Result<Listed, Error> {
+    let guest = match target {
         Target::Id(id) => {
-            let found = domains(daemon)?
-                .into_iter()
-                .find(|(info, _)| info.domain == *id);
-            found.ok_or_else(|| {
+            let mut all = domains(daemon)?.into_iter();
+            return all.find(|(info, _)| info.domain == *id).ok_or_else(|| {
                 let what = format!("there is no domain {id}: `xeno list` shows those there are");
                 Error::new(Kind::NotFound, what)
-            })?
+            });
         }
-        Target::Name(_) => {
-            let guest = daemon.find(target)?;
-            let info = daemon.info(&guest.record.borrow()).map_err(hypervisor)?;
-            let name = guest.name();
-            let info = info.ok_or_else(|| {
-                Error::new(
-                    Kind::State,
-                    format!("{name} is being built: ask again when it is there"),
-                )
-            })?;
-            (info, Some(guest))
-        }
+        Target::Name(_) => daemon.find(target)?,
     };
+    let info = daemon.info(&guest.record.borrow()).map_err(hypervisor)?;
+    let name = guest.name();
+    let info = info.ok_or_else(|| {
+        let what = format!("{name} is being built: ask again when it is there");
+        Error::new(Kind::State, what)
+    })?;
+    Ok((info, Some(guest)))
+}
+
+fn describe(daemon: &Daemon, target: &Target) -> Result<Answer, Error> {
+    let (info, guest) = listed(daemon, target)?;
     let highest = info.max_vcpu_id.unwrap_or(0);
     let mut vcpu = Vec::new();
     for id in 0..=highest {
@@ -267,45 +238,6 @@ fn disks(daemon: &Daemon, guest: &Guest, domain: DomId) -> Vec<DiskInfo> {
             }
         })
         .collect()
-}
-
-fn usage(daemon: &Daemon) -> Result<Answer, Error> {
-    let machine = daemon.hypervisor.machine().map_err(hypervisor)?;
-    let one = |(info, guest): &Listed| {
-        let disks = guest
-            .as_ref()
-            .map(|guest| guest.record.borrow().guest.disks.clone());
-        let numbers = disks.iter().flatten().map(virtual_device);
-        let each = numbers.map(|number| daemon.devices.io(info.domain, number));
-        DomainUsage {
-            summary: daemon.summary(info, guest.as_deref()),
-            max_memory_bytes: info.max_pages.saturating_mul(PAGE as u64),
-            disk: each.fold(Io::default(), |sum, io| Io {
-                reads: sum.reads + io.reads,
-                read_bytes: sum.read_bytes + io.read_bytes,
-                writes: sum.writes + io.writes,
-                write_bytes: sum.write_bytes + io.write_bytes,
-            }),
-            net: Io::default(),
-            account: match info.dying {
-                true => None,
-                false => daemon.hypervisor.usage(info.domain).ok(),
-            }
-            .map(|usage| accounting::account(&usage)),
-        }
-    };
-    // None where no accounts are kept, or a CPU was busy.
-    let books = daemon.hypervisor.books().ok();
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Ok(Answer::Usage(Usage {
-        time_ns: seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0),
-        cpus: machine.cpus,
-        memory_bytes: machine.total_pages * PAGE as u64,
-        free_bytes: machine.free_pages * PAGE as u64,
-        machine: books.map(|books| accounting::machine(&books)),
-        domains: domains(daemon)?.iter().map(one).collect(),
-    }))
 }
 
 fn dmesg(daemon: &Daemon, clear: bool) -> Result<Answer, Error> {

@@ -9,6 +9,7 @@
 pub(crate) mod answers;
 mod session;
 mod streams;
+mod used;
 
 use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt;

@@ -8,7 +8,7 @@ use ledger::files::segments;
 use ledger::record::{Domain, Hash, Head, What, read_line};
 use ledger::verify::{Against, Fault, Report, verify};
 use xen::{Accounts, Hypervisor};
-use xeno_api::{Answer, Kind, Op, Size};
+use xeno_api::{Answer, Kind, Op, Size, Target};
 
 use super::guests::{find, until};
 use super::world::World;
@@ -344,6 +344,33 @@ fn what_is_asked_to_go_goes_and_nothing_else() {
         answer(&daemon, op).await.unwrap_err().kind
     });
     assert_eq!(refused, Some(Kind::Unsupported));
+}
+
+#[test]
+fn each_vcpus_account_is_told_and_what_is_of_none() {
+    let world = accounted();
+    let description = xeno_api::Guest {
+        vcpus: 2,
+        ..world.guest("web", None)
+    };
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            let created = make::create(&daemon, description, false).await.unwrap();
+            world.fake.uses(created.id, 100);
+            for domain in [Target::Id(created.id), Target::Name("web".parse().unwrap())] {
+                let told = answer(&daemon, Op::UsageOf { domain }).await.unwrap();
+                let Answer::UsageOf { parts } = told else {
+                    panic!("{told:?}");
+                };
+                let users: Vec<_> = parts.iter().map(|part| (part.vcpu, part.user)).collect();
+                assert_eq!(users, [(Some(0), 100), (Some(1), 0), (None, 0)]);
+            }
+            for domain in [Target::Id(30_000), Target::Name("nobody".parse().unwrap())] {
+                let error = answer(&daemon, Op::UsageOf { domain }).await.unwrap_err();
+                assert_eq!(error.kind, Kind::NotFound);
+            }
+        })
+        .unwrap();
 }
 
 fn copy_files(from: &std::path::Path, to: &std::path::Path) {

@@ -18,7 +18,7 @@ use guest_abi::usage::{Books, Usage};
 use xen::fake::Fake;
 use xen::{
     Access, Accounts, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, EventChannels,
-    Hypervisor, MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason, VcpuInfo,
+    Hypervisor, MachineInfo, Mapping, NewDomain, Part, Port, Result, ShutdownReason, VcpuInfo,
 };
 use xeno_api::{Access as Mode, Io};
 
@@ -79,7 +79,7 @@ macro_rules! burning {
 
 impl Accounts for Mortal {
     burning! {
-        fn usage(&self, domain: DomId) -> Result<Usage>;
+        fn usage(&self, domain: DomId, part: Part) -> Result<Usage>;
         fn books(&self) -> Result<Books>;
         fn ledger_head(&self, of: Option<DomId>) -> Result<LedgerHead>;
         fn ledger_append(&self, of: Option<DomId>, from: u64, count: u64, head: [u8; LEDGER_HASH]) -> Result<()>;
