@@ -78,8 +78,8 @@ pub use ledger::record::{Account, CAUSE_NAMES, Machine as MachineTime, Pruned};
 pub use name::{BadName, CONTROL_DOMAIN, Name, Target};
 pub use rate::{BadRate, Rate};
 pub use reply::{
-    Answer, CpuTime, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event, Io, Life,
-    MachineInfo, Message, PartUsage, Reply, StopReason, Summary, Usage, VcpuInfo,
+    Answer, CpuRules, CpuTime, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event,
+    Io, Life, MachineInfo, Message, PartUsage, Reply, StopReason, Summary, Usage, VcpuInfo,
 };
 pub use request::{Op, Request};
 pub use reservation::{BadReservation, Reservation, USUAL_WEIGHT};

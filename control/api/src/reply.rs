@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     Access, Account, CAUSE_NAMES, Data, DomId, Error, Guest, MachineTime, Pruned, Rate,
-    Reservation, Size,
+    Reservation, Size, Span,
 };
 
 /// A line from the daemon: which request it is about, and what it says.
@@ -80,6 +80,8 @@ pub enum Answer {
     },
     /// To `sched-show`.
     CpuTime(CpuTime),
+    /// To `sched-rules`.
+    CpuRules(CpuRules),
     /// To `prune-ledger`.
     Pruned {
         /// What the usage record says of it; none if nothing went.
@@ -96,6 +98,23 @@ pub enum Answer {
         /// The last components of the paths below, sorted.
         names: Vec<String>,
     },
+}
+
+/// What holds for all reservations of CPU time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuRules {
+    /// A turn in time that nobody reserved, and the unit of reservations in quanta.
+    pub quantum: Span,
+    /// The hypervisor's longest section, as admission charges it; also the shortest slice.
+    pub section: Span,
+    /// The shortest period.
+    pub shortest_period: Span,
+    /// The longest.
+    pub longest_period: Span,
+    /// The part of each processor that nobody can reserve, in millionths.
+    pub reserve_ppm: u32,
+    /// Processors that domains run on.
+    pub cpus: u32,
 }
 
 /// The CPU time that a domain has reserved.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Data, Guest, Rate, Reservation, Size, Target};
+use crate::{Data, Guest, Rate, Reservation, Size, Span, Target};
 
 /// An operation with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,12 @@ pub enum Op {
         domain: Target,
         /// All its vCPUs together.
         allowance: Rate,
+    },
+    /// What holds for all reservations, and another quantum from now on if one is given. Answer: `cpu-rules`.
+    SchedRules {
+        /// The machine's quantum; reservations that were made stay as they are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quantum: Option<Span>,
     },
     /// What CPU time a domain has reserved. Answer: `cpu-time`.
     SchedShow {

@@ -5,9 +5,9 @@ use crate::evtchn::Evtchn;
 use crate::grants::Grants;
 use crate::privcmd::Privcmd;
 use crate::{
-    Access, Cause, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, Error, EventChannels,
-    Hypervisor, MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason, VcpuInfo, describe,
-    reserve,
+    Access, Cause, CpuAnswer, CpuReserved, CpuRules, CpuTerms, DomId, DomainInfo, Error,
+    EventChannels, Hypervisor, MachineInfo, Mapping, NewDomain, Port, Result, ShutdownReason,
+    VcpuInfo, describe, reserve,
 };
 use guest_abi::context::VcpuGuestContext;
 use guest_abi::domctl::{self, Domctl, DomctlCommand};
@@ -391,6 +391,10 @@ impl Hypervisor for Xen {
 
     fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved> {
         reserve::get(&self.privcmd, domain)
+    }
+
+    fn cpu_rules(&self, quantum: Option<u64>) -> Result<CpuRules> {
+        reserve::rules(&self.privcmd, quantum)
     }
 
     fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port> {

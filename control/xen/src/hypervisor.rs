@@ -1,8 +1,8 @@
 //! What the control domain can ask for: the one interface that the layers above are written against.
 
 use crate::{
-    Accounts, CpuAnswer, CpuReserved, CpuTerms, DomainInfo, EventChannels, MachineInfo, Mapping,
-    NewDomain, Port, Result, ShutdownReason, VcpuInfo,
+    Accounts, CpuAnswer, CpuReserved, CpuRules, CpuTerms, DomainInfo, EventChannels, MachineInfo,
+    Mapping, NewDomain, Port, Result, ShutdownReason, VcpuInfo,
 };
 use guest_abi::DomId;
 use guest_abi::context::VcpuGuestContext;
@@ -162,6 +162,14 @@ pub trait Hypervisor: Accounts + Send + Sync {
     /// # Errors
     /// As [`Hypervisor::set_cpu_terms`].
     fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved>;
+
+    /// What holds for all reservations; with a quantum, after that is made the machine's. Reservations that were made stay
+    /// as they are.
+    ///
+    /// # Errors
+    /// ENOSYS or EOPNOTSUPP where no time can be reserved, ERANGE for a quantum shorter than the longest section or longer
+    /// than a second.
+    fn cpu_rules(&self, quantum: Option<u64>) -> Result<CpuRules>;
 
     /// Makes a port of `domain` that waits for `remote`.
     ///

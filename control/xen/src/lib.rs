@@ -44,7 +44,7 @@ pub use guest_abi::DomId;
 pub use hypervisor::{Access, Hypervisor};
 pub use mapping::Mapping;
 pub use own_store::OwnStore;
-pub use reserve::{CpuAnswer, CpuRefusal, CpuReserved, CpuTerms};
+pub use reserve::{CpuAnswer, CpuRefusal, CpuReserved, CpuRules, CpuTerms};
 
 /// Bytes of a page or frame.
 pub const PAGE: usize = 4096;

@@ -6,8 +6,8 @@ use guest_abi::Hypercall;
 use guest_abi::reserve::{
     SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_IN_QUANTA, SCHED_REFUSED_FLAGS, SCHED_REFUSED_NEVER_RUNS,
     SCHED_REFUSED_NO_CPU, SCHED_REFUSED_NO_ROOM, SCHED_REFUSED_OVERFLOW, SCHED_REFUSED_PERIOD,
-    SCHED_REFUSED_SLICE, SCHED_REFUSED_TOO_SHORT, SCHED_REFUSED_WEIGHT, SchedAllow, SchedGet,
-    SchedSet, SchedTerms,
+    SCHED_REFUSED_SLICE, SCHED_REFUSED_TOO_SHORT, SCHED_REFUSED_WEIGHT, SCHED_SET_QUANTUM,
+    SchedAllow, SchedGet, SchedRules, SchedSet, SchedTerms,
 };
 use guest_abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 
@@ -142,6 +142,46 @@ impl CpuReserved {
     }
 }
 
+/// What holds for all reservations of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuRules {
+    /// The quantum in nanoseconds: a turn in time that nobody reserved, and the unit of terms in quanta.
+    pub quantum: u64,
+    /// The hypervisor's longest section, as admission charges it; also the shortest slice. Nanoseconds.
+    pub section: u64,
+    /// Nanoseconds.
+    pub shortest_period: u64,
+    /// Nanoseconds.
+    pub longest_period: u64,
+    /// The part of each CPU that nobody can reserve, in millionths.
+    pub reserve_ppm: u32,
+    /// CPUs that take vCPUs.
+    pub cpus: u32,
+}
+
+/// Asks for the rules, after making this the quantum if one is given.
+pub(crate) fn rules(privcmd: &Privcmd, quantum: Option<u64>) -> Result<CpuRules> {
+    let mut buffer = privcmd.buffers.take()?;
+    let place = buffer.put(&SchedRules {
+        version: XENO_INTERFACE_VERSION,
+        set: quantum.map_or(0, |_| SCHED_SET_QUANTUM),
+        quantum: quantum.unwrap_or(0),
+        ..SchedRules::ZERO
+    });
+    let operation = u64::from(XenoCommand::SchedRules.number());
+    let arguments = [operation, place.address, 0, 0, 0];
+    privcmd.call(RULING, None, Hypercall::XenoOp, arguments)?;
+    let answer: SchedRules = buffer.get(place);
+    Ok(CpuRules {
+        quantum: answer.quantum,
+        section: answer.section,
+        shortest_period: answer.shortest_period,
+        longest_period: answer.longest_period,
+        reserve_ppm: answer.reserve_ppm,
+        cpus: answer.nr_cpus,
+    })
+}
+
 /// Asks for terms of all vCPUs of a domain.
 pub(crate) fn set(privcmd: &Privcmd, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer> {
     let mut buffer = privcmd.buffers.take()?;
@@ -201,6 +241,7 @@ pub(crate) fn allow(privcmd: &Privcmd, domain: DomId, rate: u64, weight: u16) ->
 pub(crate) const SETTING: &str = "reserve CPU time";
 pub(crate) const ALLOWING: &str = "say what it may reserve";
 pub(crate) const GETTING: &str = "ask for its reserved CPU time";
+pub(crate) const RULING: &str = "ask what holds for reservations of CPU time";
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use xeno_api::{Access, Disk, DraftDisk, Name, OnStop, Rate, Reservation, SOCKET, Size, Target};
+use xeno_api::{
+    Access, Disk, DraftDisk, Name, OnStop, Rate, Reservation, SOCKET, Size, Span, Target,
+};
 
 use crate::failure::EXIT_CODES;
 
@@ -296,6 +298,12 @@ pub enum Sched {
     Show {
         /// The domain
         name: Target,
+    },
+    /// Show what holds for all reservations: the quantum, the range of periods, what nobody can reserve
+    Rules {
+        /// Make this the quantum, such as 1ms; reservations that were made stay as they are
+        #[arg(long, value_name = "TIME")]
+        quantum: Option<Span>,
     },
 }
 

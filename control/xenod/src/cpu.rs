@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use xen::{CpuAnswer, CpuRefusal, CpuTerms, DomId, Hypervisor};
-use xeno_api::{CpuTime, Error, Guest, Kind, Rate, Reservation, Span, USUAL_WEIGHT};
+use xen::{CpuAnswer, CpuRefusal, CpuRules, CpuTerms, DomId, Hypervisor};
+use xeno_api::{
+    CpuRules as Told, CpuTime, Error, Guest, Kind, Rate, Reservation, Span, USUAL_WEIGHT,
+};
 
 /// How long room is waited for that is being given up: that takes a little more than a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -74,8 +76,10 @@ pub fn reserve(
     reservation: Option<Reservation>,
 ) -> Result<(), Error> {
     let asked = reservation.unwrap_or(NOTHING_ASKED);
-    let refusal = ask(hypervisor, name, domain, asked)?;
-    refusal.map_or(Ok(()), |refusal| Err(refused(name, asked, refusal)))
+    match ask(hypervisor, name, domain, asked)? {
+        None => Ok(()),
+        Some(refusal) => Err(refused(name, asked, refusal, rules(hypervisor))),
+    }
 }
 
 /// As [`reserve`], for a guest that is being built: what its predecessor had, or another that has just ended, is waited for
@@ -96,7 +100,7 @@ pub async fn reserve_soon(
             Some(refusal) if is_free_soon(asked, refusal) && Instant::now() < end => {
                 sleep(ASK_AGAIN).await;
             }
-            Some(refusal) => return Err(refused(name, asked, refusal)),
+            Some(refusal) => return Err(refused(name, asked, refusal, rules(hypervisor))),
         }
     }
 }
@@ -158,9 +162,15 @@ fn ask(
     }
 }
 
-fn refused(name: &str, asked: Reservation, refusal: CpuRefusal) -> Error {
+/// What holds for reservations, as far as can be told.
+fn rules(hypervisor: &dyn Hypervisor) -> Option<CpuRules> {
+    hypervisor.cpu_rules(None).ok()
+}
+
+fn refused(name: &str, asked: Reservation, refusal: CpuRefusal, rules: Option<CpuRules>) -> Error {
     let in_unit = |amount: u64| match asked {
         Reservation::Time { .. } => Span::from_ns(amount).to_string(),
+        Reservation::Quanta { .. } if amount == 1 => "1 quantum".to_owned(),
         Reservation::Quanta { .. } => format!("{amount} quanta"),
     };
     let (kind, why) = match refusal {
@@ -189,11 +199,26 @@ fn refused(name: &str, asked: Reservation, refusal: CpuRefusal) -> Error {
         ),
         CpuRefusal::Period => (
             Kind::Description,
-            "the period is out of this machine's range: choose one from 1ms to 1s".to_owned(),
+            match rules {
+                Some(rules) => format!(
+                    "the period is out of this machine's range: choose one from {} to {}{}",
+                    Span::from_ns(rules.shortest_period),
+                    Span::from_ns(rules.longest_period),
+                    quantum(asked, &rules)
+                ),
+                None => "the period is out of this machine's range".to_owned(),
+            },
         ),
         CpuRefusal::TooShort => (
             Kind::Description,
-            "the slice is shorter than this machine can keep: choose a longer one".to_owned(),
+            match rules {
+                Some(rules) => format!(
+                    "the slice is shorter than this machine can keep: choose {} or more",
+                    Span::from_ns(rules.section)
+                ),
+                None => "the slice is shorter than this machine can keep: choose a longer one"
+                    .to_owned(),
+            },
         ),
         CpuRefusal::Senseless(reason) => (
             Kind::Description,
@@ -201,6 +226,45 @@ fn refused(name: &str, asked: Reservation, refusal: CpuRefusal) -> Error {
         ),
     };
     Error::new(kind, format!("{name} cannot have {asked}: {why}"))
+}
+
+/// What a quantum is, for who asked for some.
+fn quantum(asked: Reservation, rules: &CpuRules) -> String {
+    match asked {
+        Reservation::Time { .. } => String::new(),
+        Reservation::Quanta { .. } => format!("; a quantum is {}", Span::from_ns(rules.quantum)),
+    }
+}
+
+/// What holds for all reservations, after this is made the machine's quantum if one is given.
+///
+/// # Errors
+/// One sentence.
+pub fn all_rules(hypervisor: &dyn Hypervisor, quantum: Option<Span>) -> Result<Told, Error> {
+    match hypervisor.cpu_rules(quantum.map(Span::ns)) {
+        Ok(rules) => Ok(Told {
+            quantum: Span::from_ns(rules.quantum),
+            section: Span::from_ns(rules.section),
+            shortest_period: Span::from_ns(rules.shortest_period),
+            longest_period: Span::from_ns(rules.longest_period),
+            reserve_ppm: rules.reserve_ppm,
+            cpus: rules.cpus,
+        }),
+        Err(error) if is_unsupported(&error) => {
+            let what = "this hypervisor does not keep reservations of CPU time";
+            Err(Error::new(Kind::Unsupported, what))
+        }
+        Err(error) => match (error.errno(), quantum, rules(hypervisor)) {
+            (Some(guest_abi::Errno::Range), Some(quantum), Some(rules)) => Err(Error::new(
+                Kind::BadRequest,
+                format!(
+                    "{quantum} is no quantum for this machine: choose one from {} to 1s",
+                    Span::from_ns(rules.section)
+                ),
+            )),
+            _ => Err(Error::new(Kind::Hypervisor, error.to_string())),
+        },
+    }
 }
 
 /// What a domain has, and what it `asked` for if it is a guest of ours.
@@ -242,7 +306,7 @@ mod tests {
             vcpu: 1,
         };
         let time = "slice=5ms,period=20ms".parse().unwrap();
-        let error = refused("web", time, no_room(3_000_000, 4_000_000));
+        let error = refused("web", time, no_room(3_000_000, 4_000_000), None);
         assert_eq!(
             (error.kind, error.message.as_str()),
             (
@@ -252,12 +316,12 @@ mod tests {
             )
         );
         let quanta = "quanta=5,period=10".parse().unwrap();
-        let error = refused("web", quanta, no_room(2, 2));
+        let error = refused("web", quanta, no_room(2, 2), None);
         assert!(
             error.message.ends_with("; at most 2 quanta can be had"),
             "{error}"
         );
-        let error = refused("web", time, no_room(0, 0));
+        let error = refused("web", time, no_room(0, 0), None);
         assert!(
             error.message.ends_with("none is free with this period"),
             "{error}"

@@ -227,7 +227,6 @@ fn set_memory(
     told.map_err(|error| Error::new(Kind::Internal, format!("{path}: {error}")))
 }
 
-/// The hypervisor first, which may refuse; a record that cannot be written takes it back.
 fn set_cpu(
     daemon: &Daemon,
     guest: &Guest,
@@ -236,39 +235,45 @@ fn set_cpu(
 ) -> Result<(), Error> {
     let (name, hypervisor) = (guest.name(), daemon.hypervisor.as_ref());
     cpu::reserve(hypervisor, &name, info.domain, Some(reservation))?;
-    let before = guest.record.borrow_mut().guest.cpu.replace(reservation);
-    // Its part in time that nobody reserved may be another.
-    let allowed = cpu::allow(hypervisor, info.domain, &guest.record.borrow().guest);
-    let kept = allowed.and_then(|()| make::put(daemon, guest));
-    kept.inspect_err(|_| {
-        guest.record.borrow_mut().guest.cpu = before;
+    let change = |description: &mut Description| description.cpu = Some(reservation);
+    describe_cpu(daemon, guest, info, change).inspect_err(|_| {
         // There was room for it a moment ago; what is given up may not be free yet.
+        let before = guest.record.borrow().guest.cpu;
         if let Err(error) = cpu::reserve(hypervisor, &name, info.domain, before) {
             log::line(error);
         }
     })
 }
 
-/// As [`set_cpu`].
 fn allow_cpu(
     daemon: &Daemon,
     guest: &Guest,
     info: &xen::DomainInfo,
     rate: Rate,
 ) -> Result<(), Error> {
+    let change = |description: &mut Description| description.cpu_allowance = Some(rate);
+    describe_cpu(daemon, guest, info, change)
+}
+
+/// Changes what a guest's description says of CPU time, and with it what the guest may reserve for itself: its part in
+/// time that nobody reserved may be another. If the hypervisor refuses that, or the record cannot be written, all is as it was.
+fn describe_cpu(
+    daemon: &Daemon,
+    guest: &Guest,
+    info: &xen::DomainInfo,
+    change: impl FnOnce(&mut Description),
+) -> Result<(), Error> {
     let hypervisor = daemon.hypervisor.as_ref();
-    let description = guest.record.borrow().guest.clone();
-    let after = Description {
-        cpu_allowance: Some(rate),
-        ..description.clone()
-    };
+    let before = guest.record.borrow().guest.clone();
+    let mut after = before.clone();
+    change(&mut after);
     cpu::allow(hypervisor, info.domain, &after)?;
     guest.record.borrow_mut().guest = after;
     make::put(daemon, guest).inspect_err(|_| {
-        if let Err(error) = cpu::allow(hypervisor, info.domain, &description) {
+        if let Err(error) = cpu::allow(hypervisor, info.domain, &before) {
             log::line(error);
         }
-        guest.record.borrow_mut().guest = description;
+        guest.record.borrow_mut().guest = before;
     })
 }
 

@@ -91,6 +91,67 @@ const WRONG: &[Wrong] = &[
     wrong("xeno info nobody", 3, "nobody"),
     wrong("xeno store read /nowhere", 3, "/nowhere"),
     wrong("xeno set guest1 vcpus=2", 5, "1 vCPU"),
+    wrong("xeno sched set nobody slice=1ms period=20ms", 3, "nobody"),
+    wrong(
+        "xeno sched set 0 slice=1ms period=20ms",
+        5,
+        "this is for guests only",
+    ),
+    wrong(
+        "xeno sched set guest1 slice=30ms period=20ms",
+        2,
+        "slice: 30ms is longer than its period, 20ms",
+    ),
+    wrong(
+        "xeno sched set guest1 slice=0ms period=20ms",
+        2,
+        "slice: it would never run",
+    ),
+    wrong(
+        "xeno sched set guest1 slice=5ms period=2s",
+        2,
+        "period: 2s is out of range",
+    ),
+    wrong(
+        "xeno sched set guest1 slice=99999999999s period=20ms",
+        2,
+        "slice: \"99999999999s\" is not a length of time",
+    ),
+    wrong(
+        "xeno sched set guest1 quanta=4294967296 period=10",
+        2,
+        "quanta: \"4294967296\" is not a number",
+    ),
+    wrong(
+        "xeno sched set guest1 quanta=4294967295 period=4294967295",
+        4,
+        "to 1s; a quantum is 10ms",
+    ),
+    wrong(
+        "xeno sched set guest1 slice=20us period=100us",
+        4,
+        "choose one from 200us to 1s",
+    ),
+    wrong(
+        "xeno sched set guest1 slice=19us period=20ms",
+        4,
+        "choose 20us or more",
+    ),
+    wrong(
+        "xeno sched set guest1 slice=20ms period=20ms",
+        6,
+        "can be had",
+    ),
+    wrong(
+        "xeno create --name a $K --vcpus 64 --cpu slice=10ms,period=20ms",
+        6,
+        "no processor has so much left",
+    ),
+    wrong(
+        "xeno sched rules --quantum 1us",
+        4,
+        "1us is no quantum for this machine: choose one from 20us to 1s",
+    ),
 ];
 
 /// Tries them all; the guest that runs meanwhile does not mind.
@@ -106,6 +167,8 @@ pub fn all(guided: &mut Guided<'_>) -> Result<String> {
     guided.done("printf 'name=\"a\"\\nmemory=\"96M\"\\ncolour=\"red\"\\n' > /tmp/unknown.toml")?;
     guided.done("echo 'name =' > /tmp/notoml.toml")?;
     let free = guided.free()?;
+    let reserved = "xeno sched show guest1; xeno sched rules";
+    let before = guided.done(reserved)?;
     let mut failures = Vec::new();
     for Wrong {
         command,
@@ -127,6 +190,8 @@ pub fn all(guided: &mut Guided<'_>) -> Result<String> {
         }
     }
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    let after = guided.done(reserved)?;
+    ensure!(before == after, "of {before} there is {after}");
     guided.until("[ $(xeno list | wc -l) = 3 ]")?;
     let after = guided.free()?;
     ensure!(free == after, "of {free} free bytes {after} are left");

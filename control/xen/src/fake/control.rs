@@ -3,8 +3,9 @@
 use super::events::FakeEvents;
 use super::{Fake, FakeDomain};
 use crate::{
-    Access, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, Error, EventChannels, Hypervisor,
-    MachineInfo, Mapping, NewDomain, PAGE, Port, Result, ShutdownReason, VcpuInfo, reserve,
+    Access, CpuAnswer, CpuReserved, CpuRules, CpuTerms, DomId, DomainInfo, Error, EventChannels,
+    Hypervisor, MachineInfo, Mapping, NewDomain, PAGE, Port, Result, ShutdownReason, VcpuInfo,
+    reserve,
 };
 use guest_abi::Wire;
 use guest_abi::context::{VcpuGuestContext, xen_cr3_to_pfn};
@@ -280,6 +281,10 @@ impl Hypervisor for Fake {
     fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved> {
         let mut state = self.step_of(reserve::GETTING, domain)?;
         state.cpu_terms(domain)
+    }
+
+    fn cpu_rules(&self, quantum: Option<u64>) -> Result<CpuRules> {
+        self.step(reserve::RULING, None)?.cpu_rules(quantum)
     }
 
     fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port> {

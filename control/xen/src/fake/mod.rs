@@ -80,6 +80,8 @@ struct State {
     messages: Vec<u8>,
     /// What can be reserved of the CPU, in nanoseconds of each second; nothing keeps reservations if there is none.
     cpu_capacity: Option<u64>,
+    /// Nanoseconds.
+    quantum: u64,
     accounts: accounts::Kept,
 }
 
@@ -103,6 +105,7 @@ impl Fake {
                 fail_at: None,
                 messages: b"(XEN) a fake\n".to_vec(),
                 cpu_capacity: None,
+                quantum: cpu::QUANTUM,
                 accounts: accounts::Kept::default(),
             })),
             memory: Arc::new(memory),

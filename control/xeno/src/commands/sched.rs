@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use xeno_api::{Answer, CpuTime, Op, Rate, Reservation};
+use xeno_api::{Answer, CpuRules, CpuTime, Op, Rate, Reservation};
 
 use crate::cli::Sched;
 use crate::client::{Client, unexpected};
@@ -32,6 +32,14 @@ pub fn run(
             match connect()?.call(Op::SchedShow { domain })? {
                 Answer::CpuTime(time) if json => show::out_json(&time),
                 Answer::CpuTime(time) => show::out(text(&time)),
+                other => Err(unexpected(&other)),
+            }
+        }
+        Sched::Rules { quantum } => {
+            let quantum = *quantum;
+            match connect()?.call(Op::SchedRules { quantum })? {
+                Answer::CpuRules(rules) if json => show::out_json(&rules),
+                Answer::CpuRules(rules) => show::out(rules_text(&rules)),
                 other => Err(unexpected(&other)),
             }
         }
@@ -88,6 +96,21 @@ fn text(time: &CpuTime) -> String {
     text
 }
 
+fn rules_text(rules: &CpuRules) -> String {
+    let percent = f64::from(rules.reserve_ppm) / 10_000.0;
+    let of = match rules.cpus {
+        1 => "the processor".to_owned(),
+        cpus => format!("each of {cpus} processors"),
+    };
+    format!(
+        "quantum      {}\n\
+         periods      {} to {}\n\
+         slices       from {} on\n\
+         not to have  {percent}% of {of}\n",
+        rules.quantum, rules.shortest_period, rules.longest_period, rules.section
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +129,31 @@ mod tests {
         assert!(
             error.to_string().starts_with("period: it is missing"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn rules_are_told_in_words() {
+        let span = |text: &str| text.parse().unwrap();
+        let rules = CpuRules {
+            quantum: span("10ms"),
+            section: span("20us"),
+            shortest_period: span("200us"),
+            longest_period: span("1s"),
+            reserve_ppm: 20_000,
+            cpus: 4,
+        };
+        assert_eq!(
+            rules_text(&rules),
+            "quantum      10ms\n\
+             periods      200us to 1s\n\
+             slices       from 20us on\n\
+             not to have  2% of each of 4 processors\n"
+        );
+        let alone = rules_text(&CpuRules { cpus: 1, ..rules });
+        assert!(
+            alone.ends_with("not to have  2% of the processor\n"),
+            "{alone}"
         );
     }
 

@@ -73,6 +73,8 @@ fn help_texts_are_as_they_were() {
         &["sched", "set"],
         &["sched", "allow"],
         &["sched", "show"],
+        &["sched", "rules"],
+        &["ledger", "prune"],
         &["events"],
         &["completions"],
     ] {

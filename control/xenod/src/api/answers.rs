@@ -74,6 +74,9 @@ pub async fn answer(daemon: &Rc<Daemon>, op: Op) -> Result<Answer, Error> {
             order(daemon, &domain, Order::AllowCpu(allowance)).await
         }
         Op::SchedShow { domain } => cpu_time(daemon, &domain),
+        Op::SchedRules { quantum } => {
+            cpu::all_rules(daemon.hypervisor.as_ref(), quantum).map(Answer::CpuRules)
+        }
         Op::PruneLedger { before, keep } => used::prune(daemon, before, keep).await,
         op => store(daemon, op),
     }

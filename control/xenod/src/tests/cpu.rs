@@ -141,6 +141,135 @@ fn what_a_guest_may_reserve_for_itself_is_told_the_hypervisor_kept_and_told_agai
 }
 
 #[test]
+fn what_cannot_be_written_down_is_taken_back() {
+    let world = World::new();
+    world.fake.keep_reservations(CAPACITY);
+    let web = Guest {
+        cpu_allowance: Some("40%".parse().unwrap()),
+        ..with_cpu(&world, "web", "slice=5ms,period=20ms,extra=true,weight=7")
+    };
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            let id = make::create(&daemon, web.clone(), false).await.unwrap().id;
+            let guest = find(&daemon, "web");
+            let has = || {
+                let domain = world.fake.look(id).unwrap();
+                let described = guest.record.borrow().guest.clone();
+                (domain.cpu_terms, domain.cpu_allowed, described)
+            };
+            let before = has();
+            assert_eq!(before.1, (400 * MS, 7));
+            let (records, away) = (world.dir.join("state/guests"), world.dir.join("away"));
+            std::fs::rename(&records, &away).unwrap();
+            for order in [
+                Order::SetCpu(reservation("slice=2ms,period=20ms")),
+                Order::AllowCpu("10%".parse().unwrap()),
+            ] {
+                let error = guest.order(order).await.unwrap_err();
+                assert_eq!(error.kind, Kind::Io, "{error}");
+                assert_eq!(has(), before);
+            }
+            std::fs::rename(&away, &records).unwrap();
+            guest.order(Order::Destroy).await.unwrap();
+        })
+        .unwrap();
+    assert_eq!(world.leftovers(), [""; 0]);
+}
+
+#[test]
+fn what_the_machine_cannot_keep_is_refused_with_what_it_can_and_nothing_changes() {
+    let world = World::new();
+    world.fake.keep_reservations(CAPACITY);
+    let web = with_cpu(&world, "web", "slice=5ms,period=20ms");
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            let id = make::create(&daemon, web, false).await.unwrap().id;
+            let guest = find(&daemon, "web");
+            for (text, kind, told) in [
+                (
+                    "slice=20us,period=199us",
+                    Kind::Description,
+                    "choose one from 200us to 1s",
+                ),
+                (
+                    "quanta=1,period=101",
+                    Kind::Description,
+                    "choose one from 200us to 1s; a quantum is 10ms",
+                ),
+                (
+                    "slice=19us,period=20ms",
+                    Kind::Description,
+                    "choose 20us or more",
+                ),
+                (
+                    "quanta=2,period=2",
+                    Kind::NoTime,
+                    "at most 1 quantum can be had",
+                ),
+            ] {
+                let error = guest
+                    .order(Order::SetCpu(reservation(text)))
+                    .await
+                    .unwrap_err();
+                assert!(error.message.ends_with(told), "{error}");
+                assert_eq!(error.kind, kind, "{error}");
+                let has = world.fake.look(id).and_then(|domain| domain.cpu_terms);
+                assert_eq!(has, Some(terms(5 * MS, 20 * MS)));
+                let kept = guest.record.borrow().guest.cpu;
+                assert_eq!(kept, Some(reservation("slice=5ms,period=20ms")));
+            }
+            guest.order(Order::Destroy).await.unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_quantum_is_told_and_set_and_a_reservation_in_quanta_follows_it() {
+    let world = World::new();
+    let rules = async |daemon: &Rc<Daemon>, quantum: Option<&str>| {
+        let quantum = quantum.map(|text| text.parse().unwrap());
+        match answer(daemon, Op::SchedRules { quantum }).await {
+            Ok(Answer::CpuRules(rules)) => Ok(rules),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        }
+    };
+    world.run(async |daemon: Rc<Daemon>| {
+        let error = rules(&daemon, None).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Unsupported);
+    });
+    world.fake.keep_reservations(CAPACITY);
+    world
+        .run(async |daemon: Rc<Daemon>| {
+            let told = rules(&daemon, None).await.unwrap();
+            assert_eq!(told.quantum.to_string(), "10ms");
+            let web = with_cpu(&world, "web", "quanta=2,period=10");
+            let id = make::create(&daemon, web, false).await.unwrap().id;
+            let has = || world.fake.look(id).and_then(|domain| domain.cpu_terms);
+            assert_eq!(has(), Some(terms(20 * MS, 100 * MS)));
+            for wrong in ["19us", "2s", "0s"] {
+                let error = rules(&daemon, Some(wrong)).await.unwrap_err();
+                assert_eq!(error.kind, Kind::BadRequest, "{error}");
+                assert!(
+                    error.message.ends_with("choose one from 20us to 1s"),
+                    "{error}"
+                );
+                assert_eq!(rules(&daemon, None).await, Ok(told));
+            }
+            let told = rules(&daemon, Some("1ms")).await.unwrap();
+            assert_eq!(told.quantum.to_string(), "1ms");
+            // What was made stays.
+            assert_eq!(has(), Some(terms(20 * MS, 100 * MS)));
+            let guest = find(&daemon, "web");
+            let again = Order::SetCpu(reservation("quanta=2,period=10"));
+            guest.order(again).await.unwrap();
+            assert_eq!(has(), Some(terms(2 * MS, 10 * MS)));
+            guest.order(Order::Destroy).await.unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
 fn where_no_time_can_be_reserved_none_is_pretended_to_be() {
     let world = World::new();
     let (web, plain) = (

@@ -17,7 +17,7 @@ use guest_abi::memory::E820Entry;
 use guest_abi::usage::{Books, Usage};
 use xen::fake::Fake;
 use xen::{
-    Access, Accounts, CpuAnswer, CpuReserved, CpuTerms, DomId, DomainInfo, EventChannels,
+    Access, Accounts, CpuAnswer, CpuReserved, CpuRules, CpuTerms, DomId, DomainInfo, EventChannels,
     Hypervisor, MachineInfo, Mapping, NewDomain, Part, Port, Result, ShutdownReason, VcpuInfo,
 };
 use xeno_api::{Access as Mode, Io};
@@ -112,6 +112,7 @@ impl Hypervisor for Mortal {
         fn set_cpu_terms(&self, domain: DomId, terms: CpuTerms) -> Result<CpuAnswer>;
         fn allow_cpu(&self, domain: DomId, rate: u64, weight: u16) -> Result<()>;
         fn cpu_terms(&self, domain: DomId) -> Result<CpuReserved>;
+        fn cpu_rules(&self, quantum: Option<u64>) -> Result<CpuRules>;
         fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port>;
     }
 
