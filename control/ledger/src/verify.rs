@@ -55,6 +55,8 @@ pub struct Verifier<'a> {
     linked: bool,
     /// The last entry but those that begin a file.
     last: Option<Record>,
+    /// When the last of all was made.
+    t: u64,
     report: Report,
     /// The hashes of entries whose numbers are remembered.
     seen: BTreeMap<u64, Hash>,
@@ -74,6 +76,7 @@ impl<'a> Verifier<'a> {
             prefix: None,
             linked: true,
             last: None,
+            t: 0,
             report: Report::default(),
             seen: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -187,6 +190,7 @@ impl<'a> Verifier<'a> {
         self.report.entries += 1;
         self.chain.follow(&entry);
         self.linked = true;
+        self.t = record.t;
         if !matches!(record.what, What::Segment(_)) {
             self.last = Some(entry.record);
         }
@@ -249,6 +253,15 @@ impl<'a> Verifier<'a> {
         }
     }
 
+    /// As [`Verifier::end_of_run`], of the last entry of all: one that begins a file does not come alone.
+    fn end_of_record(&mut self, after: u64) {
+        let (t, until) = (self.t, None);
+        let last = self.last.take().filter(|last| last.n == after);
+        if last.is_none_or(|last| !matches!(last.what, What::Stop {})) {
+            self.report.unvouched.push(Tail { after, t, until });
+        }
+    }
+
     /// Whether ring 0 remembers this entry of a domain's chain as the last.
     fn is_wanted(&self, serial: u64, k: u64) -> bool {
         let mut open = self.against.open.iter();
@@ -280,8 +293,8 @@ impl<'a> Verifier<'a> {
         self.judge_beginning();
         self.judge_heads(last.n);
         self.judge_domains();
-        if let Some(last) = self.last.take().filter(|_| self.against.ring0.is_none()) {
-            self.end_of_run(&last, None);
+        if self.against.ring0.is_none() && self.report.entries > 0 {
+            self.end_of_record(last.n);
         }
         self.report
     }

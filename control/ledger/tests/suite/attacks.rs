@@ -244,6 +244,25 @@ fn after_the_machine_started_again_it_is_said_for_which_tail_nobody_vouches() {
     made.push(What::Stop {});
     made.push(start(true));
     assert!(look(&made.bytes(), &made.anchored()).unvouched.is_empty());
+    assert!(look(&made.bytes(), &Against::default()).unvouched.len() == 1);
+    // Of the end itself.
+    made.lines.pop();
+    assert!(
+        look(&made.bytes(), &Against::default())
+            .unvouched
+            .is_empty()
+    );
+    let stop = made.lines.len() as u64;
+    made.chain = Chain::default();
+    for line in &made.lines {
+        let (entry, _) = ledger::record::split(line.strip_suffix(b"\n").unwrap()).unwrap();
+        made.chain.follow(&entry);
+    }
+    made.push(What::Segment(made.chain.summary()));
+    // Somebody began to go on.
+    let unvouched = look(&made.bytes(), &Against::default()).unvouched;
+    let after: Vec<_> = unvouched.iter().map(|tail| tail.after).collect();
+    assert_eq!(after, [stop + 1]);
     // With the beginning of a file between the two.
     let mut made = Made::of(&USERS);
     made.push(What::Stop {});

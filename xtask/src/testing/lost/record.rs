@@ -81,6 +81,13 @@ impl Noted {
             "the usage record is not whole: {:?}",
             report.faults
         );
+        // Nobody remembers how long it was: it is said up to where it is known.
+        let doubt = report.unvouched.last().map(|tail| (tail.after, tail.until));
+        let known = report.last.map(|last| (last.n, None));
+        ensure!(
+            doubt == known,
+            "of a usage record that ends with {known:?} the tail in doubt is told as {doubt:?}"
+        );
         Ok(())
     }
 }
