@@ -140,11 +140,22 @@ impl Queue<'_> {
     /// # Errors
     /// [`Gone`].
     pub fn remove(&mut self, now: u64, seat: Seat) -> Result<(Account, u64, Next), Gone> {
+        let (carried, paid_for_at) = self.carry_off(now, seat)?;
+        let next = self.what_follows(self.books.last);
+        Ok((carried.account(), paid_for_at, next))
+    }
+
+    /// Takes out a vCPU that is on no CPU and paused, on its way to another: at once, even if a part of a decision chose it and
+    /// it has not begun. Answers it, and when what it took here is paid for (for [`crate::Placement::release`]).
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn carry_off(&mut self, now: u64, seat: Seat) -> Result<(Carried, u64), Gone> {
         let now = self.advance(now);
         let who = self.find(seat)?;
         let carried = self.take_out(who, now);
         let paid_for_at = carried.server.paid_for_at(self.rules.section()).max(now);
-        Ok((carried.account(), paid_for_at, self.what_follows(now)))
+        Ok((carried, paid_for_at))
     }
 
     /// Lets a vCPU go to another CPU without breaking what it is promised: at once if it sleeps or is promised nothing,

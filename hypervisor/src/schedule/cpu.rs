@@ -212,10 +212,21 @@ impl Home {
         self.wants.load(Ordering::SeqCst) != NO_WISH
     }
 
+    fn as_wish(&self) -> u64 {
+        u64::from(self.cpu()) << 32 | u64::from(self.seat().0)
+    }
+
     /// It wants to be with another; answers what it wanted before.
     pub(super) fn want(&self, other: &Home) -> Option<Home> {
-        let word = u64::from(other.cpu()) << 32 | u64::from(other.seat().0);
-        Home::from_word(self.wants.swap(word, Ordering::SeqCst))
+        Home::from_word(self.wants.swap(other.as_wish(), Ordering::SeqCst))
+    }
+
+    /// It wants again what it wanted, unless it wants something by now: then false.
+    pub(super) fn want_again(&self, other: &Home) -> bool {
+        let (none, wish) = (NO_WISH, other.as_wish());
+        self.wants
+            .compare_exchange(none, wish, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     /// It wants nothing any more; answers what it wanted.

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! # Invariants
-//! - V1: who takes a wish has a pause in force that was made for it, and ends it. The vCPU is on no CPU then, and stays so
-//!   until that end.
+//! - V1: who takes a wish has a pause in force that was made for it, and ends it. A vCPU that is found on no CPU after that
+//!   stays so until that end; what was found before says nothing.
 //! - V2: no wish is forgotten: it is made before who asks looks whether the vCPU is on a CPU, and looked for after it has left
 //!   one. So two that want each other moved both go on.
 //! - V3: homes change under the placement's lock and both CPUs', in the order of their numbers.
@@ -104,14 +104,33 @@ pub fn left(vcpu: &'static Vcpu) {
 #[cold]
 fn try_move(vcpu: &'static Vcpu) {
     fence(Ordering::SeqCst);
-    if life::is_still(vcpu)
+    while life::is_still(vcpu)
         && let Some(to) = vcpu.home.take_wish()
     {
+        // The look before was perhaps before the pause that this wish came with, and it was taken up in between. Now that
+        // pause holds.
+        if !life::is_still(vcpu) {
+            wish_again(vcpu, &to);
+            continue;
+        }
         move_to(vcpu, &to);
         unpause_all(core::iter::once(vcpu));
         // Its timers are there, too.
-        ask(to.cpu(), vcpu.domain);
+        return ask(to.cpu(), vcpu.domain);
     }
+}
+
+/// A wish that was taken while the vCPU was on a CPU is there again, with its pause, unless there is a newer one. Whoever calls
+/// looks again whether it still is (V2).
+fn wish_again(vcpu: &'static Vcpu, seat: &Home) {
+    if !vcpu.home.want_again(seat) {
+        cpu::give_seat(seat);
+        // The newer one has a pause of its own.
+        unpause_all(core::iter::once(vcpu));
+    } else if vcpu.home.cpu() == NO_CPU {
+        forget(vcpu);
+    }
+    fence(Ordering::SeqCst);
 }
 
 /// Moves a vCPU that is paused (V1), or gives its new seat back.
@@ -154,9 +173,8 @@ fn carry(vcpu: &'static Vcpu, from: u32, to: &Home, terms: &Terms) -> Option<u64
         (high, low)
     };
     let now = timer::now_ns();
-    // It is paused: it leaves at once, and is the only one that does.
-    let (paid_for_at, _) = old.queue.leave(now, vcpu.home.place()).ok()?;
-    let carried = old.queue.take_one_that_left(now)?;
+    // It is paused and on no CPU, though a part of a decision may have chosen it before.
+    let (carried, paid_for_at) = old.queue.carry_off(now, vcpu.home.place()).ok()?;
     let carried = carried.named(u64::from(to.seat().0));
     let sibling = cpu::sibling_on(vcpu.domain, to.cpu());
     let arrived = new.queue.arrive_from(now, &carried, *terms, sibling);
