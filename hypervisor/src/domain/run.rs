@@ -174,6 +174,9 @@ pub(super) fn serve(g: &Guest<'_>) {
     if g.vcpu.polling.swap(0, Ordering::AcqRel) != 0 {
         schedule::end_poll(g.vcpu);
     }
+    if g.vcpu.period_ns.load(Ordering::Relaxed) != 0 {
+        schedule::ticks_go_on(g.vcpu);
+    }
     let (reading, anew) = account::works_for(g.vcpu);
     schedule::begin(g.vcpu, reading, anew);
     crash::set_serving(g.dom.id.0, g.vcpu.id);

@@ -23,7 +23,9 @@ mod timers;
 
 pub use cpu::{kept_frames, runs_vcpus};
 pub use idle::{idle, keep};
-pub use timers::{end_poll, set_device_timer, set_period, set_poll_timeout, set_timer, tick};
+pub use timers::{
+    end_poll, set_device_timer, set_period, set_poll_timeout, set_timer, tick, ticks_go_on,
+};
 
 use crate::account;
 use crate::arch::cpu::rdtsc;

@@ -90,17 +90,45 @@ pub fn set_period(vcpu: &Vcpu, period_ns: u64) {
     set(vcpu, Kind::Periodic, (period_ns != 0).then_some(first));
 }
 
-/// A tick of a periodic timer. A vCPU that sleeps or is down is not told, and not woken: Xen's stand still then, too.
-fn period_over(vcpu: &'static Vcpu) {
-    let period_ns = vcpu.period_ns.load(Ordering::Acquire);
-    if period_ns == 0 {
-        return;
+/// Sets the next tick of a periodic timer, unless it was stopped meanwhile. From now, not from when one was due: ticks that were
+/// missed are not made up for.
+fn set_next_tick(vcpu: &Vcpu) {
+    let at = at_home(vcpu, |sched, seat| {
+        // Under the lock: who stops it has done that before, or cancels this.
+        let period_ns = vcpu.period_ns.load(Ordering::Acquire);
+        let at = timer::now_ns().saturating_add(period_ns);
+        let is_set = period_ns != 0 && sched.timers.set(Kind::Periodic.of(seat), at).is_ok();
+        is_set.then_some(at)
+    });
+    if let Some((home, Some(at))) = at {
+        arm(home, at, vcpu.domain.id);
     }
-    // From now, not from when it was due: ticks that were missed are not made up for.
-    set_period(vcpu, period_ns);
+}
+
+/// A tick of a periodic timer is due. Of a vCPU that does not run it is the last until it does ([`ticks_go_on`]): else whoever
+/// has many that sleep would have this CPU tick for them all, at nobody's expense.
+fn period_over(vcpu: &'static Vcpu) {
     let state = vcpu.runstate.lock().state;
-    if matches!(state, State::Running | State::Runnable) {
+    if state == State::Running {
+        tick_of(vcpu);
+    }
+}
+
+fn tick_of(vcpu: &'static Vcpu) {
+    if vcpu.period_ns.load(Ordering::Acquire) != 0 {
+        set_next_tick(vcpu);
         event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
+    }
+}
+
+/// A vCPU with a periodic timer runs again: it is told now of a tick that was due meanwhile.
+#[cold]
+pub fn ticks_go_on(vcpu: &'static Vcpu) {
+    let set = at_home(vcpu, |sched, seat| {
+        sched.timers.deadline(Kind::Periodic.of(seat)).is_some()
+    });
+    if let Some((_, false)) = set {
+        tick_of(vcpu);
     }
 }
 
