@@ -17,6 +17,7 @@
 //! - C6: a published version is even when the page is at rest and odd while it is written.
 //! - C7: what a CPU's counter shows and what the machine's shows are turned into each other without loss.
 //! - C8: a deadline on a CPU whose counter is off is never early, as C2, and never lost.
+//! - C9: a [`NearClock`] reads what its [`Clock`] reads, bit for bit, within half of all counts from the base.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@
 mod calibrate;
 mod civil;
 mod limit;
+mod near;
 mod offset;
 mod pvclock;
 mod rounds;
@@ -32,6 +34,7 @@ mod scale;
 pub use calibrate::{Calibration, CounterReading, Frequency, best, hz_from_period_fs};
 pub use civil::{BadDate, CivilTime, RtcRegisters, WallClock};
 pub use limit::AtMost;
+pub use near::{Countdown, NearClock};
 pub use offset::Offset;
 pub use pvclock::{PvClock, VersionStep};
 pub use rounds::{NEVER, Rounds};

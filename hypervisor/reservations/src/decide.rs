@@ -104,6 +104,19 @@ impl Queue<'_> {
         self.decision()
     }
 
+    /// The caller's name for the vCPU that runs by the decision in force.
+    #[must_use]
+    pub fn runs(&self) -> Option<u64> {
+        let server = self.running.and_then(|who| self.get(who));
+        server.map(|server| server.tag)
+    }
+
+    /// When the decision in force ends, if it does.
+    #[must_use]
+    pub const fn ends_at(&self) -> Option<u64> {
+        self.until
+    }
+
     /// The decision in force: until its end a timer must be set, whatever else it was used for meanwhile.
     #[must_use]
     pub fn decision(&self) -> Decision {
@@ -154,12 +167,16 @@ impl Queue<'_> {
 
     /// The one that runs has another budget than a moment ago: where it is still the one to run, the decision's end moves.
     pub(crate) fn goes_on(&mut self, now: u64) -> Next {
-        let plan = self.plan(now);
-        let same = plan.run == self.running && plan.kind == self.kind && plan.spills == self.spills;
         if self.until.is_some_and(|until| until <= now) {
             // It has ended, which a timer says.
             return Next::Keep;
         }
+        if self.spills && self.running.is_some_and(|who| self.is_alone(who)) {
+            // Whatever its budget is, it runs until its deadline.
+            return Next::Keep;
+        }
+        let plan = self.plan(now);
+        let same = plan.run == self.running && plan.kind == self.kind && plan.spills == self.spills;
         if !same {
             return Next::Decide;
         }
@@ -174,6 +191,13 @@ impl Queue<'_> {
         self.ends_for = plan.ends_for.and_then(|who| self.seat_of(who));
     }
 
+    /// Whether one that has budget is alone in everything: what it runs beyond its budget takes nothing from anybody.
+    #[inline]
+    fn is_alone(&self, who: u32) -> bool {
+        self.ready.is_only(who) && self.extra.is_only(who)
+    }
+
+    #[inline]
     fn plan(&self, now: u64) -> Plan {
         let mut plan = Plan {
             run: None,
@@ -187,9 +211,7 @@ impl Queue<'_> {
         if let Some(who) = self.ready.root()
             && let Some(server) = self.get(who)
         {
-            // Alone in everything: what it runs beyond its budget takes nothing from anybody.
-            plan.spills =
-                self.ready.len() == 1 && self.extra.len() == 1 && self.extra.root() == Some(who);
+            plan.spills = self.is_alone(who);
             let end = if plan.spills {
                 server.deadline
             } else {
@@ -227,6 +249,7 @@ impl Queue<'_> {
 
     /// Makes `now` the last boundary, as far as a decision has nothing to do with it: charges the time since the one before to
     /// whoever ran, and renews the periods that have begun meanwhile without one. Answers the boundary.
+    #[inline(always)]
     pub(crate) fn advance(&mut self, now: u64) -> u64 {
         let now = self.charge_until(now);
         let _ = self.renew_put_off(now, |_| ());
@@ -234,30 +257,38 @@ impl Queue<'_> {
     }
 
     /// Charges the time since the last boundary to whoever ran, and makes `now` the last boundary; answers it.
+    #[inline(always)]
     fn charge_until(&mut self, now: u64) -> u64 {
         let last = self.books.last;
-        let now = now.max(last);
-        if now == last {
-            return now;
+        if now <= last {
+            return last;
         }
         self.books.last = now;
         match self.running {
             None => self.books.idle = self.books.idle.wrapping_add(now - last),
-            Some(who) if self.kind == Kind::Guaranteed => {
-                // A period that ended meanwhile takes its part, and the next one its own.
-                let ends = self
-                    .get(who)
-                    .filter(|server| server.can_run() && server.slice() != 0)
-                    .map(|server| server.deadline.max(last))
-                    .filter(|&ends| ends < now);
-                match ends {
-                    Some(ends) => self.charge_two(who, ends - last, now - ends, now),
-                    None => self.charge_guaranteed(who, now - last),
-                }
-            }
-            Some(who) => self.charge_extra(who, now - last),
+            Some(who) => self.charge(who, last, now),
         }
         now
+    }
+
+    /// Charges one that runs what is between two boundaries.
+    #[inline(never)]
+    fn charge(&mut self, who: u32, last: u64, now: u64) {
+        match self.kind {
+            Kind::Guaranteed => {
+                let Some(server) = self.get(who) else {
+                    return;
+                };
+                // A period that ended meanwhile takes its part, and the next one its own.
+                if server.deadline < now && server.can_run() && server.slice() != 0 {
+                    let ends = server.deadline.max(last);
+                    self.charge_two(who, ends - last, now - ends, now);
+                } else {
+                    self.charge_guaranteed(who, now - last);
+                }
+            }
+            _ => self.charge_extra(who, now - last),
+        }
     }
 
     /// Charges what was before the end of a period, and what after it.
@@ -270,7 +301,7 @@ impl Queue<'_> {
         self.charge_guaranteed(who, after);
     }
 
-    #[inline]
+    #[inline(always)]
     fn charge_guaranteed(&mut self, who: u32, ticks: u64) {
         let spills = self.spills;
         let Some(server) = self.get_mut(who) else {

@@ -86,6 +86,13 @@ impl Queue<'_> {
             server.rest = rest;
             return Ok(Next::Keep);
         }
+        if !rest.is_over() && self.sleeps_within_budget(who, now) {
+            if let Some(server) = self.get_mut(who) {
+                server.rest = rest;
+            }
+            self.unfile(who);
+            return Ok(Next::Decide);
+        }
         let now = self.advance(now);
         if let Some(server) = self.get_mut(who) {
             server.rest = rest;
@@ -102,6 +109,17 @@ impl Queue<'_> {
             return Ok(Next::Decide);
         }
         Ok(self.what_follows(now))
+    }
+
+    /// Whether the one that runs may go to sleep without being charged first: the decision that follows charges it to the same
+    /// budget, as nothing of what it ran was beyond that.
+    fn sleeps_within_budget(&self, who: u32, now: u64) -> bool {
+        let ran = now.saturating_sub(self.books.last);
+        self.running == Some(who)
+            && self.kind == Kind::Guaranteed
+            && self.get(who).is_some_and(|server| {
+                server.stage == Stage::Here && now <= server.deadline && ran < server.budget
+            })
     }
 
     /// Ends the turn in left-over time soon if the one that has woken has had less of it, by weight: who sleeps has waited

@@ -13,6 +13,10 @@ pub(crate) struct Charged {
 }
 
 impl Charged {
+    fn is_nothing(&self) -> bool {
+        self.guaranteed | self.extra == 0
+    }
+
     /// The budget that this was of is no more: it is not given back to the next one.
     pub(crate) fn forget_guaranteed(&mut self) {
         self.guaranteed = 0;
@@ -75,16 +79,20 @@ impl Queue<'_> {
     /// Of the time since the last decision so much was not for the one that runs: what is not charged yet is left out, and of what
     /// is, it has back the rest. Answers how much of it there was.
     fn excuse(&mut self, now: u64, ticks: u64) -> u64 {
+        if ticks == 0 || self.running.is_none() {
+            return 0;
+        }
         let skipped = self.skip(now, ticks);
-        skipped + self.give_back(ticks - skipped)
+        match ticks - skipped {
+            0 => skipped,
+            _ if self.charged.is_nothing() => skipped,
+            more => skipped + self.give_back(more),
+        }
     }
 
     /// Of the time since the last boundary so much is not charged to the one that runs, which is then not to be given back; answers
     /// how much there was.
     fn skip(&mut self, now: u64, ticks: u64) -> u64 {
-        if self.running.is_none() {
-            return 0;
-        }
         let skipped = now.saturating_sub(self.books.last).min(ticks);
         self.books.last += skipped;
         self.books.for_others = self.books.for_others.wrapping_add(skipped);

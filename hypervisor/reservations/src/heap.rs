@@ -83,6 +83,12 @@ impl<O: Order> Heap<O> {
         }
     }
 
+    /// Whether one is in, and nobody else.
+    #[inline]
+    pub(crate) const fn is_only(&self, who: u32) -> bool {
+        self.len == 1 && self.first == who
+    }
+
     pub(crate) const fn len(&self) -> u32 {
         self.len
     }
@@ -106,12 +112,30 @@ impl<O: Order> Heap<O> {
         (0..self.len).all(|place| {
             let knows = self
                 .at(slots, place)
-                .is_some_and(|who| self.place(slots, who) == Some(place))
-                && (place != 0 || self.at(slots, 0) == self.root());
+                .is_some_and(|who| self.place(slots, who) == Some(place));
             let above = place.saturating_sub(1) / 2;
             let key = |place| self.at(slots, place).map(|who| Self::key(slots, who));
             knows && key(above) <= key(place)
         })
+    }
+
+    /// As [`Self::file`], where that concerns nobody else; false, and nothing is done, if it does. `at` is what the server knows
+    /// of its place.
+    #[inline]
+    pub(crate) fn file_alone(&mut self, who: u32, at: &mut u32, wanted: bool) -> bool {
+        match (*at != NONE, wanted) {
+            (false, false) => true,
+            (false, true) if self.len == 0 => {
+                (self.len, self.first, *at) = (1, who, 0);
+                true
+            }
+            (true, false) if self.len == 1 => {
+                (self.len, *at) = (0, NONE);
+                true
+            }
+            (true, true) => self.len == 1,
+            _ => false,
+        }
     }
 
     /// Has a server in where its key wants it, or not in at all. `place` is where it is, [`NONE`] if it is not in.
@@ -239,6 +263,10 @@ impl<O: Order> Heap<O> {
 
     #[inline]
     fn at(&self, slots: &Slots<'_>, place: u32) -> Option<u32> {
+        // Who is first is known without a look: mostly it is the only one.
+        if place == 0 {
+            return self.root();
+        }
         slots
             .get(place as usize)
             .map(|slot| slot.places[self.which as usize])
@@ -253,8 +281,7 @@ impl<O: Order> Heap<O> {
     fn put(&mut self, slots: &mut Slots<'_>, place: u32, who: u32) {
         if place == 0 {
             self.first = who;
-        }
-        if let Some(slot) = slots.get_mut(place as usize) {
+        } else if let Some(slot) = slots.get_mut(place as usize) {
             slot.places[self.which as usize] = who;
         }
         self.set_place(slots, who, place);

@@ -19,7 +19,7 @@
 use crate::accounts::Books;
 use crate::decide::Kind;
 use crate::excused::Charged;
-use crate::heap::{ByDeadline, ByVirtualTime, Heap, NONE, Which};
+use crate::heap::{ByDeadline, ByVirtualTime, HEAPS, Heap, NONE, Which};
 use crate::rules::Rules;
 use crate::server::{Server, Slot, Slots, Stage};
 
@@ -216,22 +216,59 @@ impl<'a> Queue<'a> {
 
     /// Puts a vCPU, whose state, budget or keys have changed, into the heaps where it belongs (T7).
     pub(crate) fn refile(&mut self, who: u32) {
-        let Some(server) = self.get(who) else {
+        let Some(slot) = self.slots.get_mut(who as usize) else {
             return;
         };
+        let server = &mut slot.server;
         let can_run = server.can_run();
         let promised = can_run && server.slice() != 0;
         let has_budget = server.budget != 0;
         let takes_extra = can_run && server.takes_extra();
-        let [ready, waiting, extra] = server.at;
-        if takes_extra != (extra != NONE) {
+        let wanted = [promised && has_budget, promised && !has_budget, takes_extra];
+        let [ready, waiting, extra] = &mut server.at;
+        if takes_extra != (*extra != NONE) && self.extra.is_only(who) {
+            // As `note_floor`, which looks for it.
+            self.floor = self.floor.max(server.virtual_time);
+        }
+        let is_done = self.ready.file_alone(who, ready, wanted[0])
+            & self.waiting.file_alone(who, waiting, wanted[1])
+            & self.extra.file_alone(who, extra, wanted[2]);
+        if !is_done {
+            self.refile_among(who, wanted);
+        }
+    }
+
+    /// As [`Self::refile`], of one that cannot run any more.
+    pub(crate) fn unfile(&mut self, who: u32) {
+        let Some(slot) = self.slots.get_mut(who as usize) else {
+            return;
+        };
+        let server = &mut slot.server;
+        let [ready, waiting, extra] = &mut server.at;
+        if self.extra.is_only(who) {
+            // As `note_floor`, which looks for it.
+            self.floor = self.floor.max(server.virtual_time);
+        }
+        let is_done = self.ready.file_alone(who, ready, false)
+            & self.waiting.file_alone(who, waiting, false)
+            & self.extra.file_alone(who, extra, false);
+        if !is_done {
+            self.refile_among(who, [false; HEAPS]);
+        }
+    }
+
+    /// As [`Self::refile`], where others are in the heaps in which it is, or should be, by their numbers.
+    fn refile_among(&mut self, who: u32, wanted: [bool; HEAPS]) {
+        let Some([ready, waiting, extra]) = self.get(who).map(|server| server.at) else {
+            return;
+        };
+        if wanted[2] != (extra != NONE) {
             self.note_floor();
         }
         let slots = &mut self.slots;
-        self.ready.file(slots, who, ready, promised && has_budget);
-        self.waiting
-            .file(slots, who, waiting, promised && !has_budget);
-        self.extra.file(slots, who, extra, takes_extra);
+        self.ready.file(slots, who, ready, wanted[0]);
+        self.waiting.file(slots, who, waiting, wanted[1]);
+        self.extra.file(slots, who, extra, wanted[2]);
     }
 
     /// Brings up to date what those are to have at least who begin to share left-over time: as much as who has had least.

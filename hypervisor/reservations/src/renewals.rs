@@ -44,8 +44,17 @@ impl Queue<'_> {
 
     /// Renews the periods that have begun and that the last decision did not end for, each as if that had been noticed as it
     /// began, and names before whose each is; answers how many.
-    #[inline]
-    pub(crate) fn renew_put_off(&mut self, now: u64, mut is_for: impl FnMut(u64)) -> u32 {
+    #[inline(always)]
+    pub(crate) fn renew_put_off(&mut self, now: u64, is_for: impl FnMut(u64)) -> u32 {
+        match self.waiting.root() {
+            Some(_) => self.renew_some_put_off(now, is_for),
+            None => 0,
+        }
+    }
+
+    /// As [`Self::renew_put_off`], where somebody waits for a period.
+    #[inline(never)]
+    fn renew_some_put_off(&mut self, now: u64, mut is_for: impl FnMut(u64)) -> u32 {
         let ends = self.put_off_until.min(now.saturating_add(1));
         for renewed in 0..DUE_AT_ONCE {
             let Some(Begins { who, at }) = self.next_to_begin().filter(|next| next.at < ends)

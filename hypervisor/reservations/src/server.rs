@@ -21,7 +21,7 @@ use rows::{Rows, rows_for};
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     pub(crate) server: Server,
-    /// Who is in this place of each heap.
+    /// Who is in this place of each heap; who is in the first, the heap knows itself.
     pub(crate) places: [u32; HEAPS],
     /// How often the slot was given to somebody: a seat of before is not a seat of now.
     pub(crate) generation: u32,

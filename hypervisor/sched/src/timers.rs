@@ -120,7 +120,7 @@ impl<'a> TimerQueue<'a> {
         if deadline_ns > now_ns {
             return None;
         }
-        self.take_out(0);
+        self.remove(0, timer);
         Some((timer, deadline_ns))
     }
 
@@ -131,9 +131,14 @@ impl<'a> TimerQueue<'a> {
 
     /// Removes what is in a place, and fills the place with the heap's last.
     fn take_out(&mut self, place: usize) {
-        let Some((_, timer)) = self.key(place) else {
-            return;
-        };
+        if let Some((_, timer)) = self.key(place) {
+            self.remove(place, timer);
+        }
+    }
+
+    /// As [`Self::take_out`], of the timer that is there.
+    #[inline]
+    fn remove(&mut self, place: usize, timer: u32) {
         self.len -= 1;
         self.set_place(timer, NO_PLACE);
         if place < self.len
@@ -163,10 +168,14 @@ impl<'a> TimerQueue<'a> {
     }
 
     /// Moves what is in a place up or down to where the heap's order wants it.
+    #[inline]
     fn settle(&mut self, place: usize) {
-        if self.len == 1 {
-            return;
+        if self.len > 1 {
+            self.settle_among(place);
         }
+    }
+
+    fn settle_among(&mut self, place: usize) {
         let place = self.settle_up(place);
         self.settle_down(place);
     }

@@ -45,9 +45,9 @@ pub struct Here {
     /// Of the machine's books that this CPU is at.
     number: Cell<u64>,
     in_hand: Cell<Option<&'static Vcpu>>,
-    /// In whose time the last decision lets somebody run, and when that ends without another ([`NEVER`]).
-    decided: Cell<(Kind, u64)>,
-    /// When the own time ends of the vCPU in hand without a decision.
+    /// In whose time the last decision lets somebody run.
+    decided: Cell<Kind>,
+    /// When the own time ends of the vCPU in hand without a decision ([`NEVER`]).
     own_ends_ns: Cell<u64>,
     /// The reading of the last decision, or of when the vCPU in hand began after it; and what was not of the vCPU in hand up to
     /// there.
@@ -66,7 +66,7 @@ impl Here {
             ledger: CpuLedger::new(),
             number: Cell::new(0),
             in_hand: Cell::new(None),
-            decided: Cell::new((Kind::Extra, NEVER)),
+            decided: Cell::new(Kind::Extra),
             own_ends_ns: Cell::new(NEVER),
             told: Cell::new((0, 0)),
             in_parts: Cell::new(false),
@@ -145,16 +145,20 @@ fn owing(dom: &Domain, payer: Payer) -> Option<&'static Vcpu> {
     dom.vcpu(id).or_else(at_home).or_else(|| dom.vcpus().next())
 }
 
-/// Puts what is due into its account.
+/// Puts what is due, if anything is, into its account.
+#[inline]
 fn pay(due: Option<Due>) {
-    let Some(Due {
+    if let Some(due) = due {
+        pay_due(due);
+    }
+}
+
+fn pay_due(due: Due) {
+    let Due {
         payer,
         cause,
         cycles,
-    }) = due
-    else {
-        return;
-    };
+    } = due;
     let dom = domain::get(DomId(payer.0 as u16)).filter(|dom| is_of(payer, dom));
     if let Some(vcpu) = dom.and_then(|dom| owing(dom, payer)) {
         vcpu.home.owe(cycles);
@@ -188,7 +192,15 @@ fn enters(
     if let Some(before) = before {
         before.domain.sold.add(number.get(), own);
     }
-    pay(due);
+    match (due, next) {
+        // What woke the CPU was mostly for who comes.
+        (Some(due), Some(next)) if due.payer == payer_of(next) => {
+            next.home.owe(due.cycles);
+            next.domain.account.add_elsewhere(due.cause, due.cycles);
+            next.domain.sold.add(number.get(), due.cycles);
+        }
+        (due, _) => pay(due),
+    }
 }
 
 /// This CPU decides anew, with this reading: what of the time since the last decision was not of the vCPU that ran.
@@ -212,25 +224,31 @@ fn leaves(vcpu: &Vcpu, now: u64) {
     vcpu.home.owe(own);
 }
 
-/// In whose time the vCPU runs that was chosen for this CPU, from [`works_for`] on; and when, on the clock, its own time is over
-/// although it goes on because nobody else wants any.
-pub fn will_run_in(kind: Kind, own_ends_ns: Option<u64>) {
-    here().decided.set((kind, own_ends_ns.unwrap_or(NEVER)));
+/// In whose time the vCPU runs that was chosen for this CPU, from [`works_for`] on.
+pub fn will_run_in(kind: Kind) {
+    here().decided.set(kind);
 }
 
-/// As told to [`will_run_in`], of the vCPU in hand: its own time is over only then.
-pub fn own_time_ends(at_ns: u64) {
-    here().own_ends_ns.set(at_ns);
+/// When, on the clock, the own time of the vCPU in hand is over although it goes on because nobody else wants any. To be said
+/// after [`works_for`].
+pub fn own_time_ends(at_ns: Option<u64>) {
+    here().own_ends_ns.set(at_ns.unwrap_or(NEVER));
 }
 
 /// Before the account of the vCPU in hand is written: cuts its own time where that has ended by then.
+#[inline]
 fn cut_own_time(now: u64) {
     let here = here();
     let ends_ns = here.own_ends_ns.get();
     if ends_ns != NEVER && timer::ns_at(now) > ends_ns {
-        here.own_ends_ns.set(NEVER);
-        here.ledger.own_time_ended(timer::counter_at(ends_ns));
+        cut_at(ends_ns);
     }
+}
+
+#[cold]
+fn cut_at(ends_ns: u64) {
+    here().own_ends_ns.set(NEVER);
+    here().ledger.own_time_ended(timer::counter_at(ends_ns));
 }
 
 /// This CPU works for a vCPU from now on. The one it worked for before must not run elsewhere until then: what is in its
@@ -243,10 +261,10 @@ pub fn works_for(vcpu: &'static Vcpu) -> (u64, bool) {
         Some(before) if ledger.is_switching() => Some((payer_of(before), Cause::Switch)),
         _ => ledger.payer(),
     };
-    let (kind, own_ends_ns) = here().decided.get();
+    let kind = here().decided.get();
     let now = cpu::rdtsc();
     cut_own_time(now);
-    here().own_ends_ns.set(own_ends_ns);
+    here().own_ends_ns.set(NEVER);
     let stays = before.is_some_and(|before| core::ptr::eq(before, vcpu));
     let is_new = here().in_parts.take() || !stays;
     if is_new {

@@ -13,7 +13,7 @@ use crate::debug::sections::Kind;
 use crate::domain::Vcpu;
 use crate::layout::CPU_AREAS;
 use crate::sync::OnThisCpu;
-use ::clock::Offset;
+use ::clock::{NearClock, Offset};
 use ::cpus::MAX_CPUS;
 use core::arch::asm;
 use core::cell::Cell;
@@ -64,6 +64,8 @@ pub struct Cpu {
     pub look_at_ns: Cell<u64>,
     /// How far its time-stamp counter is ahead of CPU 0's, where that is corrected (`smp::skew`).
     pub tsc_offset: Cell<Offset>,
+    /// The machine's clock as it reads it by its own counter (`device::timer`).
+    pub clock: Cell<NearClock>,
     /// Somebody asked for a new scheduling decision.
     pub reschedule: Cell<bool>,
     /// The vCPU in hand has something to finish before its guest goes on (`domain::unfinished`).
@@ -103,6 +105,7 @@ impl Cpu {
             timer_deadline: Cell::new(u64::MAX),
             look_at_ns: Cell::new(u64::MAX),
             tsc_offset: Cell::new(Offset::NONE),
+            clock: Cell::new(NearClock::NANOSECONDS),
             reschedule: Cell::new(false),
             unfinished: Cell::new(false),
             budget: Cell::new(i32::MAX),

@@ -4,15 +4,15 @@
 //! - T1: no wait is without bound: a reference that stands still is given up after [`LONGEST_WAIT`] TSC ticks.
 //! - T2: the clock's parameters are set once and never change, so that guests may hold copies.
 //! - T3: all references together measure for at most 60 ms.
-//! - T4: a CPU whose time-stamp counter is off by a known offset reads the same time as all others: only [`now_ns`],
+//! - T4: a CPU whose time-stamp counter is off by a known offset reads the same time as all others: only [`now_ns`], [`ns_at`],
 //!   [`set_deadline`] and [`time_page`] know of counts and offsets, everything else of nanoseconds.
 
 use crate::arch::{apic, cpu, percpu};
 use crate::device::Registers;
 use crate::{debug, info, warn};
 use clock::{
-    Calibration, Clock, CounterReading, Frequency, NS_PER_SECOND, Offset, PvClock, TscScale, best,
-    hz_from_period_fs,
+    Calibration, Clock, Countdown, CounterReading, Frequency, NS_PER_SECOND, NearClock, Offset,
+    PvClock, TscScale, best, hz_from_period_fs,
 };
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +34,7 @@ const PIT_HZ: u64 = 1_193_182;
 pub struct Timing {
     /// From TSC ticks to nanoseconds since boot.
     pub clock: Clock,
-    apic_scale: TscScale,
+    countdown: Countdown,
 }
 
 static TIMING: Once<Timing> = Once::new();
@@ -248,16 +248,17 @@ pub fn init(platform: &Platform) -> Result<(), NoTimer> {
     silence_pit();
     let (name, tsc, apic_hz) = measured.ok_or(NoTimer)?;
     let scale = TscScale::from_hz(tsc.hz).ok_or(NoTimer)?;
-    let apic_scale = match TscScale::from_hz(apic_hz) {
-        Some(scale) => scale,
+    let countdown = match Countdown::from_hz(apic_hz) {
+        Some(countdown) => countdown,
         // In deadline mode the countdown may be absent.
-        None if apic::deadline_mode() => scale,
+        None if apic::deadline_mode() => Countdown::NONE,
         None => return Err(NoTimer),
     };
     TIMING.call_once(|| Timing {
         clock: Clock::new(cpu::rdtsc(), 0, scale),
-        apic_scale,
+        countdown,
     });
+    begin_here(Offset::NONE);
     info!(
         "TSC: {}.{:06} MHz by the {}, off by at most {} ppm; local APIC timer: {}.{:03} MHz",
         tsc.hz / 1_000_000,
@@ -307,10 +308,29 @@ pub fn offset() -> Offset {
     percpu::current().tsc_offset.get()
 }
 
-/// What the clock shows when this CPU's counter is at `counter`.
+/// Has this CPU read the clock by its own counter, which is ahead of CPU 0's by so much.
+pub fn begin_here(offset: Offset) {
+    let this = percpu::current();
+    this.tsc_offset.set(offset);
+    this.clock.set(NearClock::on(&clock(), offset));
+}
+
+/// What the clock shows when this CPU's counter is at `counter`. On a CPU that has begun to read it.
 #[inline]
 pub fn ns_at(counter: u64) -> u64 {
-    clock().now_ns(offset().machine(counter))
+    percpu::current().clock.get().ns_at(counter)
+}
+
+/// As [`now_ns`], on a CPU that has begun to read the clock.
+#[inline]
+pub fn now_here() -> u64 {
+    ns_at(cpu::rdtsc())
+}
+
+/// Nanoseconds that so many ticks last. On a CPU that has begun to read the clock.
+#[inline]
+pub fn ns_from_ticks(ticks: u64) -> u64 {
+    percpu::current().clock.get().ns_from_ticks(ticks)
 }
 
 /// What this CPU's counter shows when the clock is at `ns`.
@@ -337,9 +357,8 @@ pub fn set_deadline(ns: u64) {
         apic::arm_deadline(at);
         return;
     }
-    let left = ns.saturating_sub(timing.clock.now_ns(counter()));
-    let ticks = timing.apic_scale.ticks_from_ns(left);
-    apic::arm(u32::try_from(ticks).unwrap_or(u32::MAX));
+    let left = ns.saturating_sub(ns_at(cpu::rdtsc()));
+    apic::arm(timing.countdown.ticks(left));
 }
 
 /// Says that it is `seconds` since 1970 now.

@@ -119,13 +119,15 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
     }
     // Said before looked again: a port raised in between finds the poller.
     g.vcpu.polling.store(single, Ordering::SeqCst);
-    schedule::block(g.vcpu);
+    match p.timeout {
+        0 => schedule::block(g.vcpu),
+        timeout => schedule::block_until(g.vcpu, timeout),
+    }
     g.vcpu.notice.take();
     if ready() {
         g.vcpu.polling.store(0, Ordering::SeqCst);
         schedule::wake(g.vcpu);
-    } else if p.timeout != 0 {
-        schedule::set_poll_timeout(g.vcpu, p.timeout);
+        schedule::end_poll(g.vcpu);
     }
     Ok(0)
 }

@@ -23,9 +23,7 @@ mod timers;
 
 pub use cpu::{kept_frames, runs_vcpus};
 pub use idle::{idle, keep};
-pub use timers::{
-    end_poll, set_device_timer, set_period, set_poll_timeout, set_timer, tick, ticks_go_on,
-};
+pub use timers::{end_poll, set_device_timer, set_period, set_timer, tick, ticks_go_on};
 
 use crate::account;
 use crate::arch::cpu::rdtsc;
@@ -37,7 +35,7 @@ use crate::event;
 use crate::mmu::work;
 use ::cpus::loaded;
 use ::cpus::set::CpuSet;
-use ::reservations::{Decision, Gone, Kind, Next, Queue, Seat};
+use ::reservations::{Gone, Kind, Next, Queue, Seat};
 use ::sched::{State, VcpuHandle};
 use core::sync::atomic::Ordering;
 use cpu::CpuSched;
@@ -108,11 +106,22 @@ type Act = Result<Next, Gone>;
 
 /// Does something to a vCPU in its queue, and what follows from it (C1).
 fn change(vcpu: &Vcpu, act: impl FnOnce(&mut Queue<'static>, u64, Seat) -> Act) {
-    let done = at_home(vcpu, |sched, _| {
+    change_and(vcpu, act, |_, _| ());
+}
+
+/// As [`change`], with something else under the lock.
+#[inline]
+fn change_and(
+    vcpu: &Vcpu,
+    act: impl FnOnce(&mut Queue<'static>, u64, Seat) -> Act,
+    also: impl FnOnce(&mut CpuSched, VcpuHandle),
+) {
+    let done = at_home(vcpu, |sched, seat| {
         // Under the lock: what a queue is told is never older than what it was told before.
-        let now = timer::now_ns();
+        let now = timer::now_here();
         let next = act(&mut sched.queue, now, vcpu.home.place());
         note_state(sched, vcpu, now);
+        also(sched, seat);
         next
     });
     // Who is at home has a place there.
@@ -147,6 +156,15 @@ pub fn wake(vcpu: &Vcpu) {
 /// The vCPU sleeps until woken.
 pub fn block(vcpu: &Vcpu) {
     change(vcpu, Queue::block);
+}
+
+/// As [`block`], of the vCPU in hand, and a poll of its ends at a system time at the latest.
+pub fn block_until(vcpu: &Vcpu, deadline: u64) {
+    change_and(vcpu, Queue::block, |sched, seat| {
+        timers::set_poll(sched, seat, deadline);
+    });
+    // It is at home here (C3).
+    timers::arm(percpu::current().id, deadline, vcpu.domain.id);
 }
 
 /// The vCPU lets others of its domain go first.
@@ -187,7 +205,7 @@ fn each_at_home<V: core::ops::Deref<Target = Vcpu>>(
                     // The one before is released before. When this one is held it may have moved, or be removed.
                     drop(held.take());
                     let sched = cpu::of(home).lock();
-                    held = Some((home, sched, timer::now_ns()));
+                    held = Some((home, sched, timer::now_here()));
                 }
             }
         }
@@ -228,31 +246,56 @@ pub fn pause(vcpu: &Vcpu) {
     change(vcpu, Queue::pause);
 }
 
-/// More periods began at once than one decision renews.
-struct More;
+/// Why a decision is not made yet.
+enum NotYet {
+    /// Timers are due.
+    TimersDue,
+    /// More periods began at once than one decision renews.
+    More,
+}
 
-/// The decision of this CPU's queue, and the run states of who ran and who will (C1): nobody else's change with it.
-fn next_vcpu(is_first: bool) -> Result<Option<&'static Vcpu>, More> {
-    let here = percpu::current().id;
+/// How far a decision has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Nothing was looked at.
+    First,
+    /// Timers that were due are dealt with.
+    NoTimers,
+    /// Some periods have begun.
+    Rest,
+}
+
+/// The decision of this CPU's queue, the hardware timer that it wants where nobody is to run (C2), and the run states of who ran
+/// and who will (C1): nobody else's change with it.
+fn next_vcpu(part: Part) -> Result<Option<&'static Vcpu>, NotYet> {
+    let this = percpu::current();
+    let here = this.id;
     let next = cpu::with(here, |sched| {
         let reading = rdtsc();
         let now = timer::ns_at(reading);
-        let before = sched.queue.decision();
-        let excused = match is_first {
-            true => ns(account::decides(reading)),
+        // What the hardware timer is set for is over, and its interrupt not taken yet.
+        if part == Part::First && now >= this.timer_deadline.get() {
+            return Err(NotYet::TimersDue);
+        }
+        let before = sched.queue.runs();
+        let excused = match part {
             // Whoever was chosen in the part before has not begun.
-            false => u64::MAX,
+            Part::Rest => u64::MAX,
+            // With nobody to have it back it need not be known in nanoseconds.
+            _ => match account::decides(reading) {
+                _ if before.is_none() => 0,
+                cycles => ns(cycles),
+            },
         };
         let next = sched.decide(now, excused);
-        let who = |decision: &Decision| {
-            let seat = decision.run.map(|_| VcpuHandle(decision.tag as u32))?;
-            sched.vcpu(seat)
-        };
-        let vcpu = who(&next);
-        if before.run != next.run {
+        let who = |tag: u64| sched.vcpu(VcpuHandle(tag as u32));
+        let chosen = next.run.map(|_| next.tag);
+        let vcpu = chosen.and_then(who);
+        // A name is another's only when who had it is out of the queue.
+        if before != chosen {
             // Of who sleeps, or was stopped, that was noted then.
             let ran = |vcpu: &&Vcpu| vcpu.runstate.lock().state == State::Running;
-            if let Some(before) = who(&before).filter(ran) {
+            if let Some(before) = before.and_then(who).filter(ran) {
                 note_state(sched, before, now);
             }
             if let Some(vcpu) = vcpu {
@@ -261,76 +304,79 @@ fn next_vcpu(is_first: bool) -> Result<Option<&'static Vcpu>, More> {
         }
         if next.until.is_some_and(|until| until <= now) {
             account::decides_in_parts();
-            return Err(More);
+            return Err(NotYet::More);
         }
-        let kind = match next.kind {
+        let Some(vcpu) = vcpu else {
+            timers::program_under(sched);
+            return Ok(None);
+        };
+        account::will_run_in(match next.kind {
             Kind::Guaranteed => account::Kind::Guaranteed,
             Kind::Extra | Kind::Idle => account::Kind::Extra,
-        };
-        account::will_run_in(kind, sched.queue.budget_ends());
-        if let Some(vcpu) = vcpu {
-            // Two CPUs with the same state would be the end of all that is promised: rather none.
-            assert!(
-                loaded::take(&vcpu.loaded_on, here),
-                "domain {} vCPU {} is chosen for CPU {here} while it is on another",
-                vcpu.domain.id.0,
-                vcpu.id
-            );
-        }
-        Ok(vcpu)
+        });
+        // Two CPUs with the same state would be the end of all that is promised: rather none.
+        assert!(
+            loaded::take(&vcpu.loaded_on, here),
+            "domain {} vCPU {} is chosen for CPU {here} while it is on another",
+            vcpu.domain.id.0,
+            vcpu.id
+        );
+        Ok(Some(vcpu))
     });
     next.unwrap_or(Ok(None))
 }
 
 /// Nobody can run, and nobody is in hand: the queue has none that runs here.
 pub fn choose_nobody() {
-    let next = next_vcpu(true);
+    let next = next_vcpu(Part::NoTimers);
     debug_assert!(matches!(next, Ok(None)));
 }
 
 fn ns(cycles: u64) -> u64 {
-    timer::clock().scale.ns_from_ticks(cycles)
+    match cycles {
+        0 => 0,
+        _ => timer::ns_from_ticks(cycles),
+    }
 }
 
 /// Decides who runs on this CPU from now on, if anybody can; who does not run yet is to [`begin`].
 pub fn decide() -> Option<&'static Vcpu> {
-    timers::look();
     if !work::in_budget() {
         unfinished::let_others_in();
     }
     // What asked for it before this is in the decision.
     let _ = smp::rescheduled();
     percpu::current().reschedule.set(false);
-    let mut is_first = true;
-    let next = loop {
-        match next_vcpu(is_first) {
-            Ok(next) => break next,
-            Err(More) => unfinished::let_others_in(),
-        }
-        is_first = false;
-    };
-    if next.is_none() {
-        timers::program();
+    let mut part = Part::First;
+    loop {
+        part = match next_vcpu(part) {
+            Ok(next) => return next,
+            Err(NotYet::TimersDue) => {
+                timers::are_due();
+                // Who was woken is in the decision to come.
+                percpu::current().reschedule.set(false);
+                Part::NoTimers
+            }
+            Err(NotYet::More) => {
+                unfinished::let_others_in();
+                Part::Rest
+            }
+        };
     }
-    next
 }
 
 /// A vCPU that was chosen runs from a reading of the counter on, `anew` if it has not before the decision: until then nothing is
 /// taken off its budget but what was worked for it. The decision's end, which follows from that, is when the CPU's timer is due.
 pub fn begin(vcpu: &Vcpu, reading: u64, anew: bool) {
     let owed = vcpu.home.take_owed();
-    if !anew && owed == 0 {
-        return timers::program();
-    }
     timers::program_after(|sched| {
-        let now = timer::ns_at(reading);
-        let next = sched.queue.begins(now, anew, ns(owed));
-        if let Some(ends_ns) = sched.queue.budget_ends() {
-            account::own_time_ends(ends_ns);
+        if anew || owed != 0 {
+            let next = sched.queue.begins(timer::ns_at(reading), anew, ns(owed));
+            // It may have nothing left.
+            if next == Next::Decide {
+                event::reschedule_here();
+            }
         }
-        // It may have nothing left.
-        if next == Next::Decide {
-            event::reschedule_here();
-        }
+        account::own_time_ends(sched.queue.budget_ends());
     });
 }

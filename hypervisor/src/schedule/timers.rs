@@ -66,7 +66,7 @@ fn set(vcpu: &Vcpu, kind: Kind, deadline: Option<u64>) {
 }
 
 /// Has a CPU set its hardware timer for a time at the latest, which is in its queue (T1), for a domain.
-fn arm(cpu: u32, deadline: u64, whom: DomId) {
+pub(super) fn arm(cpu: u32, deadline: u64, whom: DomId) {
     let this = percpu::current();
     if cpu == this.id {
         // With a decision to come the timer is set when it has been made.
@@ -86,7 +86,7 @@ pub fn set_timer(vcpu: &Vcpu, deadline: Option<u64>) {
 /// Sets a vCPU's periodic timer going, its first tick a period (in nanoseconds) from now; 0 stops it.
 pub fn set_period(vcpu: &Vcpu, period_ns: u64) {
     vcpu.period_ns.store(period_ns, Ordering::Release);
-    let first = timer::now_ns().saturating_add(period_ns);
+    let first = timer::now_here().saturating_add(period_ns);
     set(vcpu, Kind::Periodic, (period_ns != 0).then_some(first));
 }
 
@@ -132,9 +132,10 @@ pub fn ticks_go_on(vcpu: &'static Vcpu) {
     }
 }
 
-/// Wakes a polling vCPU at a system time at the latest.
-pub fn set_poll_timeout(vcpu: &Vcpu, deadline: u64) {
-    set(vcpu, Kind::Poll, Some(deadline));
+/// Wakes a polling vCPU at a system time at the latest. Under the lock of its home, which is to be told ([`arm`]).
+pub(super) fn set_poll(sched: &mut CpuSched, seat: VcpuHandle, deadline: u64) {
+    // Every seat has its timers.
+    let _ = sched.timers.set(Kind::Poll.of(seat), deadline);
 }
 
 /// A vCPU polls no more.
@@ -164,40 +165,63 @@ fn pop(sched: &mut CpuSched, now: u64) -> Option<Option<(Kind, &'static Vcpu)>> 
     }
 }
 
-/// [`timers_due`], where some may be: what the hardware timer is set for is over, and its interrupt not taken yet.
-pub(super) fn look() {
-    let deadline = percpu::current().timer_deadline.get();
-    if deadline != u64::MAX && timer::now_ns() >= deadline {
-        timers_due();
+/// Tells the vCPUs at home here whose timers are due.
+pub(super) fn are_due() {
+    // It is asked where a decision is being made.
+    let _ = tell_due(timer::now_here());
+}
+
+/// Tells the vCPUs at home here whose timers are due at a time. Answers whether the last decision ended by then, and for whose
+/// sake if it is not that of who runs.
+fn tell_due(now: u64) -> (Next, Option<&'static Vcpu>) {
+    let here = percpu::current().id;
+    let paying = account::paying();
+    loop {
+        let looked = cpu::with(here, |sched| {
+            let due = pop(sched, now);
+            let is_last = due.is_none() || sched.timers.next_deadline().is_none_or(|at| at > now);
+            (due, is_last.then(|| decision_ended(sched, now)))
+        });
+        let (due, ended) = looked.unwrap_or((None, Some((Next::Keep, None))));
+        if let Some(due) = due {
+            tell(due);
+        }
+        if let Some(ended) = ended {
+            account::pays_again(paying);
+            return ended;
+        }
     }
 }
 
-/// Tells the vCPUs at home here whose timers are due.
-fn timers_due() {
-    let here = percpu::current().id;
-    let now = timer::now_ns();
-    let paying = account::paying();
-    while let Some(due) = cpu::with(here, |sched| pop(sched, now)).flatten() {
-        let Some((kind, vcpu)) = due else {
-            account::is_for_control(Cause::Device);
-            device::later();
-            continue;
-        };
-        account::is_for_vcpu(vcpu, Cause::Timer);
-        match kind {
-            Kind::Periodic => period_over(vcpu),
-            Kind::Poll => {
-                // It has no timer that would be to be cleared any more.
-                vcpu.polling.store(0, Ordering::SeqCst);
-                wake(vcpu);
-            }
-            Kind::Own => {
-                event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
-                wake(vcpu);
-            }
+fn decision_ended(sched: &CpuSched, now: u64) -> (Next, Option<&'static Vcpu>) {
+    let next = sched.queue.expire(now);
+    if next == Next::Keep {
+        return (next, None);
+    }
+    let sake = sched.queue.ends_for(now);
+    let sake = sake.and_then(|tag| sched.vcpu(VcpuHandle(tag as u32)));
+    (next, sake)
+}
+
+/// A timer is due: the devices', or of that kind and that vCPU.
+fn tell(due: Option<(Kind, &'static Vcpu)>) {
+    let Some((kind, vcpu)) = due else {
+        account::is_for_control(Cause::Device);
+        return device::later();
+    };
+    account::is_for_vcpu(vcpu, Cause::Timer);
+    match kind {
+        Kind::Periodic => period_over(vcpu),
+        Kind::Poll => {
+            // It has no timer that would be to be cleared any more.
+            vcpu.polling.store(0, Ordering::SeqCst);
+            wake(vcpu);
+        }
+        Kind::Own => {
+            event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
+            wake(vcpu);
         }
     }
-    account::pays_again(paying);
 }
 
 /// The timer interrupt.
@@ -205,19 +229,12 @@ pub fn tick() {
     let this = percpu::current();
     this.timer_deadline.set(u64::MAX);
     smp::remote(this.id).armed.store(u64::MAX, Ordering::SeqCst);
-    timers_due();
-    let (next, sake) = cpu::with(this.id, |sched| {
-        let now = timer::now_ns();
-        let sake = sched.queue.ends_for(now);
-        let sake = sake.and_then(|tag| sched.vcpu(VcpuHandle(tag as u32)));
-        (sched.queue.expire(now), sake)
-    })
-    .unwrap_or((Next::Keep, None));
+    let (next, sake) = tell_due(timer::now_here());
     // If it was none of those timers it was the end of a turn or a budget: of its own accord, or for the sake
     // of one whose period begins or who woke.
     match sake {
-        Some(vcpu) if next == Next::Decide => account::is_for_vcpu(vcpu, Cause::Timer),
-        _ => account::is_for_whom_it_interrupts(Cause::Timer),
+        Some(vcpu) => account::is_for_vcpu(vcpu, Cause::Timer),
+        None => account::is_for_whom_it_interrupts(Cause::Timer),
     }
     if next == Next::Decide {
         event::reschedule_here();
@@ -236,14 +253,19 @@ pub(super) fn program() {
 /// As [`program`], when something has been done to what is under the CPU's lock.
 #[inline]
 pub(super) fn program_after(act: impl FnOnce(&mut CpuSched)) {
-    let this = percpu::current();
-    let next = cpu::with(this.id, |sched| {
+    cpu::with(percpu::current().id, |sched| {
         act(sched);
-        let timer = TimerQueue::next_deadline(&sched.timers).unwrap_or(u64::MAX);
-        let decision = sched.queue.decision().until.unwrap_or(u64::MAX);
-        timer.min(decision)
+        program_under(sched);
     });
-    if let Some(next) = next.filter(|next| *next < this.timer_deadline.get()) {
+}
+
+/// As [`program`], with the CPU's lock held.
+pub(super) fn program_under(sched: &CpuSched) {
+    let this = percpu::current();
+    let timer = TimerQueue::next_deadline(&sched.timers).unwrap_or(u64::MAX);
+    let decision = sched.queue.ends_at().unwrap_or(u64::MAX);
+    let next = timer.min(decision);
+    if next < this.timer_deadline.get() {
         this.timer_deadline.set(next);
         smp::remote(this.id).armed.store(next, Ordering::SeqCst);
         timer::set_deadline(next);

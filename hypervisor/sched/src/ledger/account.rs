@@ -202,6 +202,22 @@ impl VcpuAccount {
         all
     }
 
+    /// As [`Self::enter`], of so much for a switch alone, when the vCPU comes in hand.
+    #[inline]
+    pub(super) fn opens(&self, switch: u64, open: Open, own: bool) {
+        let of_kind = if own { &self.guaranteed } else { &self.extra };
+        let flags = if own { USAGE_AREA_GUARANTEED } else { 0 };
+        self.write(|| {
+            if let Some(to) = self.hypervisor.get(Cause::Switch as usize) {
+                add(to, switch);
+            }
+            add(of_kind, switch);
+            self.cpu.store(open.cpu, Relaxed);
+            self.open_since.store(open.since, Relaxed);
+            self.flags.store(flags, Relaxed);
+        });
+    }
+
     /// A CPU is given to it.
     pub(super) fn count_switch(&self) {
         add(&self.switches, 1);

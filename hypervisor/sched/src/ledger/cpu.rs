@@ -475,12 +475,11 @@ impl CpuLedger {
             Kind::Guaranteed => ALWAYS,
             Kind::Extra => 0,
         });
-        let mut woken = [0; CAUSES];
-        woken[Cause::Switch as usize] = self.take(Place::Unassigned);
-        let all = vcpu.enter(0, 0, &woken, Some(self.since(now)), self.own_until.get());
-        Self::grow(&self.sold, all);
-        Self::grow(&self.sold_aside, all);
-        self.given.set(all);
+        let woken = self.take(Place::Unassigned);
+        vcpu.opens(woken, self.since(now), kind == Kind::Guaranteed);
+        Self::grow(&self.sold, woken);
+        Self::grow(&self.sold_aside, woken);
+        self.given.set(woken);
         if !same {
             vcpu.count_switch();
         }

@@ -288,6 +288,7 @@ extern "C" fn on_other_cpu() -> ! {
         apic::init_this_cpu(platform);
     }
     fpu::init_this_cpu();
+    timer::begin_here(Offset::NONE);
     account::open();
     remote.stage.store(stage::READY, Ordering::Release);
     while remote.stage.load(Ordering::Acquire) != stage::RUNS {
@@ -295,7 +296,7 @@ extern "C" fn on_other_cpu() -> ! {
         core::hint::spin_loop();
     }
     let offset = remote.tsc_offset.load(Ordering::Relaxed);
-    this.tsc_offset.set(Offset::ahead(offset as i64));
+    timer::begin_here(Offset::ahead(offset as i64));
     if schedule::runs_vcpus(this.id) {
         sections::start();
     }

@@ -269,6 +269,9 @@ fn the_slice_is_kept_to() {
     for (slice, period) in [(5 * MS, 20 * MS), (MS, 10 * MS)] {
         check_eq!("a part", set(wish(slice, period, 256, 0).terms), 0);
         settle();
+        // Its periods are longer, with more in each, until they lie on the domain's grid: eight of 9/8 at most.
+        let in_phase = now_ns() + 10 * period;
+        while now_ns() < in_phase {}
         // From the beginning of a period, which is when it runs again after a while.
         let mut before = now_ns();
         loop {
