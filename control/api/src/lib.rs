@@ -66,6 +66,7 @@ mod request;
 mod reservation;
 mod size;
 mod span;
+mod used;
 mod words;
 
 pub use codec::{BadLine, Lines, MAX_LINE, encode};
@@ -78,13 +79,14 @@ pub use ledger::record::{Account, CAUSE_NAMES, Machine as MachineTime, Pruned};
 pub use name::{BadName, CONTROL_DOMAIN, Name, Target};
 pub use rate::{BadRate, Rate};
 pub use reply::{
-    Answer, CpuRules, CpuTime, Created, DiskInfo, DomainInfo, DomainUsage, End, EndReason, Event,
-    Io, Life, MachineInfo, Message, PartUsage, Reply, StopReason, Summary, Usage, VcpuInfo,
+    Answer, Created, DiskInfo, DomainInfo, End, EndReason, Event, Io, Life, MachineInfo, Message,
+    Reply, StopReason, Summary, VcpuInfo,
 };
 pub use request::{Op, Request};
 pub use reservation::{BadReservation, Reservation, USUAL_WEIGHT};
 pub use size::{BadSize, Size};
 pub use span::{BadSpan, Span};
+pub use used::{CpuRules, CpuTime, DomainUsage, PartUsage, Usage};
 pub use words::BadWord;
 
 /// The version of the conversation described here. Both ends must have the same.

@@ -2,17 +2,17 @@
 //!
 //! The stories run on Debian's Xen too (`--hypervisor`), which serves the same calls.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::domains::{self, Guests};
 use crate::extras::{self, Extra};
 use crate::initrd::Part;
 use crate::qemu::{Boot, Bus, Disk, Machine, Module, merge_words};
-use crate::testing::console_shell::Shell;
+use crate::testing::guided::Guided;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
 use crate::testing::{
@@ -23,14 +23,8 @@ use crate::toolchain::BareMetal;
 use crate::tree::Tree;
 use crate::{build, iso, run};
 
-/// A busy host takes its time over a control domain and two guests.
-const BOOT_LIMIT: Duration = Duration::from_secs(400);
-
-/// One command that has nothing to wait for.
+/// The machine's end.
 const SOON: Duration = Duration::from_secs(60);
-
-/// One that waits for a guest.
-const LATER: Duration = Duration::from_secs(240);
 
 /// What the stories do again and again, in the control domain: a busy machine loses characters of long typed lines.
 pub const SCRIPT: &str = include_str!("story.sh");
@@ -301,11 +295,10 @@ pub fn initrd(
 }
 
 fn act(session: &mut Session, story: &Story, disk: Option<PathBuf>) -> Result<String> {
-    let mut guided = Guided::at_prompt(session)?;
-    guided.disk = disk;
-    let seconds = guided.shell.seconds_to_prompt();
+    let mut guided = Guided::at_prompt(session, disk)?;
+    let seconds = guided.shell().seconds_to_prompt();
     let note = (story.act)(&mut guided)?;
-    guided.shell.kernel_has_no_complaint()?;
+    guided.shell().kernel_has_no_complaint()?;
     session.send("poweroff\n")?;
     let status = session.wait(SOON)?;
     ensure!(status == 0, "the machine ended with status {status}");
@@ -316,106 +309,6 @@ fn act(session: &mut Session, story: &Story, disk: Option<PathBuf>) -> Result<St
         format!("{note}; ")
     };
     Ok(format!("{note}prompt after {seconds:.0} s"))
-}
-
-/// The control domain's shell, with what the stories do again and again.
-pub struct Guided<'a> {
-    shell: Shell<'a>,
-    disk: Option<PathBuf>,
-}
-
-impl<'a> Guided<'a> {
-    /// Waits for the control domain's first prompt.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn at_prompt(session: &'a mut Session) -> Result<Self> {
-        let shell = Shell::at_prompt(session, BOOT_LIMIT)?;
-        Ok(Self { shell, disk: None })
-    }
-
-    /// The shell itself.
-    pub fn shell(&mut self) -> &mut Shell<'a> {
-        &mut self.shell
-    }
-
-    /// The file behind the machine's disk.
-    pub fn disk(&self) -> Option<&Path> {
-        self.disk.as_deref()
-    }
-
-    /// What a command wrote, on both outputs.
-    pub fn output(&mut self, command: &str) -> Result<String> {
-        self.output_within(command, SOON)
-    }
-
-    /// The same, of one that takes its time.
-    pub fn output_within(&mut self, command: &str, limit: Duration) -> Result<String> {
-        self.shell
-            .output_of(&format!("{{ {command}; }} 2>&1"), limit)
-    }
-
-    /// The same, of a command that has to succeed.
-    pub fn done(&mut self, command: &str) -> Result<String> {
-        let output = self
-            .shell
-            .output_of(&format!("{{ {command}; }} 2>&1; echo status=$?"), LATER)?;
-        match output.rsplit_once("status=") {
-            Some((said, "0")) => Ok(said.trim().to_owned()),
-            _ => bail!("`{command}` failed: {output}"),
-        }
-    }
-
-    /// Waits for a shell command to succeed.
-    pub fn until(&mut self, condition: &str) -> Result<()> {
-        self.done(&format!("story until {}", quoted(condition)))
-            .map(|_| ())
-            .with_context(|| format!("`{condition}` did not come true"))
-    }
-
-    /// Waits for a guest's shell.
-    pub fn guest_is_up(&mut self, name: &str) -> Result<()> {
-        self.done(&format!("story up {name}"))
-            .map(|_| ())
-            .with_context(|| format!("{name} did not come to its shell"))
-    }
-
-    /// Types a line into a guest's console and waits for a line of exactly this.
-    pub fn at_guest(&mut self, name: &str, line: &str, wanted: &str) -> Result<()> {
-        self.typed(name, line)?;
-        self.done(&format!("story says {name} {}", quoted(wanted)))
-            .map(|_| ())
-            .with_context(|| format!("{name} did not answer {wanted:?} to {line:?}"))
-    }
-
-    /// Types a line into a guest's console.
-    pub fn typed(&mut self, name: &str, line: &str) -> Result<()> {
-        self.done(&format!("story type {name} {}", quoted(line)))
-            .map(|_| ())
-    }
-
-    /// Waits until only the control domain is there.
-    pub fn alone(&mut self) -> Result<()> {
-        self.done("story alone").map(|_| ())
-    }
-
-    /// The names of all domains, by number.
-    pub fn names(&mut self) -> Result<String> {
-        let names = self.done("story names")?;
-        Ok(names.split_whitespace().collect::<Vec<_>>().join(" "))
-    }
-
-    /// The machine's free memory in bytes.
-    pub fn free(&mut self) -> Result<u64> {
-        let said = self.done("story free")?;
-        said.parse()
-            .with_context(|| format!("the free memory is {said:?}"))
-    }
-}
-
-/// A word of the shell's.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Both come up, answer, and are gone when they are told to; all memory is back.

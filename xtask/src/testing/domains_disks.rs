@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::testing::domains::Guided;
+use crate::testing::guided::Guided;
 
 /// What a guest writes to the machine's own disk, and the host finds in the file behind it.
 const MARK: &str = "written through";

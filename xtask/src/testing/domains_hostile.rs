@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::testing::domains::Guided;
+use crate::testing::guided::Guided;
 
 /// What it reads, what it writes, and the bytes of either.
 const READ: &str = "/tmp/read.img";

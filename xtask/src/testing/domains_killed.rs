@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::testing::domains::Guided;
+use crate::testing::guided::Guided;
 
 /// Guests go on, what was acknowledged is there, and nothing is left of guests that came and went meanwhile.
 pub fn all(guided: &mut Guided<'_>, rounds: u32) -> Result<String> {

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::testing::domains::Guided;
+use crate::testing::guided::Guided;
 
 /// Where it is.
 const DIR: &str = "/var/lib/xeno/ledger";

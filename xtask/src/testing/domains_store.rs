@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::testing::domains::Guided;
+use crate::testing::guided::Guided;
 
 /// A command, and all that it prints, lines joined by a space, with its exit code.
 const SAYS: &[(&str, &str)] = &[

@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::testing::domains::Guided;
+use crate::testing::guided::Guided;
 
 /// Numbers that it cannot have, the exit code, and what is said.
 const WRONG: &[(&str, u8, &str)] = &[

@@ -15,7 +15,8 @@ use crate::initrd::Part;
 use crate::kernel::{self, Release};
 use crate::qemu::{Boot, Machine, Module, Modules};
 use crate::testing::console_shell::Shell;
-use crate::testing::domains::{Guided, SCRIPT};
+use crate::testing::domains::SCRIPT;
+use crate::testing::guided::Guided;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::{self, Session};
 use crate::testing::stories::{BOOT_LIMIT, power_off};
@@ -128,7 +129,7 @@ fn machine(context: &Context, shipped: &Path, host: Host) -> Result<Machine> {
 
 /// All that is tried in a control domain, and the machine ends well.
 fn served(session: &mut Session) -> Result<String> {
-    let mut guided = Guided::at_prompt(session)?;
+    let mut guided = Guided::at_prompt(session, None)?;
     in_control_domain(&mut guided)?;
     guided.shell().kernel_has_no_complaint()?;
     let version = guided.done("uname -r")?;

@@ -15,7 +15,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::testing::Context;
-use crate::testing::domains::{self, Guided};
+use crate::testing::domains;
+use crate::testing::guided::Guided;
 use crate::testing::lost::disks::{After, Disks, IMAGE};
 use crate::testing::lost::log::Log;
 use crate::testing::lost::record::Noted;
@@ -120,7 +121,7 @@ impl Row {
 
     /// Runs a machine until it is lost: how much the guest had synced for certain, and how long the usage record was.
     fn until_lost(&self, session: &mut Session, earlier: &[u32]) -> Result<(u32, Noted)> {
-        let mut guided = Guided::at_prompt(session)?;
+        let mut guided = Guided::at_prompt(session, None)?;
         // What the kernel says would come between what the guest does.
         guided.done("dmesg -n 1; mkdir /disk; mount -t ext4 /dev/vdb /disk")?;
         guided.done(&format!(

@@ -11,7 +11,7 @@ use ledger::verify::{Against, verify};
 
 use super::All;
 use super::disks::Disks;
-use crate::testing::domains::Guided;
+use crate::testing::guided::Guided;
 
 /// Where the record of a round is in the control domain's file system.
 pub fn dir(round: usize) -> String {

@@ -14,7 +14,8 @@ use anyhow::{Result, ensure};
 use crate::domains::Guests;
 use crate::extras::Extra;
 use crate::qemu::{Machine, Module, merge_words};
-use crate::testing::domains::{self, Guided};
+use crate::testing::domains;
+use crate::testing::guided::Guided;
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::{self, Session};
 use crate::testing::stories::power_off;
@@ -81,7 +82,7 @@ fn machine(context: &Context, isolate: &str) -> Result<Machine> {
 }
 
 fn act(session: &mut Session, seconds: u64) -> Result<String> {
-    let mut guided = Guided::at_prompt(session)?;
+    let mut guided = Guided::at_prompt(session, None)?;
     // The kernel says a line for each vCPU that goes or comes, in the middle of others; the log has them.
     guided.done("dmesg -n 1")?;
     guided.done(&format!("memory=160M story guest four --vcpus {CPUS}"))?;
