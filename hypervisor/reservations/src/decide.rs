@@ -120,10 +120,12 @@ impl Queue<'_> {
     /// The decision in force: until its end a timer must be set, whatever else it was used for meanwhile.
     #[must_use]
     pub fn decision(&self) -> Decision {
-        let server = self.running.and_then(|who| self.get(who));
+        let slot = self
+            .running
+            .and_then(|who| Some((who, self.slots.get(who as usize)?)));
         Decision {
-            run: self.running.and_then(|who| self.seat_of(who)),
-            tag: server.map_or(0, |server| server.tag),
+            run: slot.map(|(who, slot)| slot.seat(who)),
+            tag: slot.map_or(0, |(_, slot)| slot.server.tag),
             kind: self.kind,
             until: self.until,
         }
@@ -188,7 +190,9 @@ impl Queue<'_> {
     fn ends(&mut self, plan: &Plan) {
         self.until = plan.until;
         self.put_off_until = plan.until.unwrap_or(0);
-        self.ends_for = plan.ends_for.and_then(|who| self.seat_of(who));
+        self.ends_for = plan
+            .ends_for
+            .and_then(|who| Some(self.slots.get(who as usize)?.seat(who)));
     }
 
     /// Whether one that has budget is alone in everything: what it runs beyond its budget takes nothing from anybody.

@@ -123,10 +123,7 @@ impl Queue<'_> {
         slot.link = NONE;
         slot.generation = slot.generation.wrapping_add(1);
         slot.server = server;
-        let seat = Seat {
-            slot: index,
-            generation: slot.generation,
-        };
+        let seat = slot.seat(index);
         self.enter_ring(index, sibling);
         if server.can_run() {
             self.awaken(index, now);

@@ -197,14 +197,6 @@ impl<'a> Queue<'a> {
             .map(|slot| &mut slot.server)
     }
 
-    /// The seat of who has a slot.
-    pub(crate) fn seat_of(&self, who: u32) -> Option<Seat> {
-        self.slots.get(who as usize).map(|slot| Seat {
-            slot: who,
-            generation: slot.generation,
-        })
-    }
-
     pub(crate) fn find(&self, seat: Seat) -> Result<u32, Gone> {
         let slot = self.slots.get(seat.slot as usize).ok_or(Gone)?;
         if slot.generation == seat.generation && slot.server.stage != Stage::Free {

@@ -55,12 +55,13 @@ impl Queue<'_> {
     /// As [`Self::renew_put_off`], where somebody waits for a period.
     #[inline(never)]
     fn renew_some_put_off(&mut self, now: u64, mut is_for: impl FnMut(u64)) -> u32 {
-        let ends = self.put_off_until.min(now.saturating_add(1));
         for renewed in 0..DUE_AT_ONCE {
-            let Some(Begins { who, at }) = self.next_to_begin().filter(|next| next.at < ends)
-            else {
+            let Some(Begins { who, at }) = self.next_to_begin() else {
                 return renewed;
             };
+            if at > now || at >= self.put_off_until {
+                return renewed;
+            }
             if let Some(server) = self.get(who) {
                 is_for(server.tag);
             }

@@ -14,6 +14,7 @@
 
 use crate::accounts::Account;
 use crate::heap::{HEAPS, NONE};
+use crate::queue::Seat;
 use crate::rules::{Extra, Terms};
 use rows::{Rows, rows_for};
 
@@ -37,6 +38,15 @@ impl Slot {
         generation: 0,
         link: NONE,
     };
+
+    /// The seat of who has it, which is the slot of this number.
+    #[inline]
+    pub(crate) const fn seat(&self, number: u32) -> Seat {
+        Seat {
+            slot: number,
+            generation: self.generation,
+        }
+    }
 }
 
 /// vCPUs that a queue can have, whatever storage there is.
