@@ -42,29 +42,42 @@ impl Allowance {
         if to.extra() == Extra::ByWeight && to.weight() > self.weight {
             return Err(Exceeded { largest_slice: 0 });
         }
-        let each = to.charge(rules);
-        let sum = |least: Charge| {
-            let most = |sum: Charge, held: &Charge| sum.and(held.at_least(least));
-            named.iter().fold(others, most)
-        };
-        if sum(each) <= self.rate {
+        if Self::sum(to.charge(rules), named, others) <= self.rate {
             return Ok(());
         }
+        let largest_slice = self.largest_slice(rules, to.period(), named, others);
+        Err(Exceeded { largest_slice })
+    }
+
+    /// The largest slice that each of those vCPUs may have in periods of `period` ticks, as [`Self::permits`] has it; 0 if
+    /// there is none, or if one of them still has more than each could have.
+    #[must_use]
+    pub fn largest_slice(
+        &self,
+        rules: &Rules,
+        period: u64,
+        named: &[Charge],
+        others: Charge,
+    ) -> u64 {
         let left = self.rate.less(others);
         let share = Charge(left.0 / (named.len() as u64).max(1));
-        let fits = sum(share) <= self.rate;
-        let largest_slice = if fits {
-            share.largest_slice(rules, to.period())
-        } else {
-            0
-        };
-        Err(Exceeded { largest_slice })
+        match Self::sum(share, named, others) <= self.rate {
+            true => share.largest_slice(rules, period),
+            false => 0,
+        }
+    }
+
+    /// What all are charged where each of `named` is at least `least`.
+    fn sum(least: Charge, named: &[Charge], others: Charge) -> Charge {
+        let most = |sum: Charge, held: &Charge| sum.and(held.at_least(least));
+        named.iter().fold(others, most)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::Refusal;
     use crate::request::NANOSECONDS;
 
     const MS: u64 = 1_000_000;
@@ -101,6 +114,33 @@ mod tests {
                 assert!(ask(largest + 1).is_err(), "{number} {period} {largest}");
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_room_tells_no_slice_that_is_not_permitted() {
+        let largest = half().largest_slice(&rules(), 20 * MS, &[NOTHING], NOTHING);
+        let wish = |slice| {
+            let wish = terms(slice, 20 * MS, Extra::Never, 256);
+            half().permits(&rules(), &wish, &[NOTHING], NOTHING)
+        };
+        let told = |largest_slice_soon| {
+            let refusal = Refusal::NoRoom {
+                largest_slice: 0,
+                largest_slice_soon,
+            };
+            match refusal.within(largest) {
+                Refusal::NoRoom {
+                    largest_slice_soon, ..
+                } => largest_slice_soon,
+                Refusal::NoCpu => 0,
+            }
+        };
+        // All of a CPU is free soon.
+        assert_eq!(told(19 * MS), largest);
+        assert_eq!(wish(told(19 * MS)), Ok(()));
+        assert!(wish(19 * MS).is_err());
+        assert_eq!(told(MS), MS);
+        assert_eq!(Refusal::NoCpu.within(largest), Refusal::NoCpu);
     }
 
     #[test]

@@ -58,6 +58,21 @@ impl Refusal {
             other => other,
         }
     }
+
+    /// The same for who may have no larger slice than `most`, whatever is free.
+    #[must_use]
+    pub fn within(self, most: u64) -> Self {
+        match self {
+            Self::NoRoom {
+                largest_slice,
+                largest_slice_soon,
+            } => Self::NoRoom {
+                largest_slice: largest_slice.min(most),
+                largest_slice_soon: largest_slice_soon.min(most),
+            },
+            other @ Self::NoCpu => other,
+        }
+    }
 }
 
 /// Room that is given up, to be given back by [`Placement::release`] when it is paid for.

@@ -10,7 +10,6 @@ use crate::schedule::granting::{self, Granted, NotGranted};
 use crate::schedule::moves::{self, Way};
 use crate::schedule::terms::{self, Reserved};
 use crate::schedule::{allowance, placement};
-use ::cpus::set::CpuSet;
 use ::reservations::request::{self, Asked, NANOSECONDS};
 use ::reservations::{Refusal, Rules, Search, Standing};
 use guest_abi::reserve::{
@@ -211,10 +210,9 @@ fn fulfil(g: &mut Guest<'_>, wish: &Wish, args: Args) -> Result<u64, No> {
         Ok(Granted::Begun(begun)) => Err(again(fits, does_not, begun).into()),
         Ok(Granted::Busy) => Err(Stop::Again(args).into()),
         Ok(Granted::Goes(vcpu, cpu)) => {
-            let there = CpuSet::EMPTY.with(cpu);
             // With what it has; it is asked for there again. One that moves itself is there by then.
-            Err(match moves::to_one_of(g.vcpu, vcpu, &there, &there) {
-                // Or another has taken the room.
+            Err(match moves::to(vcpu, cpu) {
+                // Or another has taken the room, or it may not run there any more.
                 Way::Done | Way::Again | Way::NoRoom => Stop::Again(args).into(),
                 Way::NoMemory => Errno::NoMem.into(),
             })

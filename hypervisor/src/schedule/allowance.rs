@@ -45,13 +45,13 @@ pub fn allow(dom: &Domain, rate: u64, weight: u16) {
 }
 
 /// Whether a domain may have these terms by its own wish, for those of its vCPUs that are named, by the bits of their
-/// numbers. Under the placement's lock (P2).
+/// numbers; then the largest slice that they may have in the same period. Under the placement's lock (P2).
 pub(super) fn is_allowed(
     dom: &Domain,
     named: u64,
     to: &Terms,
     rules: &Rules,
-) -> Result<(), Exceeded> {
+) -> Result<u64, Exceeded> {
     let mut held: ArrayVec<Charge, MAX_VCPUS> = ArrayVec::new();
     let mut others = Charge::NOTHING;
     let (mut charges, mut charges_to_come) = (Charges::default(), Charges::default());
@@ -70,5 +70,9 @@ pub(super) fn is_allowed(
             others = others.and(in_force.at_least(coming));
         }
     });
-    dom.allowance.is().permits(rules, to, &held, others)
+    let allowance = dom.allowance.is();
+    allowance.permits(rules, to, &held, others)?;
+    let largest = allowance.largest_slice(rules, to.period(), &held, others);
+    // None is told where one of them still has more than each could have; these they may.
+    Ok(largest.max(to.slice()))
 }

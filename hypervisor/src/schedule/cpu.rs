@@ -216,17 +216,9 @@ impl Home {
         u64::from(self.cpu()) << 32 | u64::from(self.seat().0)
     }
 
-    /// It wants to be with another; answers what it wanted before.
-    pub(super) fn want(&self, other: &Home) -> Option<Home> {
-        Home::from_word(self.wants.swap(other.as_wish(), Ordering::SeqCst))
-    }
-
-    /// It wants again what it wanted, unless it wants something by now: then false.
-    pub(super) fn want_again(&self, other: &Home) -> bool {
-        let (none, wish) = (NO_WISH, other.as_wish());
-        self.wants
-            .compare_exchange(none, wish, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+    /// It wants to be with another, having wanted nothing. Under its affinity.
+    pub(super) fn want(&self, other: &Home) {
+        self.wants.store(other.as_wish(), Ordering::SeqCst);
     }
 
     /// It wants nothing any more; answers what it wanted.

@@ -58,7 +58,8 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// Of these. Before the placement is locked.
+    /// Of these. Before the placement is locked: it may be something else by the time one of them has to go ([`Granted::Goes`]),
+    /// which is looked at then (`moves`, V4).
     pub fn of(vcpus: impl Iterator<Item = &'static Vcpu>) -> Allowed {
         let mut cpus = [CpuSet::EMPTY; MAX_VCPUS];
         for vcpu in vcpus {
@@ -125,9 +126,10 @@ pub fn grant(
             Granted::Busy
         } else {
             let rules = *books.placement.rules();
+            let mut most = u64::MAX;
             if for_itself {
                 let named = vcpus.clone().fold(0, |named, vcpu| named | bit(vcpu));
-                is_allowed(dom, named, to, &rules).map_err(NotGranted::NotAllowed)?;
+                most = is_allowed(dom, named, to, &rules).map_err(NotGranted::NotAllowed)?;
             }
             let asking = Asking::new(vcpus, &rules);
             let mut members = asking.members.clone();
@@ -136,7 +138,9 @@ pub fn grant(
             let goes = books
                 .placement
                 .amend_in_place(now, &mut members, to, allowed);
-            match goes.map_err(|refused| asking.refused(refused))? {
+            let refused =
+                |(place, why): (usize, Refusal)| asking.refused((place, why.within(most)));
+            match goes.map_err(refused)? {
                 None => begin(books, dom, &asking, New::Terms(*to), &mut decisions),
                 Some((place, cpu)) => match asking.vcpus.get(place) {
                     Some(vcpu) => Granted::Goes(vcpu, cpu),

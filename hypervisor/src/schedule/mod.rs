@@ -3,7 +3,7 @@
 //! Each CPU has a queue of vCPUs and timers of its own, behind one lock (`cpu`); which CPU a vCPU is promised time of is
 //! decided before (`placement`). A vCPU is in those of its home, and loaded nowhere
 //! else. Any CPU may change what is in them; where that asks for a new decision, the home is told (`smp::reschedule`) and
-//! makes it. Locks: the placement's, a CPU's, then a vCPU's `runstate`; none but the frame
+//! makes it. Locks: a vCPU's `affinity` (`moves`), the placement's, a CPU's, then a vCPU's `runstate`; none but the frame
 //! allocator's inside.
 //!
 //! # Invariants

@@ -9,11 +9,15 @@
 //! ```
 //!
 //! # Invariants
-//! - V1: who takes a wish has a pause in force that was made for it, and ends it. A vCPU that is found on no CPU after that
-//!   stays so until that end; what was found before says nothing.
+//! - V1: a wish comes with a pause that was made for it, and is there until that ends. So a vCPU that is found on no CPU while
+//!   it has a wish stays so until whoever takes the wish is done.
 //! - V2: no wish is forgotten: it is made before who asks looks whether the vCPU is on a CPU, and looked for after it has left
 //!   one. So two that want each other moved both go on.
 //! - V3: homes change under the placement's lock and both CPUs', in the order of their numbers.
+//! - V4: a wish is made, and taken and fulfilled in one hold, under the vCPU's affinity; only who removes the vCPU takes it
+//!   away without. So whoever holds that and sees no wish knows that the home stays what it is. A wish for the sake of room goes
+//!   where the vCPU may run by what is set, and nothing else is set while there is a wish, or for another home than it has:
+//!   a vCPU is where it may run from when that is set until somebody wants to set something else.
 
 use super::cpu::{self, CpuSched, Home};
 use super::placement;
@@ -21,7 +25,7 @@ use super::timers::Kind;
 use super::{ask, pause, runs_vcpus, unpause_all};
 use crate::arch::smp;
 use crate::device::timer;
-use crate::domain::{NO_CPU, Vcpu, life};
+use crate::domain::{Affinity, NO_CPU, Vcpu, life};
 use crate::sync;
 use ::cpus::set::CpuSet;
 use ::reservations::Terms;
@@ -30,7 +34,7 @@ use core::sync::atomic::{Ordering, fence};
 /// What became of a vCPU's way to where it may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// It is at home where it may run, or goes there by itself.
+    /// It is at home there.
     Done,
     /// The call is to be made again.
     Again,
@@ -40,16 +44,46 @@ pub enum Way {
     NoMemory,
 }
 
-/// Has a vCPU be at home with one of the CPUs that `hard` has, if any of them runs vCPUs; with one that `soft` has, too, if
-/// it changes and there is one. `by` is the vCPU in hand.
-pub fn to_one_of(by: &Vcpu, vcpu: &'static Vcpu, hard: &CpuSet, soft: &CpuSet) -> Way {
-    let runs = smp::online().iter().filter(|cpu| runs_vcpus(*cpu));
-    let allowed = runs.fold(CpuSet::EMPTY, CpuSet::with).and(hard);
-    let is_there = || {
-        let home = vcpu.home.cpu();
-        home == NO_CPU || allowed.is_empty() || allowed.contains(home)
-    };
-    if !vcpu.home.wants_another() && !is_there() {
+/// Sets where a vCPU may run, and where it likes to, as far as either is said: when it is at home with one of the CPUs that
+/// `hard` has, if any of them runs vCPUs. If it changes for that, to one that it likes if one of those has room.
+pub fn set_affinity(vcpu: &'static Vcpu, hard: Option<CpuSet>, soft: Option<CpuSet>) -> Way {
+    if let Some(hard) = &hard {
+        let liked = soft.unwrap_or_else(|| vcpu.affinity.lock().soft);
+        match to_one_of(vcpu, hard, &liked, |_| true) {
+            Way::Done => {}
+            way => return way,
+        }
+    }
+    let mut set = vcpu.affinity.lock();
+    if let Some(hard) = hard {
+        // Another call may have moved it since, or be about to (V4).
+        if vcpu.home.wants_another() || !is_one_of(vcpu, &that_run(&hard)) {
+            return Way::Again;
+        }
+        set.hard = hard;
+    }
+    if let Some(soft) = soft {
+        set.soft = soft;
+    }
+    Way::Done
+}
+
+/// Has a vCPU be at home with a CPU, if it still may run there.
+pub fn to(vcpu: &'static Vcpu, cpu: u32) -> Way {
+    let there = CpuSet::EMPTY.with(cpu);
+    to_one_of(vcpu, &there, &there, |set| set.hard.contains(cpu))
+}
+
+/// Has a vCPU be at home with one of the CPUs that `hard` has, if any of them runs vCPUs, and if it `may` by what is set; with
+/// one that `soft` has, too, if it changes and there is one.
+fn to_one_of(
+    vcpu: &'static Vcpu,
+    hard: &CpuSet,
+    soft: &CpuSet,
+    may: impl FnOnce(&Affinity) -> bool,
+) -> Way {
+    let allowed = that_run(hard);
+    if !vcpu.home.wants_another() && !is_one_of(vcpu, &allowed) {
         let liked = placement::room_on(vcpu, &allowed.and(soft));
         let Some(best) = liked.or_else(|| placement::room_on(vcpu, &allowed)) else {
             return Way::NoRoom;
@@ -57,26 +91,36 @@ pub fn to_one_of(by: &Vcpu, vcpu: &'static Vcpu, hard: &CpuSet, soft: &CpuSet) -
         let Some(seat) = cpu::take_to_move(best) else {
             return Way::NoMemory;
         };
-        want(vcpu, &seat);
+        want(vcpu, &seat, may);
     }
     try_move(vcpu);
-    // Who has taken the wish may still be about to fulfil it.
-    let is_fulfilled = !vcpu.home.wants_another() && is_there();
-    if is_fulfilled || core::ptr::eq(by, vcpu) {
+    if !vcpu.home.wants_another() && is_one_of(vcpu, &allowed) {
         Way::Done
     } else {
         Way::Again
     }
 }
 
-/// A vCPU wants another home: a seat there that is its own.
-fn want(vcpu: &'static Vcpu, seat: &Home) {
-    pause(vcpu);
-    if let Some(before) = vcpu.home.want(seat) {
-        cpu::give_seat(&before);
-        // That one's pause holds for this.
-        unpause_all(core::iter::once(vcpu));
+/// Those of some CPUs that run vCPUs.
+fn that_run(cpus: &CpuSet) -> CpuSet {
+    let runs = smp::online().iter().filter(|cpu| runs_vcpus(*cpu));
+    runs.fold(CpuSet::EMPTY, CpuSet::with).and(cpus)
+}
+
+/// Whether a vCPU is at home with one of some CPUs that run vCPUs, if there are any. One that was removed is nowhere else.
+fn is_one_of(vcpu: &Vcpu, allowed: &CpuSet) -> bool {
+    let home = vcpu.home.cpu();
+    home == NO_CPU || allowed.is_empty() || allowed.contains(home)
+}
+
+/// A vCPU wants another home: a seat there that is its own, or given back if it wants one by now, or does not want this one.
+fn want(vcpu: &'static Vcpu, seat: &Home, may: impl FnOnce(&Affinity) -> bool) {
+    let set = vcpu.affinity.lock();
+    if vcpu.home.wants_another() || !may(&set) {
+        return cpu::give_seat(seat);
     }
+    pause(vcpu);
+    vcpu.home.want(seat);
     if vcpu.home.cpu() == NO_CPU {
         // It was removed meanwhile, perhaps before it could be seen that it wants anything.
         forget(vcpu);
@@ -104,33 +148,20 @@ pub fn left(vcpu: &'static Vcpu) {
 #[cold]
 fn try_move(vcpu: &'static Vcpu) {
     fence(Ordering::SeqCst);
-    while life::is_still(vcpu)
-        && let Some(to) = vcpu.home.take_wish()
-    {
-        // The look before was perhaps before the pause that this wish came with, and it was taken up in between. Now that
-        // pause holds.
-        if !life::is_still(vcpu) {
-            wish_again(vcpu, &to);
-            continue;
-        }
-        move_to(vcpu, &to);
-        unpause_all(core::iter::once(vcpu));
-        // Its timers are there, too.
-        return ask(to.cpu(), vcpu.domain);
+    let set = vcpu.affinity.lock();
+    // In this order: that it is on no CPU says nothing while no pause holds (V1).
+    if !vcpu.home.wants_another() || !life::is_still(vcpu) {
+        return;
     }
-}
-
-/// A wish that was taken while the vCPU was on a CPU is there again, with its pause, unless there is a newer one. Whoever calls
-/// looks again whether it still is (V2).
-fn wish_again(vcpu: &'static Vcpu, seat: &Home) {
-    if !vcpu.home.want_again(seat) {
-        cpu::give_seat(seat);
-        // The newer one has a pause of its own.
-        unpause_all(core::iter::once(vcpu));
-    } else if vcpu.home.cpu() == NO_CPU {
-        forget(vcpu);
-    }
-    fence(Ordering::SeqCst);
+    // Or it was removed meanwhile.
+    let Some(to) = vcpu.home.take_wish() else {
+        return;
+    };
+    move_to(vcpu, &to);
+    drop(set);
+    unpause_all(core::iter::once(vcpu));
+    // Its timers are there, too.
+    ask(to.cpu(), vcpu.domain);
 }
 
 /// Moves a vCPU that is paused (V1), or gives its new seat back.

@@ -49,27 +49,29 @@ fn affinity(dom: &Domain, call: &Domctl) -> Result<(Vcpuaffinity, &'static Vcpu)
 pub fn set_affinity(g: &mut Guest<'_>, dom: &'static Domain, call: &Domctl, args: Args) -> Outcome {
     let (asked, vcpu) = affinity(dom, call)?;
     let online = smp::online();
-    let mut new = *vcpu.affinity.lock();
-    if asked.flags & XEN_VCPUAFFINITY_HARD != 0 {
-        new.hard = bitmap::read(g, &asked.cpumap_hard)?;
-        let effective = new.hard.and(&online);
-        if effective.is_empty() {
-            return Err(Errno::Inval.into());
-        }
-        bitmap::write(g, &asked.cpumap_hard, effective)?;
+    let said = |flag: u32, map| match asked.flags & flag {
+        0 => Ok(None),
+        _ => bitmap::check_writable(g, map).and_then(|()| bitmap::read(g, map).map(Some)),
+    };
+    let hard = said(XEN_VCPUAFFINITY_HARD, &asked.cpumap_hard)?;
+    let soft = said(XEN_VCPUAFFINITY_SOFT, &asked.cpumap_soft)?;
+    if hard.is_some_and(|hard| hard.and(&online).is_empty()) {
+        return Err(Errno::Inval.into());
     }
-    if asked.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        new.soft = bitmap::read(g, &asked.cpumap_soft)?;
-        let effective = new.soft.and(&new.hard).and(&online);
-        bitmap::write(g, &asked.cpumap_soft, effective)?;
-    }
-    match moves::to_one_of(g.vcpu, vcpu, &new.hard, &new.soft) {
+    match moves::set_affinity(vcpu, hard, soft) {
         Way::Done => {}
         Way::Again => return Err(Stop::Again(args)),
         Way::NoRoom => return Err(Errno::NoSpc.into()),
         Way::NoMemory => return Err(Errno::NoMem.into()),
     }
-    *vcpu.affinity.lock() = new;
+    // Only now: when the call is made again it is to say what it said.
+    if let Some(hard) = hard {
+        bitmap::write(g, &asked.cpumap_hard, hard.and(&online))?;
+    }
+    if let Some(soft) = soft {
+        let hard = hard.unwrap_or_else(|| vcpu.affinity.lock().hard);
+        bitmap::write(g, &asked.cpumap_soft, soft.and(&hard).and(&online))?;
+    }
     Ok(0)
 }
 

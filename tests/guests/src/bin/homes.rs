@@ -12,13 +12,14 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use guest_runtime::abi::domctl::{Domctl, DomctlCommand, Getvcpuinfo};
 use guest_runtime::abi::reserve::{
-    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_REFUSED_NO_ROOM, SchedSet, SchedTerms,
+    SCHED_ALL_VCPUS, SCHED_EXTRA, SCHED_REFUSED_NO_ROOM, SchedAllow, SchedSet, SchedTerms,
 };
 use guest_runtime::abi::xeno::{XENO_INTERFACE_VERSION, XenoCommand};
 use guest_runtime::abi::{DOMID_SELF, Poll, errno, sched};
+use guest_runtime::builder::{self, Child, Plan};
 use guest_runtime::control::xeno_op;
 use guest_runtime::hypercall::sched_op;
-use guest_runtime::{check, check_eq, control, events, guest, say};
+use guest_runtime::{check, check_eq, child, control, events, guest, link, say};
 use guests::accepted;
 use guests::channels::{bind_ipi, notify};
 use guests::racers::{self, Racer, expect, give_way};
@@ -84,6 +85,9 @@ fn main() {
     }
     room_is_found_elsewhere(masks.len() > 1);
     racers::stop();
+    if masks.len() > 1 {
+        a_pin_holds_against_its_own_wishes();
+    }
     let naps = NAPS.load(Ordering::Relaxed);
     say!(
         "{} processors, {moves} moves, {naps} naps",
@@ -100,12 +104,17 @@ const PERIOD: u64 = 20_000_000;
 
 /// Asks for terms for a vCPU of this domain: the result, and the reason of a refusal.
 fn ask(vcpu: u32, slice: u64) -> (i64, u32) {
+    ask_in(vcpu, slice, PERIOD)
+}
+
+fn ask_in(vcpu: u32, slice: u64, period: u64) -> (i64, u32) {
     let mut set = SchedSet {
         version: XENO_INTERFACE_VERSION,
+        domid: DOMID_SELF as u16,
         vcpu,
         terms: SchedTerms {
             slice,
-            period: if slice == 0 { 0 } else { PERIOD },
+            period: if slice == 0 { 0 } else { period },
             weight: 256,
             flags: SCHED_EXTRA,
         },
@@ -144,6 +153,86 @@ fn room_is_found_elsewhere(several: bool) {
     for vcpu in 0..3 {
         check_eq!("given back", ask(vcpu, 0), (0, 0));
     }
+}
+
+/// Times that a domain is pinned while it asks, and looks at where it is each time.
+const PINS: u64 = 400;
+const LOOKS: u64 = 20;
+/// What it asks for: half of a CPU, which is soon given back.
+const HALF: [u64; 2] = [1_000_000, 2_000_000];
+/// Words of the page that the child shares with its parent: that it is to end, and how often it was granted what it asked for.
+const ENDS: usize = link::FREE;
+const GRANTED: usize = link::FREE + 1;
+
+/// Step of a child: asks for itself, and gives back what it got, again and again.
+fn asks(_: [u64; 5]) -> i64 {
+    let Some(link) = child::link() else {
+        return -1;
+    };
+    while link.get(ENDS) == 0 {
+        match ask_in(0, HALF[0], HALF[1]) {
+            (0, _) => link.add(GRANTED, 1),
+            refused if refused == (-errno::ENOSPC, SCHED_REFUSED_NO_ROOM) => continue,
+            (error, _) => return error,
+        };
+        check_eq!("given back", ask_in(0, 0, 0), (0, 0));
+    }
+    0
+}
+
+/// A domain that may reserve for itself, and finds room on the second processor alone, is let go there and pinned to the first.
+fn a_pin_holds_against_its_own_wishes() {
+    let Some(mut child) = builder::running(Plan::SMALL) else {
+        return;
+    };
+    let mut allow = SchedAllow {
+        version: XENO_INTERFACE_VERSION,
+        domid: child.id,
+        rate: 900_000_000,
+        weight: 256,
+        ..SchedAllow::ZERO
+    };
+    accepted("allow", xeno_op(XenoCommand::SchedAllow, &mut allow));
+    // The first processor is taken by one that is down, so that they truly race.
+    for (vcpu, mask) in [(0, 2), (1, 1), (2, 2)] {
+        accepted("where they are", control::set_affinity(0, vcpu, mask));
+    }
+    reservations::settle_on(2);
+    check_eq!("most of the first is taken", ask(1, MOST), (0, 0));
+    child.start(asks, [0; 5]);
+    let (mut elsewhere, mut went) = (0, 0);
+    for pin in 0..PINS {
+        let before = child.link().get(GRANTED);
+        accepted("anywhere", control::set_affinity(child.id, 0, 3));
+        if pin % 8 == 0 {
+            let has_gone = child.wait_until(|child| child.link().get(GRANTED) != before);
+            went += u64::from(has_gone);
+        } else {
+            // As long as it takes to be somewhere in the middle of what it asks.
+            let until = events::now_ns() + pin * 977 % 50_000;
+            while events::now_ns() < until {}
+        }
+        if !is_pinned(&mut child) {
+            break;
+        }
+        elsewhere += u64::from((0..LOOKS).any(|_| cpu_of(child.id) != 0));
+    }
+    check_eq!("it goes where there is room", went, PINS / 8);
+    check_eq!("and never from where it is pinned", elsewhere, 0);
+    child.link().set(ENDS, 1);
+    check_eq!("nothing else is wrong", child.answer(), Some(0));
+    check!(child.destroy_and_wait(), "it is gone");
+    check_eq!("given back", ask(1, 0), (0, 0));
+}
+
+/// Pins a child to the first processor: while it has what it asked for there is no room for it there.
+fn is_pinned(child: &mut Child) -> bool {
+    let id = child.id;
+    child.wait_until(|_| control::set_affinity(id, 0, 1) == 0)
+}
+
+fn cpu_of(domid: u16) -> u32 {
+    reservations::of(domid, 0).cpu
 }
 
 /// A racer's round: it is woken by the other, wakes the other, and naps now and then.
