@@ -35,7 +35,7 @@ const LINUX: &str = "linux";
 const NO_LINE: &str = "\0";
 
 /// Guests that are run, each alone on the machine.
-const GUESTS: [&str; 15] = [
+const GUESTS: [&str; 18] = [
     "sections",
     "pagetables",
     "hypercalls",
@@ -47,7 +47,10 @@ const GUESTS: [&str; 15] = [
     "grants",
     "ends",
     "events_timers",
+    "idle_ticks",
     "vcpus",
+    "reserve",
+    "homes",
     "segments",
     "neighbours",
     "restarted_with_guests",
