@@ -35,7 +35,7 @@ const LINUX: &str = "linux";
 const NO_LINE: &str = "\0";
 
 /// Guests that are run, each alone on the machine.
-const GUESTS: [&str; 18] = [
+const GUESTS: [&str; 19] = [
     "sections",
     "pagetables",
     "hypercalls",
@@ -51,6 +51,7 @@ const GUESTS: [&str; 18] = [
     "vcpus",
     "reserve",
     "homes",
+    "granted_in_parts",
     "segments",
     "neighbours",
     "restarted_with_guests",
