@@ -98,7 +98,7 @@ impl Need {
     pub fn description(self) -> &'static str {
         match self {
             Self::BareMetal => {
-                "a core library for x86_64-unknown-none (also: `rustup target add x86_64-unknown-none`)"
+                "a core library for x86_64-unknown-none, of Rust 1.95 or newer (also: `rustup target add x86_64-unknown-none`)"
             }
             Self::BareMetalLints => "clippy for the compiler that builds ring 0",
             Self::Qemu => "the emulator qemu-system-x86_64",
@@ -159,7 +159,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     }
     if let Some(still) = missing.iter().find(|n| !n.is_met() && !n.is_optional()) {
         bail!(
-            "apt installed {}, yet there is still no {}",
+            "apt installed {}, yet this is still missing: {}",
             still.packages().join(" "),
             still.description()
         );
@@ -185,14 +185,12 @@ fn install(needs: &[Need]) -> Result<()> {
             packages.join(" ")
         );
     };
-    let unknown = |package: &&str| !is_known(package);
-    if packages.iter().any(unknown) {
-        update();
-        if let Some(package) = packages.iter().find(|p| unknown(p)) {
-            bail!(
-                "apt knows no package {package}, which has {described}: check the machine's apt sources"
-            );
-        }
+    // Always: lists as old as the machine's image name a compiler that is too old, and files that are gone.
+    update();
+    if let Some(package) = packages.iter().find(|package| !is_known(package)) {
+        bail!(
+            "apt knows no package {package}, which has {described}: check the machine's apt sources"
+        );
     }
     say(format!(
         "installing {described}: apt-get install {}",
