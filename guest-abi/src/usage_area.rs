@@ -51,7 +51,7 @@ wire_struct! {
         /// Frames times the cycles that they were had for, until `until`: the lower half, and the upper. Since then `now`
         /// for each cycle.
         0x18 over_time: [u64; 2],
-        /// In cycles.
+        /// In cycles, by the first CPU's time-stamp counter where they differ.
         0x28 until: u64,
     }
     /// What was done for the domain while none of its vCPUs was in hand, and what those used that it has no more. Of the
@@ -154,8 +154,8 @@ wire_struct! {
         0x58 extra: u64,
         /// How often a CPU was given to it. Right for itself, as are the words that follow (A1).
         0x60 switches: u64,
-        /// How long it could run and did not: cycles; while it waits, those until now less the time-stamp counter: then the
-        /// highest bit is set, and the counter is to be added.
+        /// How long it could run and did not: cycles; while it waits, those until now less the time-stamp counter, of the first
+        /// CPU where they differ: then the highest bit is set, and the counter is to be added.
         0x68 stolen: u64,
         /// Its reservation: at least so many nanoseconds in each period while it can run. 0 for none.
         0x70 slice: u32,

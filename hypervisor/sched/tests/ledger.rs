@@ -559,10 +559,12 @@ fn what_is_open_counts_for_who_asks_before_it_is_entered() {
         ledger.works_for(1000, None, Guest::NONE, &vcpu, Kind::Extra),
         None
     );
-    assert_eq!((vcpu.usage(0).used(), vcpu.used_until(1500)), (0, 500));
-    assert_eq!(vcpu.used_until(900), 0, "a clock behind shows nothing");
+    assert_eq!((vcpu.usage(0).used(), vcpu.used_until(|_| 1500)), (0, 500));
+    assert_eq!(vcpu.used_until(|_| 900), 0, "a clock behind shows nothing");
+    let counters = |cpu: u16| if cpu == 5 { 1700 } else { 7 };
+    assert_eq!(vcpu.used_until(counters), 700, "by its own CPU's counter");
     assert_eq!(ledger.sleeps(1600, Some(&vcpu), Guest::NONE), None);
-    assert_eq!((vcpu.open_since(), vcpu.used_until(9999)), (None, 600));
+    assert_eq!((vcpu.open_since(), vcpu.used_until(|_| 9999)), (None, 600));
 }
 
 #[test]

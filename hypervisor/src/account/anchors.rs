@@ -9,7 +9,7 @@
 //!   `domain::teardown`).
 //! - N3: the account of a domain that is gone is told as it was added to those that are gone, once.
 
-use crate::arch::cpu;
+use crate::device::timer;
 use crate::domain::Domain;
 use crate::memory::pieces::Charge;
 use crate::sync::{Lock, rank};
@@ -97,7 +97,7 @@ pub struct Ended {
     pub serial: u64,
     /// What the tool stack knew it by.
     pub handle: [u8; 16],
-    /// When its record ended, in cycles.
+    /// When its record ended, in cycles of CPU 0's counter.
     pub at: u64,
     /// What it used.
     pub usage: Usage,
@@ -115,7 +115,7 @@ pub fn remember(dom: &Domain) {
         domid: dom.id.0,
         serial: dom.serial,
         handle,
-        at: cpu::rdtsc(),
+        at: timer::counter(),
         usage: dom.account.usage(),
         frames,
         overhead,

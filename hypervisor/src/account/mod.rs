@@ -425,9 +425,9 @@ pub fn resumed(before: Paying) {
     pay(here().ledger.resumed(cpu::rdtsc(), before));
 }
 
-/// A vCPU's run state is this now. Under its queue's lock.
+/// A vCPU's run state is this now. Under its queue's lock. It may wait on one CPU and run on another: by CPU 0's counter.
 pub fn note_state(vcpu: &Vcpu, state: State) {
-    vcpu.account.waits(state == State::Runnable, cpu::rdtsc);
+    vcpu.account.waits(state == State::Runnable, timer::counter);
 }
 
 /// A port that notifies a vCPU of the domain's became pending.
@@ -440,7 +440,12 @@ pub fn received(dom: &Domain, vcpu: u32) {
 
 /// All that a vCPU used until now, in cycles.
 pub fn used(vcpu: &Vcpu) -> u64 {
-    vcpu.account.used_until(cpu::rdtsc())
+    let now_on = |cpu: u16| {
+        smp::remote(u32::from(cpu))
+            .tsc_offset()
+            .here(timer::counter())
+    };
+    vcpu.account.used_until(now_on)
 }
 
 /// All that a domain used until now, in cycles.
@@ -451,7 +456,7 @@ pub fn used_by(dom: &Domain) -> u64 {
 }
 
 /// What a domain used, up to the last boundary that each of its vCPUs' accounts was written at; the waiting that goes on
-/// is counted until `now`.
+/// is counted until `now`, by CPU 0's counter.
 pub fn usage_of(dom: &Domain, now: u64) -> Usage {
     let mut sum = dom.account.usage();
     for vcpu in dom.vcpus() {
@@ -467,7 +472,7 @@ pub fn usage_of_vcpu(vcpu: &Vcpu, now: u64) -> Usage {
 
 /// A vCPU that runs no more ends: what it used is its domain's (A2).
 pub fn vcpu_ends(vcpu: &Vcpu) {
-    vcpu.account.waits(false, cpu::rdtsc);
+    vcpu.account.waits(false, timer::counter);
     vcpu.domain.account.add(&vcpu.account.close());
 }
 

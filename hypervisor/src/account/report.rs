@@ -3,7 +3,8 @@
 use crate::account::{self, books};
 use crate::arch::smp::CpuSet;
 use crate::arch::smp::call::{self, Call};
-use crate::arch::{cpu, percpu, smp};
+use crate::arch::{percpu, smp};
+use crate::device::timer;
 use crate::domain::{Domain, all};
 use crate::{error, info};
 use ::cpus::MAX_CPUS;
@@ -64,7 +65,7 @@ pub fn say() {
     say_machines(all_books(cpus));
     let mut held = account::departed();
     let mut noted = books::DEPARTED.all();
-    let now = cpu::rdtsc();
+    let now = timer::counter();
     for dom in all() {
         say_domain(dom);
         held.add(&account::usage_of(dom, now));
@@ -115,7 +116,7 @@ fn say_machines(now: [u64; 3]) {
 fn say_domain(dom: &Domain) {
     for vcpu in dom.vcpus() {
         let who = format_args!("domain {} vCPU {}", dom.id.0, vcpu.id);
-        say_usage(who, &vcpu.account.usage(cpu::rdtsc()));
+        say_usage(who, &vcpu.account.usage(timer::counter()));
     }
     let own = dom.account.usage();
     if own != Usage::ZERO {

@@ -296,9 +296,10 @@ pub fn now_ns() -> u64 {
         .map_or(0, |timing| timing.clock.now_ns(counter()))
 }
 
-/// CPU 0's counter, as this CPU's own shows it (T4). After [`init`], which runs on a stack of CPU 0's area.
+/// CPU 0's counter, as this CPU's own shows it (T4): readings of different CPUs are compared as this. After [`init`], which
+/// runs on a stack of CPU 0's area.
 #[inline]
-fn counter() -> u64 {
+pub fn counter() -> u64 {
     offset().machine(cpu::rdtsc())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::account::area::tsc_hz;
 use crate::account::{self, books};
+use crate::device::timer;
 use crate::domain::{Domain, Guest, Vcpu};
 use crate::hypercall::{Outcome, subject};
 use ::cpus::loaded::NOWHERE;
@@ -24,6 +25,8 @@ pub fn usage(g: &mut Guest<'_>, arg: u64) -> Outcome {
     let dom = subject(g, want.domid)?;
     g.memory().check_writable(arg, Usage::SIZE)?;
     let at = account::settle().last;
+    // What other CPUs noted by theirs is told by the one counter that all can be compared with.
+    let now = timer::offset().machine(at);
     let mut answer = Usage {
         version: XENO_INTERFACE_VERSION,
         domid: dom.id.0,
@@ -35,19 +38,19 @@ pub fn usage(g: &mut Guest<'_>, arg: u64) -> Outcome {
     };
     let used = match want.vcpu {
         USAGE_OF_DOMAIN => {
-            put_memory(&mut answer, dom, at);
+            put_memory(&mut answer, dom, now);
             g.charge(u64::from(dom.max_vcpus));
             if let Some((number, had)) = books::of(dom) {
                 (answer.books, answer.books_used) = (number, had);
             }
-            of_all(g, dom, at)
+            of_all(g, dom, now)
         }
         USAGE_BESIDES => dom.account.usage(),
         id => {
             let vcpu = (id < dom.max_vcpus).then(|| dom.vcpu(id)).flatten();
             let vcpu = vcpu.ok_or(Errno::Inval)?;
             put_place(&mut answer, vcpu);
-            account::usage_of_vcpu(vcpu, at)
+            account::usage_of_vcpu(vcpu, now)
         }
     };
     (answer.user, answer.kernel) = (used.user, used.kernel);
@@ -67,13 +70,13 @@ const AT_ONCE: usize = 16;
 
 /// What a domain used, its vCPUs' included, of which there are up to 64. Between two sections no record goes that is at work here,
 /// and what is entered meanwhile is told if its account is read later.
-fn of_all(g: &Guest<'_>, dom: &Domain, at: u64) -> ::sched::Usage {
+fn of_all(g: &Guest<'_>, dom: &Domain, now: u64) -> ::sched::Usage {
     let mut sum = dom.account.usage();
     for (n, vcpu) in dom.vcpus().enumerate() {
         if n != 0 && n.is_multiple_of(AT_ONCE) {
             g.let_others_in();
         }
-        sum.add(&account::usage_of_vcpu(vcpu, at));
+        sum.add(&account::usage_of_vcpu(vcpu, now));
     }
     sum
 }
@@ -112,12 +115,12 @@ pub fn halves(held: &Held, at: u64) -> [u64; 2] {
     [sum as u64, (sum >> 64) as u64]
 }
 
-fn put_memory(answer: &mut Usage, dom: &Domain, at: u64) {
+fn put_memory(answer: &mut Usage, dom: &Domain, now: u64) {
     let (frames, charged) = dom.frames.lock().held();
     answer.frames = frames.now();
     answer.frames_peak = frames.peak();
-    answer.frame_cycles = halves(&frames, at);
+    answer.frame_cycles = halves(&frames, now);
     answer.overhead = charged.now();
     answer.overhead_peak = charged.peak();
-    answer.overhead_cycles = halves(&charged, at);
+    answer.overhead_cycles = halves(&charged, now);
 }

@@ -8,7 +8,7 @@
 //! - O1: a frame whose owner is a registered domain is on exactly one list of that domain's, from `assign` to `give`.
 //! - O2: links are read and written under the lock of the list's domain, or by the allocator while nobody owns the frame.
 
-use crate::arch::cpu;
+use crate::device::timer;
 use crate::memory::frame_table;
 use ::sched::{Held, SharedHeld};
 use core::sync::atomic::Ordering::Relaxed;
@@ -53,7 +53,7 @@ impl OwnedFrames {
         let Some(frame) = record(number) else {
             return;
         };
-        self.frames.take(1, cpu::rdtsc());
+        self.frames.take(1, timer::counter());
         frame.prev.store(NIL, Relaxed);
         frame.next.store(*head, Relaxed);
         if let Some(second) = record(*head).filter(|_| *head != NIL) {
@@ -67,7 +67,7 @@ impl OwnedFrames {
         let Some(last) = records.last() else {
             return;
         };
-        self.frames.take(records.len() as u64, cpu::rdtsc());
+        self.frames.take(records.len() as u64, timer::counter());
         let number = first.0 as u32;
         let head = &mut self.heads[list as usize];
         let mut before = NIL;
@@ -89,7 +89,7 @@ impl OwnedFrames {
         let Some(frame) = record(number) else {
             return;
         };
-        self.frames.give(1, cpu::rdtsc());
+        self.frames.give(1, timer::counter());
         let (prev, next) = (frame.prev.load(Relaxed), frame.next.load(Relaxed));
         if prev != NIL {
             if let Some(before) = record(prev) {
@@ -107,12 +107,12 @@ impl OwnedFrames {
 
     /// Counts frames of ring 0's that exist because of the domain from now on.
     pub fn charge(&mut self, frames: u64) {
-        self.charged.take(frames, cpu::rdtsc());
+        self.charged.take(frames, timer::counter());
     }
 
     /// Counts fewer of those from now on.
     pub fn discharge(&mut self, frames: u64) {
-        self.charged.give(frames, cpu::rdtsc());
+        self.charged.give(frames, timer::counter());
     }
 
     /// How many it has, and how many of ring 0's exist because of it, over time.

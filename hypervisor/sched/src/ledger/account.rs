@@ -278,11 +278,12 @@ impl VcpuAccount {
         }
     }
 
-    /// All that was used up to `now`, what is not entered yet included.
+    /// All that was used until now, what is not entered yet included. The reading is to be of the counter of the CPU that
+    /// has the vCPU in hand: its account is open since one of that.
     #[must_use]
-    pub fn used_until(&self, now: u64) -> u64 {
-        let (usage, since) = self.read(|| (self.look(), self.open_since()));
-        let open = since.map_or(0, |since| now.saturating_sub(since));
+    pub fn used_until(&self, now_on: impl FnOnce(u16) -> u64) -> u64 {
+        let (usage, open) = self.read(|| (self.look(), self.on_cpu().zip(self.open_since())));
+        let open = open.map_or(0, |(cpu, since)| now_on(cpu).saturating_sub(since));
         usage.used().wrapping_add(open)
     }
 

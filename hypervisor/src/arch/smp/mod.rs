@@ -33,6 +33,7 @@ pub mod watch;
 
 use crate::account;
 use crate::arch::{apic, percpu};
+use ::clock::Offset;
 use ::cpus::MAX_CPUS;
 use ::cpus::set::AtomicCpuSet;
 pub use ::cpus::set::CpuSet;
@@ -97,6 +98,11 @@ impl Remote {
             (u64::from(domain) << 32 | u64::from(vcpu)) + 1
         });
         self.serving.store(word, Ordering::Relaxed);
+    }
+
+    /// How far its counter is ahead of CPU 0's.
+    pub fn tsc_offset(&self) -> Offset {
+        Offset::ahead(self.tsc_offset.load(Ordering::Relaxed) as i64)
     }
 
     /// Whom it serves: domain and vCPU.

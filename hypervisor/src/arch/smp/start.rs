@@ -295,8 +295,7 @@ extern "C" fn on_other_cpu() -> ! {
         skew::answer();
         core::hint::spin_loop();
     }
-    let offset = remote.tsc_offset.load(Ordering::Relaxed);
-    timer::begin_here(Offset::ahead(offset as i64));
+    timer::begin_here(remote.tsc_offset());
     if schedule::runs_vcpus(this.id) {
         sections::start();
     }
