@@ -45,7 +45,7 @@ pub fn allow(dom: &Domain, rate: u64, weight: u16) {
 }
 
 /// Whether a domain may have these terms by its own wish, for those of its vCPUs that are named, by the bits of their
-/// numbers; then the largest slice that they may have in the same period. Under the placement's lock (P2).
+/// numbers; then the largest slice that they may have in the same period. Under the placement's lock (P3).
 pub(super) fn is_allowed(
     dom: &Domain,
     named: u64,

@@ -8,9 +8,12 @@
 //!
 //! # Invariants
 //! - P1: what a vCPU is promised was admitted before, and is given back when what it took is paid for.
-//! - P2: the lock is taken before a queue's and held from an admission, or a change of it, to the queue's part in it, and
-//!   from a vCPU's removal until its room is given back: nobody is granted what is another's. It is held, too, from the
-//!   look at what a domain has to its grant: it is granted no more than it may reserve.
+//! - P2: the lock is taken before a queue's. Nobody is granted what is another's: room is charged before a queue has what it is
+//!   for, and given back after. A new vCPU comes into its queue when the lock was let go of, or not at all and gives its room back;
+//!   what was granted is given in parts, each vCPU's under the lock (`granting`, G1); a vCPU that moves or is removed does that,
+//!   and gives its room back, in one hold.
+//! - P3: the lock is held from the look at what a domain has to what it is granted by its own wish: it is granted no more than
+//!   it may reserve.
 
 use super::cpu::{self, runs_vcpus};
 use super::{at_home, granting};
