@@ -101,6 +101,8 @@ ranks! {
     Queue,
     /// A vCPU's run state.
     RunState,
+    /// A vCPU's time, where the guest reads it.
+    Time,
     /// The longest sections seen.
     Sections,
     /// How often the control domain was built anew.

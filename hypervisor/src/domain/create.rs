@@ -440,6 +440,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, home: Home, own: Mfn, local: Local
         account: domain.usage_area.row(id),
         runstate_area: AtomicU64::new(0),
         time_area: AtomicU64::new(0),
+        time: Lock::new(()),
         time_shown: AtomicU64::new(0),
         polling: AtomicU32::new(0),
         loaded_on: AtomicU32::new(NO_CPU),

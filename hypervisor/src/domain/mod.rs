@@ -287,6 +287,8 @@ pub struct Vcpu {
     pub runstate_area: AtomicU64,
     /// Guest address where time is published besides vcpu_info, 0 for nowhere.
     pub time_area: AtomicU64,
+    /// Held while time is written where the guest reads it: a sibling's call does so, too, and its CPU's may be another time.
+    pub time: Lock<(), rank::Time>,
     /// The clock that both show, as [`Offset::word`](::clock::Offset::word) says it: they are written only where another is
     /// to be. 0 for one that the CPU that loads the vCPU next is to write. By the CPU it is loaded on, but for that.
     pub time_shown: AtomicU64,

@@ -6,6 +6,7 @@ use crate::device::timer;
 use crate::domain::{Domain, Vcpu};
 use crate::layout::PAGE;
 use crate::memory::phys;
+use crate::sync::{Guard, rank};
 use clock::PvClock;
 use core::sync::atomic::{AtomicU64, Ordering};
 use events::{Port, SharedBits, VcpuId};
@@ -80,8 +81,9 @@ impl Vcpu {
     }
 
     /// Publishes this CPU's clock: version odd, contents, version even. What was published, and forgotten here: it is
-    /// published again when the vCPU is next loaded, if nobody says otherwise ([`Vcpu::time_shown`]).
-    pub fn put_time(&self, flags: u8) -> PvClock {
+    /// published again when the vCPU is next loaded, if nobody says otherwise ([`Vcpu::time_shown`]). One CPU at a time: who
+    /// has [`Vcpu::time`].
+    pub fn put_time(&self, flags: u8, _: &Guard<'_, (), rank::Time>) -> PvClock {
         self.time_shown.store(0, Ordering::Relaxed);
         let first = self.info_word(TIME);
         let version = first.load(Ordering::Relaxed) as u32;

@@ -2,6 +2,7 @@
 
 pub mod initialise;
 
+use crate::arch::guest_memory::Fault;
 use crate::control;
 use crate::device::{self, timer};
 use crate::domain::{Guest, Vcpu, life, run};
@@ -14,7 +15,7 @@ use crate::schedule;
 use ::sched::Runstate;
 use clock::PvClock;
 use core::ops::RangeInclusive;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 use frames::Mfn;
 use guest_abi::Errno;
 use guest_abi::sched::ShutdownReason;
@@ -239,6 +240,22 @@ pub fn publish_time(g: &Guest<'_>) {
     }
 }
 
+/// Writes a registered area, which siblings read while this goes on: version odd, contents, version even (C6 of `clock`).
+fn put_time_area(g: &Guest<'_>, area: u64, page: &PvClock) -> Result<(), Fault> {
+    let [first, rest @ ..] = page.words();
+    let mut contents = [0; 24];
+    for (to, word) in contents.chunks_exact_mut(8).zip(rest) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    let odd = u64::from(page.version.wrapping_sub(1));
+    g.memory().write(area, &odd.to_le_bytes())?;
+    // Each pairs with the guest's barriers: no word of the contents is seen with the version of another page.
+    fence(Ordering::Release);
+    g.memory().write(area + 8, &contents)?;
+    fence(Ordering::Release);
+    g.memory().write(area, &first.to_le_bytes())
+}
+
 /// Writes it, for a vCPU of the caller's domain whose area the caller sees. Another than its own writes again when it is
 /// loaded next: on a CPU whose counter is off, until then its time is another CPU's.
 #[inline(never)]
@@ -248,17 +265,12 @@ fn publish_time_of(g: &Guest<'_>, vcpu: &Vcpu) {
     } else {
         0
     };
-    let page = vcpu.put_time(flags);
-    let area = vcpu.time_area.load(Ordering::Relaxed);
-    let mut written = true;
-    if area != 0 {
-        let mut bytes = [0u8; 32];
-        for (to, word) in bytes.chunks_exact_mut(8).zip(page.words()) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        // One that is not mapped just now is written another time.
-        written = g.memory().write(area, &bytes).is_ok();
-    }
+    let one_writer = vcpu.time.lock();
+    let page = vcpu.put_time(flags, &one_writer);
+    // Said before the lock was taken by whoever registers it: no older one is written after that.
+    let area = vcpu.time_area.load(Ordering::Acquire);
+    // One that is not mapped just now, or not all of it, is written another time.
+    let written = area == 0 || put_time_area(g, area, &page).is_ok();
     if written && core::ptr::eq(vcpu, g.vcpu) {
         let shown = timer::offset().word();
         vcpu.time_shown.store(shown, Ordering::Relaxed);

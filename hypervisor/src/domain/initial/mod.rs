@@ -124,7 +124,7 @@ fn enter_state(vcpu: &'static Vcpu, map: &Layout, root: Mfn) -> Result<(), Build
     local.regs.rflags = crate::arch::regs::flags::IF;
     vcpu.initialised.store(true, Ordering::Release);
     for vcpu in vcpu.domain.vcpus() {
-        vcpu.put_time(0);
+        vcpu.put_time(0, &vcpu.time.lock());
     }
     let (seconds, nanoseconds) = device::wall_clock_base();
     vcpu.domain.put_wall_clock(seconds, nanoseconds);

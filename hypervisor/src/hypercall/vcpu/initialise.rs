@@ -114,7 +114,7 @@ pub fn give_state(
         let (seconds, nanoseconds) = crate::device::wall_clock_base();
         dom.put_wall_clock(seconds, nanoseconds);
     }
-    vcpu.put_time(0);
+    vcpu.put_time(0, &vcpu.time.lock());
     vcpu.initialised.store(true, Ordering::Release);
     let online = context.flags & VGCF_ONLINE != 0;
     if online && !vcpu.up.swap(true, Ordering::AcqRel) {
