@@ -41,6 +41,17 @@ impl Plan {
     }
 }
 
+/// Those of the `listed` CPUs that do not run, in that order: no id is listed twice. `others` run besides `boot`: in the list's order,
+/// too, as they were started ([`Plan::start`]), so that one look at each is enough.
+pub fn that_do_not_run(
+    listed: impl Iterator<Item = u32>,
+    boot: u32,
+    others: impl Iterator<Item = u32>,
+) -> impl Iterator<Item = u32> {
+    let mut others = others.peekable();
+    listed.filter(move |id| *id != boot && others.next_if_eq(id).is_none())
+}
+
 /// Where real-mode code may begin: the vectors of start-up interrupts name pages of the first 640 KiB, and the first
 /// page is the real mode's own.
 const PAGES: core::ops::Range<u64> = 1..0xa0;

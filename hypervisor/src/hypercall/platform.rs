@@ -4,6 +4,7 @@ use crate::arch::smp;
 use crate::device;
 use crate::domain::{self, Guest, park};
 use crate::hypercall::{Args, Outcome, Stop};
+use ::cpus::start::that_do_not_run;
 use core::sync::atomic::Ordering;
 use firmware::Processor;
 use guest_abi::platform::{
@@ -109,11 +110,11 @@ fn cpu_numbered(cpus: &[Processor], number: u32) -> Option<(u32, bool)> {
     if online.contains(number) {
         return Some((apic_id(number), true));
     }
-    let mut rest = cpus.iter().map(|cpu| cpu.apic_id);
-    let rests = |id: &u32| !online.iter().any(|cpu| apic_id(cpu) == *id);
     let behind = number.checked_sub(online.len())?;
-    let id = rest.by_ref().filter(rests).nth(behind as usize)?;
-    Some((id, false))
+    let listed = cpus.iter().map(|cpu| cpu.apic_id);
+    let others = online.without(0).iter().map(apic_id);
+    let mut rest = that_do_not_run(listed, apic_id(0), others);
+    Some((rest.nth(behind as usize)?, false))
 }
 
 /// What the machine's CPU `xen_cpuid` is: its ids and whether it is there.

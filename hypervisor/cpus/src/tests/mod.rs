@@ -5,7 +5,7 @@ mod order;
 use crate::MAX_CPUS;
 use crate::features::{Features, Lack};
 use crate::set::{AtomicCpuSet, CpuSet};
-use crate::start::{Plan, first_code_page};
+use crate::start::{Plan, first_code_page, that_do_not_run};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::string::ToString;
@@ -27,6 +27,21 @@ proptest! {
         prop_assert_eq!(set.len() as usize, model.len());
         prop_assert_eq!(set.is_empty(), model.is_empty());
         prop_assert!(set.iter().eq(model));
+    }
+
+    #[test]
+    fn those_that_do_not_run_are_the_others_in_their_order(
+        listed in prop::collection::btree_set(0..99u32, 0..40), boot in 0..99u32, fails in prop::collection::btree_set(0..99u32, 0..40),
+        turn in 0..40usize,
+    ) {
+        let mut listed: Vec<u32> = listed.into_iter().collect();
+        let turn = turn.min(listed.len());
+        listed.rotate_left(turn);
+        let plan = Plan::new(listed.iter().copied(), boot, MAX_CPUS, true);
+        let others: Vec<u32> = plan.start.into_iter().filter(|id| !fails.contains(id)).collect();
+        let expected = listed.iter().filter(|id| **id != boot && !others.contains(id));
+        let rest = that_do_not_run(listed.iter().copied(), boot, others.iter().copied());
+        prop_assert!(rest.eq(expected.copied()));
     }
 
     #[test]
