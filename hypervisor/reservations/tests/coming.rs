@@ -2,21 +2,8 @@
 
 mod sim;
 
-use reservations::{Arrival, Extra, Next, Queue, Rules, Seat, Slot, Terms};
-use sim::Dice;
-
-fn arrive(queue: &mut Queue<'_>, tag: u64, terms: Terms) -> Seat {
-    let arrival = Arrival {
-        tag,
-        domain: tag as u32,
-        sibling: None,
-        origin: 0,
-        terms,
-    };
-    let seat = queue.arrive(0, arrival).unwrap();
-    let _ = queue.up(0, seat).unwrap();
-    seat
-}
+use reservations::{Extra, Next, Queue, Rules, Slot, Terms};
+use sim::{Dice, arrive};
 
 #[test]
 fn a_budgets_end_is_noticed_once_though_coming_takes_time_that_is_not_paid_for() {

@@ -2,21 +2,8 @@
 
 mod sim;
 
-use reservations::{Arrival, Extra, Kind, Next, Queue, Seat, Slot, Terms};
-use sim::{Dice, rules, terms};
-
-fn arrive(queue: &mut Queue<'_>, tag: u64, terms: Terms) -> Seat {
-    let arrival = Arrival {
-        tag,
-        domain: tag as u32,
-        sibling: None,
-        origin: 0,
-        terms,
-    };
-    let seat = queue.arrive(0, arrival).unwrap();
-    let _ = queue.up(0, seat).unwrap();
-    seat
-}
+use reservations::{Extra, Kind, Next, Queue, Seat, Slot};
+use sim::{Dice, arrive, rules, terms};
 
 #[test]
 fn work_on_another_cpu_is_off_the_budget_at_home_and_nobodys_there() {

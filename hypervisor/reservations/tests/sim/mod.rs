@@ -12,7 +12,7 @@ mod watched;
 
 pub use machine::Machine;
 
-use reservations::{CpuBooks, Extra, Rules, Slot, Terms};
+use reservations::{Arrival, CpuBooks, Extra, Queue, Rules, Seat, Slot, Terms};
 
 pub const SECTION: u64 = 3;
 pub const QUANTUM: u64 = 10;
@@ -48,4 +48,18 @@ pub fn storage(cpus: usize, vcpus: usize) -> (Vec<Vec<Slot>>, Vec<CpuBooks>) {
         vec![vec![Slot::EMPTY; vcpus]; cpus],
         vec![CpuBooks::OFFLINE; cpus],
     )
+}
+
+/// One of a domain of its own comes and can run, at time 0.
+pub fn arrive(queue: &mut Queue<'_>, tag: u64, terms: Terms) -> Seat {
+    let arrival = Arrival {
+        tag,
+        domain: tag as u32,
+        sibling: None,
+        origin: 0,
+        terms,
+    };
+    let seat = queue.arrive(0, arrival).unwrap();
+    let _ = queue.up(0, seat).unwrap();
+    seat
 }
