@@ -355,3 +355,39 @@ fn however_many_periods_begin_meanwhile_one_decision_renews_them() {
     // 149 periods begin beside the long one's in each of 20 times 50,000 ticks.
     assert!((1..1_500).contains(&beside), "{beside}");
 }
+
+#[test]
+fn what_is_put_off_and_what_is_due_are_renewed_by_one_count_and_the_rest_is_late() {
+    let mut slots = vec![Slot::EMPTY; 14];
+    let mut cpu = Cpu::new(&mut slots);
+    // Seven begin, a tick apart, before the end of what the last one has, and six as it ends.
+    for tag in 0..13 {
+        let period = 4_990 + tag.min(7) + if tag < 7 { 0 } else { 3 };
+        cpu.arrive(tag, tag as u32, 0, terms(3, period, Extra::Never));
+        cpu.act(0, |queue, seat| queue.up(0, seat).unwrap(), tag as usize);
+    }
+    while let Some(now) = cpu.decision.until.filter(|&now| now < 4_000) {
+        cpu.passes(now);
+    }
+    cpu.arrive(13, 13, 0, terms(1_000, 4_950, Extra::Never));
+    cpu.act(4_000, |queue, seat| queue.up(4_000, seat).unwrap(), 13);
+    assert_eq!((cpu.decision.tag, cpu.decision.until), (13, Some(5_000)));
+    let mut told = Vec::new();
+    let decision = cpu.queue.decide_excusing(5_000, 0, |tag| told.push(tag));
+    assert_eq!(told, (0..7).collect::<Vec<_>>());
+    let begun = |queue: &Queue<'_>, seats: &[Seat]| {
+        let ends = seats[..13]
+            .iter()
+            .map(|seat| queue.period(*seat).unwrap().0);
+        ends.filter(|&end| end > 5_000).count()
+    };
+    // Eight in one call, not seven and then eight more.
+    assert_eq!(begun(&cpu.queue, &cpu.seats), 8);
+    assert_eq!(decision.until, Some(5_000), "the rest comes at once");
+    // What is left was not put off: no part that follows is told to anybody, nor is it counted from before.
+    let decision = cpu
+        .queue
+        .decide_excusing(5_000, 0, |tag| panic!("{tag} was not put off"));
+    assert_eq!(begun(&cpu.queue, &cpu.seats), 13);
+    assert!(decision.until > Some(5_000) && cpu.queue.is_sound());
+}
