@@ -7,6 +7,12 @@
 //! Who pays for an interval may be found out while it goes on. What begins with an interrupt is nobody's at first:
 //! whoever turns out to be the reason claims it from its beginning, without another reading ([`CpuLedger::claim`]).
 
+mod claims;
+mod told;
+
+pub use claims::Paying;
+pub use told::CpuBooks;
+
 use super::account::{ALWAYS, Open, VcpuAccount};
 use super::usage::{CAUSES, Cause, Kind};
 use core::cell::Cell;
@@ -80,38 +86,6 @@ pub struct Guest {
 impl Guest {
     /// It did not run.
     pub const NONE: Self = Self { user: 0, kernel: 0 };
-}
-
-/// Who pays for the open interval: for [`CpuLedger::pays_again`].
-#[must_use]
-#[derive(Clone, Copy, Debug)]
-pub struct Paying {
-    place: Place,
-    elsewhere: Option<(Payer, Cause)>,
-}
-
-/// What became of a CPU's time, up to its last boundary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuBooks {
-    /// The first boundary.
-    pub first: u64,
-    /// The last.
-    pub last: u64,
-    /// Nobody had anything to do.
-    pub idle: u64,
-    /// The hypervisor's own work, for nobody in particular.
-    pub machine: u64,
-    /// All that was put into accounts of vCPUs and domains here.
-    pub sold: u64,
-}
-
-impl CpuBooks {
-    /// S2: true unless a cycle was lost or counted twice.
-    #[must_use]
-    pub fn is_balanced(&self) -> bool {
-        let sum = self.idle.wrapping_add(self.machine).wrapping_add(self.sold);
-        self.last.wrapping_sub(self.first) == sum
-    }
 }
 
 /// The books of one CPU, touched by that CPU alone.
@@ -227,168 +201,6 @@ impl CpuLedger {
     pub fn came_back_by_interrupt(&self, left: u64, entered: u64) {
         self.close(left);
         self.open(entered, Place::Fresh);
-    }
-
-    /// Who pays.
-    pub fn paying(&self) -> Paying {
-        Paying {
-            place: self.open.get(),
-            elsewhere: self.elsewhere.get(),
-        }
-    }
-
-    /// Whoever paid before does so again from now on, if another has claimed what goes on meanwhile. What nobody had
-    /// claimed stays with whom claimed it.
-    #[must_use]
-    pub fn pays_again(&self, before: Paying, now: impl FnOnce() -> u64) -> Option<Due> {
-        let open = self.open.get();
-        let same = open == before.place
-            && (open != Place::Elsewhere || self.elsewhere.get() == before.elsewhere);
-        if same || matches!(before.place, Place::Fresh | Place::Unassigned) {
-            return None;
-        }
-        self.restore(before, now())
-    }
-
-    fn restore(&self, before: Paying, now: u64) -> Option<Due> {
-        self.close(now);
-        let due = match before.elsewhere {
-            Some((payer, cause)) if before.place == Place::Elsewhere => self.name(payer, cause),
-            _ => None,
-        };
-        self.open(now, before.place);
-        due
-    }
-
-    /// An interrupt in ring 0, where interrupts are let in, or while the CPU sleeps.
-    pub fn interrupted(&self, now: u64) -> Paying {
-        self.handled();
-        let before = self.paying();
-        let to = match before.place {
-            place if place.is_in_hand() => Place::Fresh,
-            // Whoever is worked for elsewhere has nobody in hand to pay.
-            _ => Place::Unassigned,
-        };
-        self.boundary(now, to);
-        before
-    }
-
-    /// The interrupt's handler is done. What was interrupted goes on, but for sleep: that is over.
-    #[must_use]
-    pub fn resumed(&self, now: u64, before: Paying) -> Option<Due> {
-        if before.place == Place::Idle {
-            return None;
-        }
-        self.handled();
-        self.restore(before, now)
-    }
-
-    /// An interrupt that came with a guest is dealt with: if nobody claimed it the vCPU in hand pays.
-    pub fn handled(&self) {
-        if self.open.get() == Place::Fresh {
-            self.rename(Place::Interrupt);
-        }
-    }
-
-    /// Who is worked for elsewhere, if anybody is now.
-    #[must_use]
-    pub fn payer(&self) -> Option<(Payer, Cause)> {
-        let elsewhere = self.elsewhere.get();
-        elsewhere.filter(|_| self.open.get() == Place::Elsewhere)
-    }
-
-    /// Whether the vCPU in hand pays for a change of vCPUs.
-    #[must_use]
-    pub fn is_switching(&self) -> bool {
-        self.open.get() == Place::Switch
-    }
-
-    /// The vCPU in hand was let run and has more to do before it can: that is its own, as for a call, whoever pays for
-    /// letting it run.
-    pub fn goes_on(&self, now: impl FnOnce() -> u64) {
-        if matches!(self.open.get(), Place::Switch | Place::Elsewhere) {
-            self.boundary(now(), Place::Call);
-        }
-    }
-
-    /// The open interval is another's from its beginning.
-    fn rename(&self, to: Place) {
-        let last = self.last.get();
-        self.close(last);
-        self.open(last, to);
-    }
-
-    /// Whether nobody has claimed the open interval that could be claimed from its beginning.
-    fn is_unclaimed(&self) -> bool {
-        matches!(self.open.get(), Place::Fresh | Place::Unassigned)
-    }
-
-    /// What goes on is for the vCPU in hand or its siblings: from its beginning if it is an interrupt that nobody has
-    /// claimed, or else from now on.
-    pub fn claim(&self, cause: Cause, now: impl FnOnce() -> u64) {
-        let to = Place::of(cause);
-        if self.is_unclaimed() {
-            self.rename(to);
-        } else if self.open.get() != to {
-            self.boundary(now(), to);
-        }
-    }
-
-    /// As [`Self::claim`], but nothing if somebody has claimed what goes on.
-    pub fn claim_fresh(&self, cause: Cause) {
-        if self.open.get() == Place::Fresh {
-            self.rename(Place::of(cause));
-        }
-    }
-
-    /// As [`Self::claim`], for a domain of which no vCPU is in hand. Answers what is due from whoever was the last such.
-    #[must_use]
-    pub fn claim_elsewhere(
-        &self,
-        payer: Payer,
-        cause: Cause,
-        now: impl FnOnce() -> u64,
-    ) -> Option<Due> {
-        let open = self.open.get();
-        if open == Place::Elsewhere && self.elsewhere.get() == Some((payer, cause)) {
-            return None;
-        }
-        let at = match self.is_unclaimed() {
-            true => self.last.get(),
-            false => now(),
-        };
-        self.close(at);
-        let due = self.name(payer, cause);
-        self.open(at, Place::Elsewhere);
-        due
-    }
-
-    /// As [`Self::claim`], for nobody: the machine's own.
-    pub fn claim_machine(&self, now: impl FnOnce() -> u64) {
-        match self.open.get() {
-            Place::Machine => {}
-            _ if self.is_unclaimed() => self.rename(Place::Machine),
-            _ => self.boundary(now(), Place::Machine),
-        }
-    }
-
-    /// Names who is worked for elsewhere. No interval is open there.
-    fn name(&self, payer: Payer, cause: Cause) -> Option<Due> {
-        let due = self.take_due();
-        self.elsewhere.set(Some((payer, cause)));
-        due
-    }
-
-    fn take_due(&self) -> Option<Due> {
-        let (payer, cause) = self.elsewhere.take()?;
-        let cycles = self.take(Place::Elsewhere);
-        Self::grow(&self.sold, cycles);
-        Self::grow(&self.sold_aside, cycles);
-        Some(Due {
-            payer,
-            cause,
-            cycles,
-        })
     }
 
     /// Another vCPU takes the place of the one in hand from now on. Who pays stays who pays: whoever caused it.
@@ -522,69 +334,6 @@ impl CpuLedger {
     pub fn woke(&self, now: impl FnOnce() -> u64) {
         if self.open.get() == Place::Idle {
             self.boundary(now(), Place::Unassigned);
-        }
-    }
-
-    /// What of this CPU's time up to `now` was not of the vCPU that was in hand, if one was: it was worked for another, or for
-    /// nobody, or slept. Between two boundaries it grows by what is claimed from its beginning, too.
-    #[must_use]
-    pub fn aside(&self, now: u64) -> u64 {
-        let is_open = !self.open.get().is_in_hand();
-        let sums = [&self.machine, &self.idle, &self.sold_aside];
-        let places = [
-            Place::Elsewhere,
-            Place::Unassigned,
-            Place::Machine,
-            Place::Idle,
-        ];
-        places
-            .into_iter()
-            .map(|place| self.place(place))
-            .chain(sums)
-            .fold(if is_open { now } else { 0 }, |sum, cycles| {
-                sum.wrapping_add(cycles.get())
-            })
-    }
-
-    /// All that was put into accounts so far.
-    #[must_use]
-    pub fn sold(&self) -> u64 {
-        self.sold.get()
-    }
-
-    /// What [`Self::works_for`] put into the account of the one that comes.
-    #[must_use]
-    pub fn given(&self) -> u64 {
-        self.given.get()
-    }
-
-    /// The last boundary.
-    #[must_use]
-    pub fn last(&self) -> u64 {
-        self.last.get()
-    }
-
-    /// How many readings lay before the one that they followed.
-    #[must_use]
-    pub fn backwards(&self) -> u64 {
-        self.backwards.get()
-    }
-
-    /// The books as they stand after [`Self::settle`], [`Self::works_for`], [`Self::sleeps`] or [`Self::works`], when all
-    /// that was gathered is entered. What waits to be assigned counts as the machine's until it is.
-    #[must_use]
-    pub fn books(&self) -> CpuBooks {
-        let waits = self.place(Place::Unassigned).get();
-        let waits = match self.open.get() {
-            Place::Unassigned => waits.wrapping_add(self.last.get()),
-            _ => waits,
-        };
-        CpuBooks {
-            first: self.first.get(),
-            last: self.last.get(),
-            idle: self.idle.get(),
-            machine: self.machine.get().wrapping_add(waits),
-            sold: self.sold.get(),
         }
     }
 }
