@@ -14,17 +14,23 @@
 //! Unless a guest asks for the host's clock or for several CPUs, its machine's clock counts instructions: a run then
 //! repeats exactly, and a busy host cannot make a timer late.
 
-use std::path::Path;
+mod judged;
+mod wants;
+
+pub use judged::complaint;
+pub use wants::{Wants, wants};
+
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use crate::qemu::{Boot, Machine, Module, merge_words};
 use crate::testing::runner::{Case, Needs, Outcome, Stage, Tier};
 use crate::testing::serial::Session;
-use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST, RING0_CRASHED, check_last_words};
+use crate::testing::{Context, EXIT_BY_PORT_AT_LEAST};
 use crate::tree::Tree;
 use crate::{iso, run};
+use judged::{Verdict, judge};
 
 /// A form in which a guest is tried.
 #[derive(Clone, Copy, Debug)]
@@ -100,45 +106,6 @@ impl Form {
 /// How much longer than the ordinary hypervisor the checked one may take.
 const CHECKED_SLOWER: u32 = 3;
 
-/// What a guest asks of its machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wants {
-    /// Its machine's memory, as the emulator takes it.
-    pub memory: String,
-    tier: Option<Tier>,
-    dom0_memory: String,
-    smp: u32,
-    /// How many CPUs run its vCPUs where it is tried on several, and the tier in which it is.
-    parallel: Vec<(u32, Tier)>,
-    limit: Duration,
-    /// Words of its own command line.
-    pub append: String,
-    /// Words of the hypervisor's.
-    pub hypervisor: String,
-    counted_clock: bool,
-    devices: Vec<String>,
-    /// It is a guest of a control domain, and no initial domain.
-    ordinary: bool,
-}
-
-impl Default for Wants {
-    fn default() -> Self {
-        Self {
-            memory: "256M".to_owned(),
-            tier: None,
-            dom0_memory: "128M".to_owned(),
-            smp: 1,
-            parallel: Vec::new(),
-            limit: Duration::from_secs(60),
-            append: String::new(),
-            hypervisor: String::new(),
-            counted_clock: true,
-            devices: Vec::new(),
-            ordinary: false,
-        }
-    }
-}
-
 /// One case for each guest in the tree and each form.
 ///
 /// # Errors
@@ -170,72 +137,6 @@ pub fn cases(tree: &Tree) -> Result<Vec<Case>> {
         }
     }
     Ok(cases)
-}
-
-/// What a guest of the tree asks of its machine.
-///
-/// # Errors
-/// When it asks for something unknown.
-pub fn wants(tree: &Tree, name: &str) -> Result<Wants> {
-    read_wants(&tree.root().join("tests/guests/src/bin"), name)
-}
-
-fn read_wants(source: &Path, name: &str) -> Result<Wants> {
-    let files = [
-        source.join(format!("{name}.rs")),
-        source.join(name).join("main.rs"),
-    ];
-    let text = files
-        .iter()
-        .find_map(|f| std::fs::read_to_string(f).ok())
-        .unwrap_or_default();
-    parse_wants(&text).with_context(|| format!("the guest {name} asks for something unknown"))
-}
-
-fn parse_wants(text: &str) -> Result<Wants> {
-    let mut wants = Wants::default();
-    for line in text
-        .lines()
-        .filter_map(|l| l.trim().strip_prefix("//! xtask:"))
-    {
-        let (key, value) = line
-            .trim()
-            .split_once('=')
-            .context("a line `xtask:` has no `key=value`")?;
-        let text = || value.to_owned();
-        match key {
-            "memory" => wants.memory = text(),
-            "dom0_mem" => wants.dom0_memory = text(),
-            "smp" => wants.smp = value.parse().context("`smp` is not a number")?,
-            "parallel" | "parallel_full" => {
-                let cpus = value.parse().context("`parallel` is not a number")?;
-                let is_full = key != "parallel";
-                let tier = if is_full { Tier::Full } else { Tier::Normal };
-                wants.parallel.push((cpus, tier));
-            }
-            "seconds" => {
-                wants.limit =
-                    Duration::from_secs(value.parse().context("`seconds` is not a number")?)
-            }
-            "tier" => match value {
-                "full" => wants.tier = Some(Tier::Full),
-                _ => bail!("`tier` is `full` or not given"),
-            },
-            "append" => wants.append = text(),
-            "hv" => wants.hypervisor = text(),
-            "device" => wants.devices.push(text()),
-            "domain" => match value {
-                "ordinary" => wants.ordinary = true,
-                _ => bail!("`domain` is `ordinary` or not given"),
-            },
-            "clock" => match value {
-                "host" => wants.counted_clock = false,
-                _ => bail!("`clock` is `host` or not given"),
-            },
-            _ => bail!("there is no `xtask: {key}`"),
-        }
-    }
-    Ok(wants)
 }
 
 fn one(context: &Context, name: &str, form: Form, wants: &Wants) -> Outcome {
@@ -315,146 +216,4 @@ fn ended_elsewhere(session: &mut Session, limit: Duration) -> Result<i32> {
     } else {
         EXIT_BY_PORT_AT_LEAST
     })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Passed(String),
-    Skipped(String),
-    Failed(String),
-}
-
-/// Why what a guest said is not what one says that passed, if it is not; whatever the hypervisor said after it.
-pub fn complaint(console: &str, name: &str) -> Option<String> {
-    let mut lines = console.lines().map(str::trim);
-    if let Some(failure) = lines.clone().find(|l| l.contains("GUEST FAIL ")) {
-        return Some(failure.to_owned());
-    }
-    let pass = format!("GUEST PASS {name}");
-    let passed = lines.any(|l| l == pass || l.ends_with(&format!(" {pass}")));
-    (!passed).then(|| format!("it did not say `{pass}`"))
-}
-
-/// What a console and the emulator's status say about a guest.
-fn judge(console: &str, name: &str, status: i32) -> Verdict {
-    // The hypervisor may put a prefix of its own before a domain's line.
-    let line = |wanted: &str| {
-        console.lines().map(str::trim_end).find(|l| {
-            l.strip_suffix(wanted)
-                .is_some_and(|before| before.is_empty() || before.ends_with(' '))
-        })
-    };
-    let mut failures = console.lines().filter(|l| l.contains("GUEST FAIL "));
-    if let Some(first) = failures.next() {
-        return Verdict::Failed(match failures.count() {
-            0 => first.trim().to_owned(),
-            more => format!("{} (and {more} more)", first.trim()),
-        });
-    }
-    if let Some((_, reason)) = console
-        .lines()
-        .find_map(|l| l.split_once(&format!("GUEST SKIP {name}")))
-    {
-        return Verdict::Skipped(reason.trim_start_matches([':', ' ']).to_owned());
-    }
-    if line(&format!("GUEST EXPECT CRASH {name}")).is_some() {
-        return if status < EXIT_BY_PORT_AT_LEAST {
-            Verdict::Failed(format!(
-                "should have been crashed, and the emulator ended with status {status}"
-            ))
-        } else if console.contains(RING0_CRASHED) {
-            Verdict::Failed("the hypervisor itself crashed".to_owned())
-        } else if !console
-            .lines()
-            .any(|l| l.contains("domain 0") && l.contains("crashed"))
-        {
-            Verdict::Failed("no line says that domain 0 crashed".to_owned())
-        } else {
-            Verdict::Passed("crashed, as it should be".to_owned())
-        };
-    }
-    match (line(&format!("GUEST PASS {name}")), status) {
-        (Some(_), 0) => match check_last_words(console) {
-            Ok(()) => Verdict::Passed(checks(console, name)),
-            Err(why) => Verdict::Failed(format!("passed, yet {why}")),
-        },
-        (Some(_), status) => Verdict::Failed(format!(
-            "passed, yet the emulator ended with status {status}"
-        )),
-        (None, status) => Verdict::Failed(format!("no line `GUEST PASS {name}`, status {status}")),
-    }
-}
-
-/// The guest's own count, `name: 12 checks`, for its line.
-fn checks(console: &str, name: &str) -> String {
-    let prefix = format!("{name}: ");
-    console
-        .lines()
-        .filter_map(|l| l.split_once(&prefix))
-        .map(|(_, rest)| rest.trim())
-        .find(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains(" checks"))
-        .unwrap_or_default()
-        .to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pass_needs_the_line_and_a_clean_end() {
-        let console = "booting\nhello: 3 checks\nGUEST PASS hello\n";
-        assert_eq!(
-            judge(console, "hello", 0),
-            Verdict::Passed("3 checks".to_owned())
-        );
-        assert!(matches!(judge(console, "hello", 3), Verdict::Failed(_)));
-        assert!(matches!(judge(console, "hell", 0), Verdict::Failed(_)));
-        assert!(matches!(
-            judge("GUEST FAIL hello: x\nGUEST PASS hello", "hello", 0),
-            Verdict::Failed(_)
-        ));
-    }
-
-    #[test]
-    fn a_guest_that_failed_or_is_not_done_is_complained_of() {
-        assert_eq!(complaint("x\nGUEST PASS hello\r\n", "hello"), None);
-        assert!(complaint("GUEST PASS hello\n", "hell").is_some());
-        assert!(complaint("GUEST FAIL hello: x\nGUEST PASS hello", "hello").is_some());
-        assert!(complaint("booting\n", "hello").is_some());
-    }
-
-    #[test]
-    fn a_pass_needs_right_counts_and_books() {
-        let pass = "(xeno) booting\nGUEST PASS hello\n";
-        assert!(matches!(judge(pass, "hello", 0), Verdict::Failed(_)));
-        let books = format!("{pass}(xeno) CPU 0: 1 in all; the books balance\n");
-        assert!(matches!(judge(&books, "hello", 0), Verdict::Failed(_)));
-        let books = format!("{books}(xeno) accounts: 1 given; the accounts add up\n");
-        assert!(matches!(judge(&books, "hello", 0), Verdict::Failed(_)));
-        let both = format!("{books}(xeno) audit: all counts of 7 frames are right\n");
-        assert!(matches!(judge(&both, "hello", 0), Verdict::Passed(_)));
-    }
-
-    #[test]
-    fn a_guest_that_must_crash_does_not_pass_by_powering_off() {
-        let console = "GUEST EXPECT CRASH bad\n(xeno) domain 0 vCPU 0 crashed: bad stack\n";
-        assert!(matches!(judge(console, "bad", 0), Verdict::Failed(_)));
-        assert!(matches!(judge(console, "bad", 1), Verdict::Failed(_)));
-        assert!(matches!(judge(console, "bad", 3), Verdict::Passed(_)));
-        let ring0 = "GUEST EXPECT CRASH bad\nring 0 crashed: x, domain 0 crashed\n";
-        assert!(matches!(judge(ring0, "bad", 3), Verdict::Failed(_)));
-    }
-
-    #[test]
-    fn a_guest_asks_for_its_machine_in_comments() {
-        let wants =
-            parse_wants("//! Words.\n//! xtask: memory=1G\n//! xtask: append=a=b c\n").unwrap();
-        assert_eq!(
-            (wants.memory.as_str(), wants.append.as_str()),
-            ("1G", "a=b c")
-        );
-        assert!(!wants.ordinary && parse_wants("//! xtask: domain=ordinary").unwrap().ordinary);
-        assert!(parse_wants("//! xtask: colour=red").is_err());
-    }
 }
