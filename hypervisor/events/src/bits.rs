@@ -55,16 +55,23 @@ pub struct Raised {
     /// The port was not pending before. A vCPU that polls it must be woken even if it is masked; if the
     /// port *was* pending, a poller has seen that before it went to sleep.
     pub newly_pending: bool,
-    /// The vCPU the event goes to.
+    /// Whom to wake for it.
     pub wake: Wake,
+    /// The port.
+    pub port: Port,
+    /// The vCPU that it notifies.
+    pub vcpu: VcpuId,
 }
 
 /// Raises an event on `port`, which notifies `vcpu`.
-pub fn raise(bits: &impl SharedBits, port: Port, vcpu: VcpuId) -> Raised {
+#[inline]
+pub(crate) fn raise(bits: &impl SharedBits, port: Port, vcpu: VcpuId) -> Raised {
     if bits.test_and_set_pending(port) {
         return Raised {
             newly_pending: false,
             wake: Wake::None,
+            port,
+            vcpu,
         };
     }
     let wake = if bits.is_masked(port) {
@@ -75,11 +82,14 @@ pub fn raise(bits: &impl SharedBits, port: Port, vcpu: VcpuId) -> Raised {
     Raised {
         newly_pending: true,
         wake,
+        port,
+        vcpu,
     }
 }
 
 /// Unmasks a port on behalf of a guest, and notifies `vcpu` if an event came while it was masked.
-pub fn unmask(bits: &impl SharedBits, port: Port, vcpu: VcpuId) -> Wake {
+#[inline]
+pub(crate) fn unmask(bits: &impl SharedBits, port: Port, vcpu: VcpuId) -> Wake {
     // Whether it was masked does not matter: the guest may have cleared the bit itself before asking.
     bits.clear_mask(port);
     if bits.is_pending(port) {

@@ -3,7 +3,7 @@
 //! What stands behind such a port is a record of the hypervisor's, named by a number. It is made by whoever may, not by
 //! a binding of the other side, and while it stands the record and the port name each other.
 
-use crate::{Binding, DomId, EventError, Port, PortState, Ports, VcpuId};
+use crate::{Binding, DomId, EventError, Port, PortState, Ports, Target};
 
 /// A port about to be linked to an end.
 #[must_use]
@@ -61,10 +61,11 @@ impl<'a> Ports<'a> {
         true
     }
 
-    /// The vCPU to notify of an event that an end raises. `None` if the port is not linked so.
+    /// What to raise for an event of an end's. `None` if the port is not linked so.
     #[must_use]
-    pub fn receive_from_end(&self, port: Port, end: DomId, link: u16) -> Option<VcpuId> {
+    pub fn receive_from_end(&self, port: Port, end: DomId, link: u16) -> Option<Target<'_>> {
         let state = self.in_use(port).ok()?;
-        (state.binding == Binding::End { end, link }).then_some(state.vcpu)
+        let is_its = state.binding == Binding::End { end, link };
+        is_its.then(|| Target::new(self, port, state.vcpu))
     }
 }

@@ -28,10 +28,13 @@
 //! - E5: every refusal comes before the first change: a plan borrows all tables it will write, and its
 //!   `commit` cannot fail.
 //! - E6: every operation is bounded by a constant.
-//! - E7: an event raised while its port is unmasked is never lost: see [`raise`].
+//! - E7: an event raised while its port is unmasked is never lost: see [`Target::raise`] and the module `bits`.
 //! - E8: a port's pending bit is cleared by whoever gives the port out or takes it back, in the `commit` of its plan and
 //!   so under the table's lock: before a source can find the port, and before another binding can get it. Whatever is
 //!   raised for a binding comes later.
+//! - E9: an event is raised while the table is held in which its port was found: in the guest's eyes it comes to what the
+//!   port is bound to, or not at all, and never to what it is bound to next. A [`Target`], which alone can be raised, lives
+//!   no longer than that.
 //!
 //! # Locking
 //! One lock a table, the caller's. Where an operation takes two, the lower domain number goes first.
@@ -48,14 +51,16 @@ mod free_map;
 mod link;
 mod port;
 mod table;
+mod target;
 mod virq;
 
-pub use bits::{Raised, SharedBits, Wake, raise, rescan, unmask};
+pub use bits::{Raised, SharedBits, Wake, rescan};
 pub use close::{ClosePlan, Needs, Released};
 pub use end::EndPlan;
 pub use link::{InterdomainPlan, Peer, SendTo, UnboundPlan};
 pub use port::{Binding, DomId, EventError, Port, PortState, VcpuId};
 pub use table::{Bucket, Ports};
+pub use target::Target;
 pub use virq::{IpiPlan, PirqPlan, Virq, VirqPlan};
 
 /// Ports the 2-level interface has: 64 words of 64 bits.

@@ -1,6 +1,7 @@
 //! Links between domains: making a port another domain may bind to, binding to it, and sending.
 
-use crate::{Binding, DomId, EventError, Port, PortState, Ports, SharedBits, VcpuId};
+use crate::bits::{self, Raised};
+use crate::{Binding, DomId, EventError, Port, PortState, Ports, SharedBits, Target, VcpuId};
 
 /// The table at the other end of a link.
 pub enum Peer<'p, 'a> {
@@ -17,16 +18,11 @@ pub enum Peer<'p, 'a> {
 
 /// What a sent event comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendTo {
+pub enum SendTo<'t> {
     /// Nobody listens; the sender is not told.
     Nothing,
     /// Raise this port of the sender itself.
-    Local {
-        /// The port to raise.
-        port: Port,
-        /// The vCPU it notifies.
-        vcpu: VcpuId,
-    },
+    Local(Target<'t>),
     /// Raise a port of another domain: ask that domain's table with [`Ports::receive`].
     Remote {
         /// The domain to notify.
@@ -97,10 +93,9 @@ impl InterdomainPlan<'_, '_> {
         self.local_port
     }
 
-    /// Links the two. The answer is to be raised at once on the *local* port and its vCPU: what the
-    /// other side sent before there was a link is lost, so the binder looks once for itself. `bits` are those of the
-    /// local domain (E8).
-    pub fn commit(self, bits: &impl SharedBits) -> (Port, VcpuId) {
+    /// Links the two, and raises an event on the *local* port: what the other side sent before there was a link is lost,
+    /// so the binder looks once for itself. `bits` are those of the local domain (E8).
+    pub fn commit(self, bits: &impl SharedBits) -> Raised {
         bits.clear_pending(self.local_port);
         let Self {
             local,
@@ -135,7 +130,7 @@ impl InterdomainPlan<'_, '_> {
             None => local.set(remote_port, there),
             Some(table) => table.set(remote_port, there),
         }
-        (local_port, VcpuId(0))
+        bits::raise(bits, local_port, VcpuId(0))
     }
 }
 
@@ -185,18 +180,15 @@ impl<'a> Ports<'a> {
 
     /// What to do when the guest sends on a port. `Invalid` for ports it cannot send on: free ones and
     /// those of interrupts.
-    pub fn send(&self, claim: u32) -> Result<SendTo, EventError> {
+    pub fn send(&self, claim: u32) -> Result<SendTo<'_>, EventError> {
         let from_port = Port::from_claim(claim).ok_or(EventError::Invalid)?;
         let state = self.in_use(from_port)?;
         match state.binding {
             Binding::Unbound { .. } => Ok(SendTo::Nothing),
-            Binding::Ipi => Ok(SendTo::Local {
-                port: from_port,
-                vcpu: state.vcpu,
-            }),
+            Binding::Ipi => Ok(SendTo::Local(Target::new(self, from_port, state.vcpu))),
             Binding::Interdomain { remote, port } if remote == self.domain() => Ok(self
                 .receive(port, remote, from_port)
-                .map_or(SendTo::Nothing, |vcpu| SendTo::Local { port, vcpu })),
+                .map_or(SendTo::Nothing, SendTo::Local)),
             Binding::Interdomain { remote, port } => Ok(SendTo::Remote {
                 domain: remote,
                 port,
@@ -211,15 +203,15 @@ impl<'a> Ports<'a> {
         }
     }
 
-    /// The vCPU to notify of an event that (`from`, `from_port`) sent to `port` here. `None` if the link
+    /// What to raise for an event that (`from`, `from_port`) sent to `port` here. `None` if the link
     /// has gone since the sender's table was read: nothing is to be raised then.
     #[must_use]
-    pub fn receive(&self, port: Port, from: DomId, from_port: Port) -> Option<VcpuId> {
+    pub fn receive(&self, port: Port, from: DomId, from_port: Port) -> Option<Target<'_>> {
         let state = self.in_use(port).ok()?;
         let expected = Binding::Interdomain {
             remote: from,
             port: from_port,
         };
-        (state.binding == expected).then_some(state.vcpu)
+        (state.binding == expected).then(|| Target::new(self, port, state.vcpu))
     }
 }

@@ -4,7 +4,7 @@ use crate::free_map::FreeMap;
 use crate::virq::VirqMap;
 use crate::{
     Binding, DomId, EventError, MAX_BUCKETS, MAX_PORTS, MAX_VCPUS, PORTS_PER_BUCKET, Port,
-    PortState, VcpuId,
+    PortState, Target, VcpuId,
 };
 
 /// A step of growth, whose memory the hypervisor charges to the domain.
@@ -165,11 +165,10 @@ impl<'a> Ports<'a> {
         Ok(())
     }
 
-    /// The vCPU to look after when a guest asks for a port to be unmasked on its behalf: pass it to
-    /// [`crate::unmask`]. `Invalid` for ports that are free or do not exist.
-    pub fn unmask_target(&self, claim: u32) -> Result<(Port, VcpuId), EventError> {
+    /// A port that a guest asks to be unmasked on its behalf. `Invalid` for ports that are free or do not exist.
+    pub fn unmask_target(&self, claim: u32) -> Result<Target<'_>, EventError> {
         let port = Port::from_claim(claim).ok_or(EventError::Invalid)?;
-        Ok((port, self.in_use(port)?.vcpu))
+        Ok(Target::new(self, port, self.in_use(port)?.vcpu))
     }
 
     /// Checks a vCPU number a guest gave.

@@ -1,6 +1,6 @@
 //! Ports for interrupts: virtual ones, physical ones, and those between vCPUs (invariants E3 and E4).
 
-use crate::{Binding, EventError, MAX_VCPUS, Port, PortState, Ports, SharedBits, VcpuId};
+use crate::{Binding, EventError, MAX_VCPUS, Port, PortState, Ports, SharedBits, Target, VcpuId};
 
 /// The virtual interrupts, by the numbers of the interface.
 pub struct Virq;
@@ -224,20 +224,20 @@ impl<'a> Ports<'a> {
         })
     }
 
-    /// The port to raise for a virtual interrupt, and the vCPU it notifies; `None` while it has no port.
+    /// What to raise for a virtual interrupt; `None` while it has no port.
     /// For global ones `vcpu` does not matter.
     #[must_use]
-    pub fn virq_port(&self, virq: u8, vcpu: VcpuId) -> Option<(Port, VcpuId)> {
+    pub fn virq_port(&self, virq: u8, vcpu: VcpuId) -> Option<Target<'_>> {
         self.notified_by(self.virqs.get(virq, vcpu)?)
     }
 
-    /// The port to raise for a physical interrupt, and the vCPU it notifies; `None` while it has no port.
+    /// What to raise for a physical interrupt; `None` while it has no port.
     #[must_use]
-    pub fn pirq_port(&self, pirq: u16) -> Option<(Port, VcpuId)> {
+    pub fn pirq_port(&self, pirq: u16) -> Option<Target<'_>> {
         self.notified_by((*self.pirqs.get(usize::from(pirq))?)?)
     }
 
-    fn notified_by(&self, port: Port) -> Option<(Port, VcpuId)> {
-        Some((port, self.in_use(port).ok()?.vcpu))
+    fn notified_by(&self, port: Port) -> Option<Target<'_>> {
+        Some(Target::new(self, port, self.in_use(port).ok()?.vcpu))
     }
 }

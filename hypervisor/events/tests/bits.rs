@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 
-use events::{Port, Raised, SharedBits, VcpuId, Wake, raise, rescan, unmask};
+use events::{
+    DomId, PORTS_PER_BUCKET, Port, PortState, Ports, Raised, SharedBits, Target, VcpuId, Wake,
+    rescan,
+};
 
 /// One step of a guest's code: one access to shared memory, and what it does with the answer.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +126,35 @@ fn port() -> Port {
     Port::from_claim(70).expect("in range")
 }
 
+/// Does something with [`port`], which notifies [`VCPU`].
+fn with_target<T>(act: impl FnOnce(Target<'_>) -> T) -> T {
+    let mut bucket = [PortState::FREE; PORTS_PER_BUCKET];
+    let mut table = Ports::new(DomId(3), 2);
+    assert!(table.add_bucket(&mut bucket).is_ok());
+    let nobody = Interleaved::new(Memory::default(), &[], &[]);
+    let vcpu = u32::from(VCPU.0);
+    while table.plan_bind_ipi(vcpu).unwrap().commit(&nobody) != port() {}
+    act(table.unmask_target(port().get()).unwrap())
+}
+
+fn raise(shared: &Interleaved<'_>) -> Raised {
+    with_target(|target| target.raise(shared))
+}
+
+fn unmask(shared: &Interleaved<'_>) -> Wake {
+    with_target(|target| target.unmask(shared))
+}
+
+/// What is raised on [`port`].
+fn raised(newly_pending: bool, wake: Wake) -> Raised {
+    Raised {
+        newly_pending,
+        wake,
+        port: port(),
+        vcpu: VCPU,
+    }
+}
+
 /// Every way to spread up to `steps` steps of the guest before `accesses` of ours.
 fn interleavings(steps: usize, accesses: usize) -> Vec<Vec<usize>> {
     if accesses == 0 {
@@ -165,7 +197,7 @@ fn raise_against(guest: &[GuestStep]) {
                 ..Memory::default()
             };
             let shared = Interleaved::new(start, guest, &before);
-            let raised = raise(&shared, port(), VCPU);
+            let raised = raise(&shared);
             assert!(raised.newly_pending);
             let end = shared.finish();
             assert!(
@@ -197,22 +229,10 @@ fn no_event_is_lost_to_a_guest_that_unmasks() {
 #[test]
 fn a_first_event_wakes_and_a_second_adds_nothing() {
     let shared = Interleaved::new(Memory::default(), &[], &[]);
-    let first = raise(&shared, port(), VCPU);
-    assert_eq!(
-        first,
-        Raised {
-            newly_pending: true,
-            wake: Wake::Vcpu(VCPU)
-        }
-    );
-    let second = raise(&shared, port(), VCPU);
-    assert_eq!(
-        second,
-        Raised {
-            newly_pending: false,
-            wake: Wake::None
-        }
-    );
+    let first = raise(&shared);
+    assert_eq!(first, raised(true, Wake::Vcpu(VCPU)));
+    let second = raise(&shared);
+    assert_eq!(second, raised(false, Wake::None));
 }
 
 #[test]
@@ -225,17 +245,10 @@ fn a_masked_event_wakes_pollers_only_and_unmasking_delivers_it() {
         &[],
         &[],
     );
-    let raised = raise(&shared, port(), VCPU);
-    assert_eq!(
-        raised,
-        Raised {
-            newly_pending: true,
-            wake: Wake::None
-        }
-    );
+    assert_eq!(raise(&shared), raised(true, Wake::None));
     assert!(!shared.memory.borrow().upcall);
-    assert_eq!(unmask(&shared, port(), VCPU), Wake::Vcpu(VCPU));
-    assert_eq!(unmask(&shared, port(), VCPU), Wake::None);
+    assert_eq!(unmask(&shared), Wake::Vcpu(VCPU));
+    assert_eq!(unmask(&shared), Wake::None);
 }
 
 #[test]
@@ -248,7 +261,7 @@ fn unmasking_delivers_even_if_the_guest_had_cleared_the_mask_itself() {
         &[],
         &[],
     );
-    assert_eq!(unmask(&shared, port(), VCPU), Wake::Vcpu(VCPU));
+    assert_eq!(unmask(&shared), Wake::Vcpu(VCPU));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use events::{
     Binding, Bucket, DomId, EventError, Needs, PORTS_PER_BUCKET, Peer, Port, PortState, Ports,
-    Released, SendTo, VcpuId, Virq,
+    Released, SendTo, Target, VcpuId, Virq,
 };
 use page::Page;
 use proptest::prelude::*;
@@ -186,7 +186,7 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
             assert_eq!(
                 local
                     .plan_bind_interdomain(peer, port)
-                    .map(|plan| number(plan.commit(&Page::default()).0)),
+                    .map(|plan| number(plan.commit(&Page::default()).port)),
                 model_bind_interdomain(model, domain, remote, port),
             );
         }
@@ -293,25 +293,27 @@ fn step(tables: &mut [Ports<'_>], model: &mut Model, domain: usize, op: &Op) {
 fn check_send(tables: &[Ports<'_>], model: &Model, domain: usize, claim: u32) {
     let reached = match tables[domain].send(claim) {
         Ok(SendTo::Nothing) => Ok(None),
-        Ok(SendTo::Local { port, vcpu }) => Ok(Some((domain, port.get(), vcpu))),
+        Ok(SendTo::Local(target)) => Ok(Some((domain, target.port().get(), target.vcpu()))),
         Ok(SendTo::Remote {
             domain: remote,
             port,
             from_port,
         }) => {
             let remote = usize::from(remote.0);
-            let vcpu = tables[remote]
+            let target = tables[remote]
                 .receive(port, id(domain), from_port)
                 .expect("the link is whole");
-            Ok(Some((remote, port.get(), vcpu)))
+            assert_eq!(target.port(), port);
+            Ok(Some((remote, port.get(), target.vcpu())))
         }
         Ok(SendTo::End {
             end,
             link,
             from_port,
         }) => {
-            let vcpu = tables[domain].receive_from_end(from_port, end, link);
-            Ok(Some((END, from_port.get(), vcpu.expect("it is linked"))))
+            let target = tables[domain].receive_from_end(from_port, end, link);
+            let target = target.expect("it is linked");
+            Ok(Some((END, target.port().get(), target.vcpu())))
         }
         Err(error) => Err(error),
     };
@@ -365,6 +367,10 @@ fn check(tables: &[Ports<'_>], model: &Model) {
     }
 }
 
+fn of(target: Target<'_>) -> (Port, VcpuId) {
+    (target.port(), target.vcpu())
+}
+
 fn check_lookups(table: &Ports<'_>, model: &BTreeMap<u32, PortState>) {
     let find = |wanted: &dyn Fn(&PortState) -> bool| {
         let found = model.iter().find(|(_, state)| wanted(state));
@@ -376,12 +382,12 @@ fn check_lookups(table: &Ports<'_>, model: &BTreeMap<u32, PortState>) {
                 let its_own = Virq::is_global(virq) || state.vcpu == vcpu;
                 state.binding == Binding::Virq { virq } && its_own
             });
-            assert_eq!(table.virq_port(virq, vcpu), bound, "E3");
+            assert_eq!(table.virq_port(virq, vcpu).map(of), bound, "E3");
         }
     }
     for pirq in 0..PIRQS as u16 {
         let bound = find(&|state| state.binding == Binding::Pirq { pirq });
-        assert_eq!(table.pirq_port(pirq), bound, "E3");
+        assert_eq!(table.pirq_port(pirq).map(of), bound, "E3");
     }
 }
 

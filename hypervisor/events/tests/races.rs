@@ -1,9 +1,9 @@
-//! A port is given out or taken back on one CPU while an event is raised on another, in every order of their steps (E8).
+//! A port is given out or taken back on one CPU while an event is raised on another, in every order of their steps (E8, E9).
 
 mod page;
 
 use events::{
-    Bucket, DomId, PORTS_PER_BUCKET, Peer, Port, PortState, Ports, SharedBits, VcpuId, Virq, raise,
+    Bucket, DomId, PORTS_PER_BUCKET, Peer, Port, PortState, Ports, SendTo, SharedBits, VcpuId, Virq,
 };
 use interleave::{AtomicU32, every_order, wait};
 use page::Page;
@@ -30,7 +30,9 @@ impl Domain {
         let bits = Page::default();
         let port = table.plan_bind_virq(u32::from(Virq::DEBUG), 0).unwrap();
         let port = port.commit(&bits);
-        let _ = raise(&bits, port, VcpuId(0));
+        assert_eq!(port.get(), 1);
+        let target = table.virq_port(Virq::DEBUG, VcpuId(0)).unwrap();
+        let _ = target.raise(&bits);
         Domain {
             locked: AtomicU32::new(0),
             table: Mutex::new(table),
@@ -62,11 +64,22 @@ impl Domain {
     }
 
     fn raise_timer(&self) {
-        let target = self.with_table(|table, _| table.virq_port(Virq::TIMER, VcpuId(0)));
-        if let Some((port, vcpu)) = target {
-            let _ = raise(&self.bits, port, vcpu);
-            self.raised.store(port.get(), SeqCst);
+        let raised = self.with_table(|table, bits| {
+            let target = table.virq_port(Virq::TIMER, VcpuId(0));
+            target.map(|target| target.raise(bits))
+        });
+        if let Some(raised) = raised {
+            self.raised.store(raised.port.get(), SeqCst);
         }
+    }
+
+    /// What a guest sends on a port that it knows.
+    fn send(&self, claim: u32) {
+        self.with_table(|table, bits| {
+            if let Ok(SendTo::Local(target)) = table.send(claim) {
+                let _ = target.raise(bits);
+            }
+        });
     }
 
     /// What was raised for the timer waits for it.
@@ -117,4 +130,38 @@ fn what_was_raised_for_a_binding_before_is_gone() {
     let port = dom.bind_timer();
     assert_eq!(port.get(), 1);
     assert!(!dom.bits.is_pending(port));
+}
+
+/// The attack: what was sent on a port, or raised for an interrupt, comes when the port is closed, and to what has its number by
+/// then.
+#[test]
+fn no_event_comes_to_what_it_was_not_raised_for() {
+    /// Nothing waits for the port, which is a timer's; it is closed, and waits for another domain then.
+    fn waits_for_another(dom: &Domain) {
+        dom.close();
+        let waits = dom.with_table(|table, bits| {
+            let plan = table.plan_alloc_unbound(DomId(9)).unwrap();
+            plan.commit(bits)
+        });
+        assert_eq!(waits.get(), 1);
+    }
+    let bound = |bind: fn(&mut Ports<'static>, &Page) -> Port| {
+        move || {
+            let dom = Domain::new();
+            dom.close();
+            assert_eq!(dom.with_table(bind).get(), 1);
+            dom
+        }
+    };
+    let timer = bound(|table, bits| {
+        let plan = table.plan_bind_virq(u32::from(Virq::TIMER), 0).unwrap();
+        plan.commit(bits)
+    });
+    let ipi = bound(|table, bits| table.plan_bind_ipi(0).unwrap().commit(bits));
+    let close = |dom: &Domain| waits_for_another(dom);
+    let nothing_came = |dom: &Domain| {
+        assert!(!dom.bits.is_pending(Port::from_claim(1).unwrap()));
+    };
+    every_order(timer, &[&close, &|dom| dom.raise_timer()], nothing_came);
+    every_order(ipi, &[&close, &|dom| dom.send(1)], nothing_came);
 }

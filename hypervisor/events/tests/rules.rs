@@ -4,7 +4,7 @@ mod page;
 
 use events::{
     Binding, Bucket, DomId, EventError, MAX_BUCKETS, MAX_PORTS, Needs, PORTS_PER_BUCKET, Peer,
-    Port, PortState, Ports, Released, SendTo, VcpuId, Virq,
+    Port, PortState, Ports, Released, SendTo, Target, VcpuId, Virq,
 };
 use page::Page;
 
@@ -33,12 +33,25 @@ fn link<'a>(a: &mut Ports<'a>, b: &mut Ports<'a>) -> (Port, Port) {
         .plan_alloc_unbound(a.domain())
         .unwrap()
         .commit(&Page::default());
-    let (here, vcpu) = a
+    let raised = a
         .plan_bind_interdomain(Peer::Other(b), there.get())
         .unwrap()
         .commit(&Page::default());
-    assert_eq!(vcpu, VcpuId(0));
-    (here, there)
+    assert_eq!((raised.newly_pending, raised.vcpu), (true, VcpuId(0)));
+    (raised.port, there)
+}
+
+/// A port and whom it notifies.
+fn of(target: Target<'_>) -> (Port, VcpuId) {
+    (target.port(), target.vcpu())
+}
+
+/// The sender's own port that is raised, and whom it notifies.
+fn local(sent: Result<SendTo<'_>, EventError>) -> Option<(Port, VcpuId)> {
+    match sent {
+        Ok(SendTo::Local(target)) => Some(of(target)),
+        _ => None,
+    }
 }
 
 #[test]
@@ -173,7 +186,7 @@ fn a_link_names_its_other_end_on_both_sides() {
             from_port: here
         }
     );
-    assert_eq!(b.receive(there, A, here), Some(VcpuId(0)));
+    assert_eq!(b.receive(there, A, here).map(Target::vcpu), Some(VcpuId(0)));
 }
 
 #[test]
@@ -242,7 +255,7 @@ fn closing_one_end_leaves_the_other_waiting_for_the_closer() {
         .plan_bind_interdomain(Peer::Other(&mut b), there.get())
         .unwrap()
         .commit(&Page::default());
-    assert_eq!(b.receive(there, A, here), Some(VcpuId(1)));
+    assert_eq!(b.receive(there, A, here).map(Target::vcpu), Some(VcpuId(1)));
 }
 
 #[test]
@@ -261,7 +274,7 @@ fn closing_a_link_without_the_other_table_is_refused() {
         a.plan_close(here.get(), Peer::Other(&mut c)).err(),
         Some(EventError::Again)
     );
-    assert_eq!(b.receive(there, A, here), Some(VcpuId(0)));
+    assert_eq!(b.receive(there, A, here).map(Target::vcpu), Some(VcpuId(0)));
 }
 
 #[test]
@@ -272,22 +285,10 @@ fn a_domain_can_be_linked_to_itself() {
     let plan = a
         .plan_bind_interdomain(Peer::Itself, offered.get())
         .unwrap();
-    let (binder, _) = plan.commit(&Page::default());
+    let binder = plan.commit(&Page::default()).port;
     assert_ne!(offered, binder);
-    assert_eq!(
-        a.send(binder.get()),
-        Ok(SendTo::Local {
-            port: offered,
-            vcpu: VcpuId(0)
-        })
-    );
-    assert_eq!(
-        a.send(offered.get()),
-        Ok(SendTo::Local {
-            port: binder,
-            vcpu: VcpuId(0)
-        })
-    );
+    assert_eq!(local(a.send(binder.get())), Some((offered, VcpuId(0))));
+    assert_eq!(local(a.send(offered.get())), Some((binder, VcpuId(0))));
     assert_eq!(a.close_needs(offered.get()), Ok(Needs::Nothing));
     let _ = a
         .plan_close(offered.get(), Peer::Itself)
@@ -326,7 +327,10 @@ fn an_end_in_ring_0_is_linked_by_its_record_and_looks_like_a_domain() {
         from_port: waits,
     };
     assert_eq!(a.send(waits.get()), Ok(told));
-    assert_eq!(a.receive_from_end(waits, END, 5), Some(VcpuId(1)));
+    assert_eq!(
+        a.receive_from_end(waits, END, 5).map(of),
+        Some((waits, VcpuId(1)))
+    );
     assert_eq!(a.receive_from_end(waits, END, 6), None);
     assert_eq!(a.receive_from_end(other, END, 5), None);
     // Detached, it waits for the end again, and for nobody else.
@@ -334,7 +338,10 @@ fn an_end_in_ring_0_is_linked_by_its_record_and_looks_like_a_domain() {
     assert!(a.unbind_end(waits, END, 5) && !a.unbind_end(waits, END, 5));
     assert_eq!(a.send(waits.get()), Ok(SendTo::Nothing));
     a.plan_bind_end(waits.get(), END, 7).unwrap().commit();
-    assert_eq!(a.receive_from_end(waits, END, 7), Some(VcpuId(1)));
+    assert_eq!(
+        a.receive_from_end(waits, END, 7).map(of),
+        Some((waits, VcpuId(1)))
+    );
 }
 
 #[test]
@@ -394,7 +401,10 @@ fn a_virtual_interrupt_has_one_port() {
             .unwrap()
             .commit(&Page::default());
         let vcpu_id = VcpuId(vcpu as u16);
-        assert_eq!(a.virq_port(Virq::TIMER, vcpu_id), Some((bound, vcpu_id)));
+        assert_eq!(
+            a.virq_port(Virq::TIMER, vcpu_id).map(of),
+            Some((bound, vcpu_id))
+        );
         let again = a.plan_bind_virq(u32::from(Virq::TIMER), vcpu).err();
         assert_eq!(again, Some(EventError::Exists));
     }
@@ -425,7 +435,7 @@ fn a_global_interrupt_may_move_and_its_lookup_follows() {
         .commit(&Page::default());
     assert_eq!(a.bind_vcpu(console.get(), 1), Ok(()));
     assert_eq!(
-        a.virq_port(Virq::CONSOLE, VcpuId(0)),
+        a.virq_port(Virq::CONSOLE, VcpuId(0)).map(of),
         Some((console, VcpuId(1)))
     );
     let released = a
@@ -454,18 +464,15 @@ fn what_belongs_to_a_vcpu_does_not_move() {
         assert_eq!(a.bind_vcpu(fixed.get(), 0), Err(EventError::Invalid));
         assert_eq!(a.status(fixed.get()).unwrap().vcpu, VcpuId(1));
     }
-    assert_eq!(
-        a.send(ipi.get()),
-        Ok(SendTo::Local {
-            port: ipi,
-            vcpu: VcpuId(1)
-        })
-    );
+    assert_eq!(local(a.send(ipi.get())), Some((ipi, VcpuId(1))));
     assert_eq!(a.plan_bind_ipi(2).err(), Some(EventError::NoVcpu));
     assert_eq!(a.plan_bind_ipi(65_536).err(), Some(EventError::NoVcpu));
     let unbound = a.plan_alloc_unbound(B).unwrap().commit(&Page::default());
     assert_eq!(a.bind_vcpu(unbound.get(), 2), Err(EventError::NoVcpu));
-    assert_eq!(a.unmask_target(unbound.get()), Ok((unbound, VcpuId(0))));
+    assert_eq!(
+        a.unmask_target(unbound.get()).map(of),
+        Ok((unbound, VcpuId(0)))
+    );
     assert_eq!(a.unmask_target(unbound.get() + 1), Err(EventError::Invalid));
 }
 
@@ -481,7 +488,7 @@ fn a_physical_interrupt_has_one_port() {
     );
     a.set_pirqs(&mut map);
     let serial = a.plan_bind_pirq(4).unwrap().commit(&Page::default());
-    assert_eq!(a.pirq_port(4), Some((serial, VcpuId(0))));
+    assert_eq!(a.pirq_port(4).map(of), Some((serial, VcpuId(0))));
     assert_eq!(a.plan_bind_pirq(4).err(), Some(EventError::Exists));
     assert_eq!(a.plan_bind_pirq(16).err(), Some(EventError::Invalid));
     assert_eq!(

@@ -212,10 +212,7 @@ fn serve(dom: &Domain, number: u16, attached: &mut Attached) -> Told {
     let told = attached.behind.event(&attached.pages);
     if told.raise {
         let (port, end) = (attached.port, attached.end);
-        let vcpu = dom.events.lock().receive_from_end(port, end, number);
-        if let Some(vcpu) = vcpu {
-            bus::raise(dom, port, vcpu);
-        }
+        bus::raise(dom, |table| table.receive_from_end(port, end, number));
     }
     told
 }

@@ -1,7 +1,7 @@
 //! Event channels on the real machine: the tables of the crate `events` bound to shared pages and the scheduler.
 //!
-//! Locks: two domains' tables are locked in `links` only. A domain's table (`Domain::events`) may be held while a vCPU is woken (the run queue's lock is taken
-//! inside); never the other way round.
+//! Locks: two domains' tables are locked in `links` only. A domain's table (`Domain::events`) is held while the port is found
+//! and set pending (E9 of the crate `events`), and let go before anybody is woken for it.
 
 pub mod links;
 
@@ -13,24 +13,47 @@ use crate::domain::{Domain, NO_CPU, Vcpu};
 use crate::memory::pieces::Charge;
 use crate::schedule;
 use core::sync::atomic::Ordering;
-use events::{PORTS_PER_BUCKET, Port, PortState, VcpuId, Wake};
+use events::{EventError, PORTS_PER_BUCKET, Port, PortState, Raised, Target, VcpuId, Wake};
 
 /// A domain's event channels.
 pub type DomainEvents = events::Ports<'static>;
 
-/// Raises an event on a port of a domain.
-pub fn raise(dom: &Domain, port: Port, vcpu: VcpuId) {
-    let raised = events::raise(dom, port, vcpu);
+/// Raises an event on the port of a domain that is found in its table; says whether there is one. It is set pending while the
+/// table is locked (E9 of the crate `events`); who is to look is told after that.
+#[inline]
+pub fn raise(
+    dom: &Domain,
+    find: impl for<'t> FnOnce(&'t DomainEvents) -> Option<Target<'t>>,
+) -> bool {
+    let table = dom.events.lock();
+    let Some(target) = find(&table) else {
+        return false;
+    };
+    let raised = target.raise(dom);
+    drop(table);
+    tell(dom, raised);
+    true
+}
+
+/// Wakes those for whom an event was raised.
+pub fn tell(dom: &Domain, raised: Raised) {
     finish(dom, raised.wake);
     if raised.newly_pending {
-        account::received(dom, u32::from(vcpu.0));
-        wake_pollers(dom, port);
+        account::received(dom, u32::from(raised.vcpu.0));
+        wake_pollers(dom, raised.port);
     }
 }
 
 /// Unmasks a port for a guest.
-pub fn unmask(dom: &Domain, port: Port, vcpu: VcpuId) {
-    finish(dom, events::unmask(dom, port, vcpu));
+///
+/// # Errors
+/// *Invalid* for a port that is not in use.
+pub fn unmask(dom: &Domain, port: u32) -> Result<(), EventError> {
+    let table = dom.events.lock();
+    let wake = table.unmask_target(port)?.unmask(dom);
+    drop(table);
+    finish(dom, wake);
+    Ok(())
 }
 
 /// Makes a vCPU look at all its ports, after its vcpu_info moved.
@@ -95,22 +118,12 @@ fn wake_pollers(dom: &Domain, port: Port) {
 
 /// Raises a virtual interrupt, if it is bound.
 pub fn raise_virq(dom: &Domain, virq: u8, vcpu: u32) {
-    let target = dom.events.lock().virq_port(virq, VcpuId(vcpu as u16));
-    if let Some((port, notify)) = target {
-        raise(dom, port, notify);
-    }
+    raise(dom, |table| table.virq_port(virq, VcpuId(vcpu as u16)));
 }
 
 /// Raises a physical interrupt, if it is bound; says whether it was.
 pub fn raise_pirq(dom: &Domain, pirq: u16) -> bool {
-    let target = dom.events.lock().pirq_port(pirq);
-    match target {
-        Some((port, notify)) => {
-            raise(dom, port, notify);
-            true
-        }
-        None => false,
-    }
+    raise(dom, |table| table.pirq_port(pirq))
 }
 
 /// Asks this CPU for a new decision on the way out.

@@ -43,8 +43,7 @@ pub fn event_channel_op(g: &mut Guest<'_>, args: Args) -> Outcome {
         }
         Some(EventChannelOp::Unmask) => {
             let u: Unmask = g.memory().value(arg)?;
-            let (port, vcpu) = g.dom.events.lock().unmask_target(u.port)?;
-            bus::unmask(g.dom, port, vcpu);
+            bus::unmask(g.dom, u.port)?;
             Ok(0)
         }
         Some(EventChannelOp::Reset) => reset(g, args),
@@ -99,16 +98,16 @@ fn bind_interdomain(g: &mut Guest<'_>, arg: u64) -> Outcome {
     // An end in ring 0 is no domain to bind to: it is bound to by the control domain's word alone.
     let id = frames::DomId(other_side(g, b.remote_dom).0);
     let peer = domain::living(id).ok_or(Errno::Srch)?;
-    let (port, vcpu) = with_room(g.dom, || {
+    // The new end is told at once, so that what was sent before it listened is not lost.
+    let raised = with_room(g.dom, || {
         links::with_tables(g.dom, peer, |own, other| {
             Ok(own
                 .plan_bind_interdomain(other, b.remote_port)?
                 .commit(g.dom))
         })
     })?;
-    b.local_port = port.get();
-    // The new end is told at once, so that what was sent before it listened is not lost.
-    bus::raise(g.dom, port, vcpu);
+    b.local_port = raised.port.get();
+    bus::tell(g.dom, raised);
     reply(g, arg, &b)
 }
 
@@ -165,26 +164,30 @@ fn close(g: &Guest<'_>, port: u32, args: Args) -> Outcome {
 
 /// Sends on a port. One table is locked at a time, and nothing else happens before the peer is told.
 fn send(g: &mut Guest<'_>, port: u32, args: Args) -> Outcome {
-    let to = g.dom.events.lock().send(port)?;
-    match to {
+    let table = g.dom.events.lock();
+    match table.send(port)? {
         SendTo::Nothing => {}
-        SendTo::Local { port, vcpu } => bus::raise(g.dom, port, vcpu),
+        SendTo::Local(target) => {
+            let raised = target.raise(g.dom);
+            drop(table);
+            bus::tell(g.dom, raised);
+        }
         SendTo::Remote {
             domain,
             port,
             from_port,
         } => {
+            // The link may end from here on: its other end knows (`receive`).
+            drop(table);
             if let Some(remote) = domain::get(frames::DomId(domain.0)) {
                 let from = DomId(g.dom.id.0);
-                let vcpu = remote.events.lock().receive(port, from, from_port);
-                if let Some(vcpu) = vcpu {
-                    bus::raise(remote, port, vcpu);
-                }
+                bus::raise(remote, |table| table.receive(port, from, from_port));
             }
         }
         SendTo::End {
             link, from_port, ..
         } => {
+            drop(table);
             let told = ends::event(g.dom, link, from_port);
             g.charge(u64::from(told.units));
             if told.more {
