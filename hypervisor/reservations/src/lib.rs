@@ -8,6 +8,7 @@
 //! - [`Placement`]: which CPU has room for a reservation, and what the most is that could be granted.
 //! - [`Member`], [`Search`]: the same terms for several vCPUs at once, and the most that all would get.
 //! - [`InParts`]: what was granted to several, given to a few of them at a time.
+//! - [`Dues`]: what a vCPU is charged, for those who decide about many.
 //! - [`Allowance`]: what a domain may reserve for itself.
 //! - [`Rules`]: what the machine advertises: B, the longest section that cannot be preempted, the quantum, the reserve.
 //! - [`request`]: what callers ask for in the interface's words, as checked terms.
@@ -41,6 +42,7 @@
 mod accounts;
 mod allowance;
 mod decide;
+mod dues;
 mod events;
 mod excused;
 mod heap;
@@ -62,6 +64,7 @@ mod yields;
 pub use accounts::{Account, Books};
 pub use allowance::{Allowance, Exceeded};
 pub use decide::{Decision, Kind, Next};
+pub use dues::Dues;
 pub use moves::{Arrival, Carried, Full};
 pub use parts::{InParts, New, Part, Standing};
 pub use placement::{Change, CpuBooks, Placement, Refusal, Release};

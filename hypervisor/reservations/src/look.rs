@@ -85,6 +85,29 @@ impl Queue<'_> {
         Ok(server.next_terms.map(|terms| (terms, server.deadline)))
     }
 
+    /// Whether other terms are to come into force with its next period.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn comes(&self, seat: Seat) -> Result<bool, Gone> {
+        let who = self.find(seat)?;
+        let server = self.get(who).ok_or(Gone)?;
+        Ok(server.next_terms.is_some())
+    }
+
+    /// The terms in force at `now`, and those that will be and when. The queue notes a change when it next looks at the vCPU:
+    /// of one that sleeps, when it wakes.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn promised(&self, now: u64, seat: Seat) -> Result<(Terms, Option<(Terms, u64)>), Gone> {
+        let (in_force, _) = self.terms(seat)?;
+        Ok(match self.coming(seat)? {
+            Some((terms, at)) if at <= now => (terms, None),
+            coming => (in_force, coming),
+        })
+    }
+
     /// When the running vCPU's own time is over while it may run on because nobody else wants any: the last decision then
     /// ends later, and what it runs beyond is left-over time.
     #[must_use]

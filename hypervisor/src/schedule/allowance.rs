@@ -1,10 +1,11 @@
 //! What domains may reserve for themselves.
 
-use super::terms::Reserved;
-use super::{each_at_home, placement};
+use super::dues;
+use super::placement::{self, Books};
+use crate::device::timer;
 use crate::domain::{Domain, MAX_VCPUS};
 use ::reservations::request::NANOSECONDS;
-use ::reservations::{Allowance, Charge, Charges, Exceeded, Rules, Terms};
+use ::reservations::{Allowance, Charge, Exceeded, Terms};
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU16, AtomicU64};
@@ -47,30 +48,27 @@ pub fn allow(dom: &Domain, rate: u64, weight: u16) {
 /// Whether a domain may have these terms by its own wish, for those of its vCPUs that are named, by the bits of their
 /// numbers; then the largest slice that they may have in the same period. Under the placement's lock (P3).
 pub(super) fn is_allowed(
+    books: &Books,
     dom: &Domain,
     named: u64,
     to: &Terms,
-    rules: &Rules,
 ) -> Result<u64, Exceeded> {
     let mut held: ArrayVec<Charge, MAX_VCPUS> = ArrayVec::new();
     let mut others = Charge::NOTHING;
-    let (mut charges, mut charges_to_come) = (Charges::default(), Charges::default());
-    each_at_home(dom.vcpus(), |sched, home, now, vcpu| {
-        let Some(has) = Reserved::read(sched, home, now, vcpu) else {
-            return;
+    let now = timer::now_ns();
+    for vcpu in dom.vcpus() {
+        let Some((home, charged)) = dues::of(books, vcpu) else {
+            continue;
         };
-        let in_force = charges.of(&has.terms, rules);
+        let comes = || dues::comes(home, vcpu);
         if named >> vcpu.id & 1 == 1 {
             // There are no more vCPUs than it has room for.
-            let _ = held.try_push(in_force);
+            let _ = held.try_push(charged.in_force(now, comes));
         } else {
-            let coming = has.coming.map_or(Charge::NOTHING, |(terms, _)| {
-                charges_to_come.of(&terms, rules)
-            });
-            others = others.and(in_force.at_least(coming));
+            others = others.and(charged.most(now, comes));
         }
-    });
-    let allowance = dom.allowance.is();
+    }
+    let (allowance, rules) = (dom.allowance.is(), books.placement.rules());
     allowance.permits(rules, to, &held, others)?;
     let largest = allowance.largest_slice(rules, to.period(), &held, others);
     // None is told where one of them still has more than each could have; these they may.

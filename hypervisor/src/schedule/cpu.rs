@@ -9,6 +9,7 @@
 //! - Q3: rows stay with the CPU for good.
 //! - Q4: a queue has room for as many as have seats.
 
+use super::dues::Kept;
 use super::timers::Kind;
 use super::{admission, placement};
 use crate::account::{self, Cause};
@@ -18,7 +19,7 @@ use crate::domain::{Domain, NO_CPU, Vcpu, unfinished};
 use crate::memory::record;
 use crate::sync::{Guard, Lock, rank};
 use ::cpus::MAX_CPUS;
-use ::reservations::{Arrival, Decision, Queue, Seat, Slot, Terms};
+use ::reservations::{Arrival, Charge, Decision, Queue, Seat, Slot, Terms};
 use ::sched::{SlotRows, Slots, TimerQueue, TimerRows, TimerSlot, VcpuHandle};
 use boot_info::params::Cpus;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -103,9 +104,11 @@ impl CpuSched {
             self.leave(seat);
             return Err(Lack::Slots);
         };
-        let home = Home::new(cpu, seat.0);
-        home.place.store(place.to_bits(), Ordering::Relaxed);
-        Ok(home)
+        Ok(Home {
+            place: AtomicU64::new(place.to_bits()),
+            dues: Kept::new(terms.charge(self.queue.rules())),
+            ..Home::new(cpu, seat.0)
+        })
     }
 }
 
@@ -170,6 +173,8 @@ pub struct Home {
     wants: AtomicU64,
     /// Cycles that were worked for it while it did not run, which its queue has not been told.
     owed: AtomicU64,
+    /// What it is charged there.
+    pub(super) dues: Kept,
 }
 
 const NO_WISH: u64 = u64::MAX;
@@ -182,6 +187,7 @@ impl Home {
             place: AtomicU64::new(0),
             wants: AtomicU64::new(NO_WISH),
             owed: AtomicU64::new(0),
+            dues: Kept::new(Charge::NOTHING),
         }
     }
 

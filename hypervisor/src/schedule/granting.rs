@@ -16,13 +16,14 @@
 
 use super::allowance::is_allowed;
 use super::cpu::CpuSched;
+use super::dues;
 use super::placement::{self, Books};
 use super::terms::show;
 use super::{ask, at_home, cpu, each_at_home};
 use crate::device::timer;
 use crate::domain::{Domain, MAX_VCPUS, Vcpu};
 use ::cpus::set::CpuSet;
-use ::reservations::{Charges, Exceeded, Member, New, Next, Part, Refusal, Rules, Standing, Terms};
+use ::reservations::{Charges, Dues, Exceeded, Member, New, Next, Part, Refusal, Standing, Terms};
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -79,20 +80,19 @@ struct Asking {
 
 impl Asking {
     /// Under the placement's lock: none is removed meanwhile (P2).
-    fn new(vcpus: impl Iterator<Item = &'static Vcpu>, rules: &Rules) -> Asking {
+    fn new(vcpus: impl Iterator<Item = &'static Vcpu>, books: &Books) -> Asking {
         let mut asking = Asking {
             vcpus: ArrayVec::new(),
             members: ArrayVec::new(),
         };
-        let mut charges = Charges::default();
-        each_at_home(vcpus, |sched, home, _, vcpu| {
-            if let Ok(had) = sched.queue.granted(vcpu.home.place())
+        for vcpu in vcpus {
+            if let Some((home, charged)) = dues::of(books, vcpu)
                 && asking.vcpus.try_push(vcpu).is_ok()
             {
-                let member = Member::new(home, charges.of(&had, rules));
+                let member = Member::new(home, charged.granted());
                 asking.members.push(member);
             }
-        });
+        }
         asking
     }
 
@@ -125,13 +125,12 @@ pub fn grant(
         if carry_on(books, &mut decisions).is_some() {
             Granted::Busy
         } else {
-            let rules = *books.placement.rules();
             let mut most = u64::MAX;
             if for_itself {
                 let named = vcpus.clone().fold(0, |named, vcpu| named | bit(vcpu));
-                most = is_allowed(dom, named, to, &rules).map_err(NotGranted::NotAllowed)?;
+                most = is_allowed(books, dom, named, to).map_err(NotGranted::NotAllowed)?;
             }
-            let asking = Asking::new(vcpus, &rules);
+            let asking = Asking::new(vcpus, books);
             let mut members = asking.members.clone();
             let allowed = |place| asking.allowed(may, place);
             let now = timer::now_ns();
@@ -167,7 +166,7 @@ pub fn would_grant(
         match carry_on(books, &mut decisions) {
             Some(_) => None,
             None => {
-                let asking = Asking::new(vcpus, books.placement.rules());
+                let asking = Asking::new(vcpus, books);
                 let mut members = asking.members.clone();
                 let allowed = |place| asking.allowed(may, place);
                 let now = timer::now_ns();
@@ -190,7 +189,7 @@ pub fn weigh(dom: &'static Domain, weight: u16) -> Granted {
             None => {
                 dom.weight.store(weight, Relaxed);
                 // Those that are in no queue any more do not wait for it (G3).
-                let asking = Asking::new(dom.vcpus(), books.placement.rules());
+                let asking = Asking::new(dom.vcpus(), books);
                 begin(books, dom, &asking, New::Weight(weight), &mut decisions)
             }
         },
@@ -237,7 +236,7 @@ pub(super) fn settle(books: &mut Books, vcpu: &Vcpu) {
     at_home(vcpu, |sched, _| {
         let home = vcpu.home.cpu();
         let here = (sched, home, timer::now_ns());
-        give(books, &mut Charges::default(), here, vcpu, to);
+        give(books, &mut Default::default(), here, vcpu, to);
     });
 }
 
@@ -269,7 +268,7 @@ fn bit(vcpu: &Vcpu) -> u64 {
 fn carry_on(books: &mut Books, decisions: &mut Decisions) -> Option<u64> {
     let part = books.parts.next(PART)?;
     let waits = |vcpu: &&Vcpu| part.vcpus & bit(vcpu) != 0;
-    let mut charges = Charges::default();
+    let mut charges = Default::default();
     let mut last = 0;
     each_at_home(
         part.whose.vcpus().filter(waits),
@@ -291,19 +290,22 @@ fn later(last: u64, at: u64, now: u64) -> u64 {
 /// its home's.
 fn give(
     books: &mut Books,
-    charges: &mut Charges,
+    charges: &mut (Charges, Charges),
     (sched, home, now): (&mut CpuSched, u32, u64),
     vcpu: &Vcpu,
     to: New,
 ) -> Option<u64> {
     let place = vcpu.home.place();
-    // Both always: it is there (G3).
-    let had = sched.queue.granted(place).ok()?;
-    let to = to.after(&had);
+    let had = dues::of_one_here(books, sched, vcpu).granted();
+    // All always: it is there (G3).
+    let to = to.after(&sched.queue.granted(place).ok()?);
     let at = sched.queue.change_one(now, place, to).ok()?;
+    let (in_force, _) = sched.queue.terms(place).ok()?;
     show(vcpu, &to);
-    let rules = *books.placement.rules();
-    let (had, will) = (charges.of(&had, &rules), to.charge(&rules));
+    let rules = books.placement.rules();
+    let (has, will) = (charges.0.of(&in_force, rules), charges.1.of(&to, rules));
+    let dues = Dues::changing(has, will, at);
+    vcpu.home.dues.write(books, &dues);
     let release = books.placement.given_back(home as usize, had, will);
     books.placement.release(now, release, at);
     Some(at)

@@ -14,6 +14,7 @@
 mod admission;
 pub mod allowance;
 pub mod cpu;
+mod dues;
 pub mod granting;
 mod idle;
 pub mod moves;

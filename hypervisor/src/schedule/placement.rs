@@ -25,7 +25,7 @@ use crate::info;
 use crate::sync::{Guard, Lock, rank};
 use ::cpus::set::CpuSet;
 use ::reservations::request::NANOSECONDS;
-use ::reservations::{Change, Charge, CpuBooks, InParts, Placement, Rules, Terms};
+use ::reservations::{Change, Charge, CpuBooks, Dues, InParts, Placement, Rules, Terms};
 use alloc::vec;
 
 /// What is under the placement's lock.
@@ -154,7 +154,13 @@ pub(super) fn go(
     // Another may have taken the room: then it stays.
     if let Ok(Change::Elsewhere { release, .. }) = change {
         // It cannot fail: all is locked, and looked at.
-        let paid_for_at = go(&terms).unwrap_or(now);
+        let paid_for_at = go(&terms);
+        if paid_for_at.is_some() {
+            // Where it is now that is in force at once.
+            let charge = terms.charge(books.placement.rules());
+            vcpu.home.dues.write(books, &Dues::new(charge));
+        }
+        let paid_for_at = paid_for_at.unwrap_or(now);
         books.placement.release(now, release, paid_for_at);
     }
 }

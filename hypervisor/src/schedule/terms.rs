@@ -21,14 +21,7 @@ pub struct Reserved {
 impl Reserved {
     /// What a vCPU is promised that is at home with a CPU.
     pub(super) fn read(sched: &CpuSched, cpu: u32, now: u64, vcpu: &Vcpu) -> Option<Reserved> {
-        let place = vcpu.home.place();
-        let (in_force, _) = sched.queue.terms(place).ok()?;
-        let coming = sched.queue.coming(place).ok()?;
-        let (terms, coming) = match coming {
-            // The queue notes the change when it next looks at it: of one that sleeps, when it wakes.
-            Some((terms, at)) if at <= now => (terms, None),
-            coming => (in_force, coming),
-        };
+        let (terms, coming) = sched.queue.promised(now, vcpu.home.place()).ok()?;
         Some(Reserved { cpu, terms, coming })
     }
 }
