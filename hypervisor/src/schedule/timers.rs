@@ -4,6 +4,9 @@
 //! - T1: [`smp::Remote::armed`] is what a CPU's hardware timer is set for at the latest. Who sets an earlier timer for another
 //!   CPU tells it to look. The mirror is written after the queue was looked at, or before: who set a timer in between either
 //!   finds the old, later time and tells it, or is found.
+//! - T2: of timers that are due, at least one is told at a time, and so few that a section stays short. The others stay the next deadline, which
+//!   is past: the hardware timer that is set for it interrupts at once, or has interrupted and waits. What a decision before that
+//!   does not know is who is woken by them.
 
 use super::cpu::{self, CpuSched};
 use super::{at_home, wake};
@@ -22,6 +25,9 @@ const DEVICE_TIMER: u32 = 0;
 const DEVICE_CPU: u32 = 0;
 /// Timers each vCPU has, behind that.
 const TIMERS_EACH: u32 = 3;
+/// After so long no further timer's vCPU is told in a section, in nanoseconds: one takes about a thousand instructions, and as
+/// much again for each vCPU that polls for its event.
+const TELLING_NS: u64 = 4_000;
 
 /// A vCPU's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,15 +177,17 @@ pub(super) fn are_due() {
     let _ = tell_due(timer::now_here());
 }
 
-/// Tells the vCPUs at home here whose timers are due at a time. Answers whether the last decision ended by then, and for whose
-/// sake if it is not that of who runs.
+/// Tells the vCPUs at home here whose timers are due at a time, or those for whom there is time (T2). Answers whether the
+/// last decision ended by then, and for whose sake if it is not that of who runs.
 fn tell_due(now: u64) -> (Next, Option<&'static Vcpu>) {
     let here = percpu::current().id;
     let paying = account::paying();
     loop {
         let looked = cpu::with(here, |sched| {
             let due = pop(sched, now);
-            let is_last = due.is_none() || sched.timers.next_deadline().is_none_or(|at| at > now);
+            let is_long = timer::now_here().saturating_sub(now) > TELLING_NS;
+            let is_last =
+                is_long || due.is_none() || sched.timers.next_deadline().is_none_or(|at| at > now);
             (due, is_last.then(|| decision_ended(sched, now)))
         });
         let (due, ended) = looked.unwrap_or((None, Some((Next::Keep, None))));

@@ -35,7 +35,7 @@ const LINUX: &str = "linux";
 const NO_LINE: &str = "\0";
 
 /// Guests that are run, each alone on the machine.
-const GUESTS: [&str; 19] = [
+const GUESTS: [&str; 20] = [
     "sections",
     "pagetables",
     "hypercalls",
@@ -48,6 +48,7 @@ const GUESTS: [&str; 19] = [
     "ends",
     "events_timers",
     "idle_ticks",
+    "timers_at_once",
     "vcpus",
     "reserve",
     "homes",
