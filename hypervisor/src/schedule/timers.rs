@@ -4,9 +4,9 @@
 //! - T1: [`smp::Remote::armed`] is what a CPU's hardware timer is set for at the latest. Who sets an earlier timer for another
 //!   CPU tells it to look. The mirror is written after the queue was looked at, or before: who set a timer in between either
 //!   finds the old, later time and tells it, or is found.
-//! - T2: of timers that are due, at least one is told at a time, and so few that a section stays short. The others stay the next deadline, which
-//!   is past: the hardware timer that is set for it interrupts at once, or has interrupted and waits. What a decision before that
-//!   does not know is who is woken by them.
+//! - T2: of timers that are due, at least one is told at a time, and so few that a section stays short. The others stay the
+//!   next deadline, which is past: the hardware timer that is set for it interrupts at once, or has interrupted and waits. What
+//!   a decision before that does not know is who is woken by them.
 
 use super::cpu::{self, CpuSched};
 use super::{at_home, wake};
@@ -185,9 +185,11 @@ fn tell_due(now: u64) -> (Next, Option<&'static Vcpu>) {
     loop {
         let looked = cpu::with(here, |sched| {
             let due = pop(sched, now);
-            let is_long = timer::now_here().saturating_sub(now) > TELLING_NS;
-            let is_last =
-                is_long || due.is_none() || sched.timers.next_deadline().is_none_or(|at| at > now);
+            let is_none = |next: Option<u64>| next.is_none_or(|at| at > now);
+            // The clock last: mostly it is one timer.
+            let is_last = due.is_none()
+                || is_none(sched.timers.next_deadline())
+                || timer::now_here().saturating_sub(now) > TELLING_NS;
             (due, is_last.then(|| decision_ended(sched, now)))
         });
         let (due, ended) = looked.unwrap_or((None, Some((Next::Keep, None))));
