@@ -15,6 +15,7 @@ use crate::domain::table::Claimed;
 use crate::domain::watchdog::Watchdogs;
 use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, NO_CPU, Transit, Vcpu, unfinished};
 use crate::ends::DomainEnds;
+use crate::event::pollers::Pollers;
 use crate::hypercall::descriptor;
 use crate::hypercall::grant::{self, DomainGrants};
 use crate::layout::PAGE;
@@ -257,6 +258,7 @@ fn new_record(id: DomId, wanted: &Wanted, own: Own) -> Domain {
         tsc_mode: AtomicU32::new(0),
         permissions: Lock::new(None),
         time_offset: AtomicI64::new(0),
+        pollers: Pollers::new(),
         vcpus: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS],
         ended: AtomicPtr::new(core::ptr::null_mut()),
         bring_up: Lock::new(()),

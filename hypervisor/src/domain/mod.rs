@@ -36,6 +36,7 @@ use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
 use crate::ends::DomainEnds;
 use crate::event::DomainEvents;
+use crate::event::pollers::Pollers;
 use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
 use crate::memory::owned::OwnedFrames;
@@ -132,6 +133,8 @@ pub struct Domain {
     pub permissions: Lock<Option<&'static mut permissions::Permissions>, rank::Settings>,
     /// Seconds by which its time of day differs from the machine's.
     pub time_offset: AtomicI64,
+    /// Which of its vCPUs poll.
+    pub pollers: Pollers,
     vcpus: [AtomicPtr<Vcpu>; MAX_VCPUS],
     /// The first of those that are found no more and whose records have not ended (`teardown`).
     ended: AtomicPtr<Vcpu>,
@@ -294,7 +297,7 @@ pub struct Vcpu {
     pub time_shown: AtomicU64,
     /// Where its kernel's tables were found lately. Touched by its own CPU only (D1).
     pub walks: WalkCache,
-    /// Port it polls plus one: 0 none, `u32::MAX` several.
+    /// Port it polls plus one: 0 none, or [`SEVERAL`](crate::event::pollers::SEVERAL). Written by `event::pollers`.
     pub polling: AtomicU32,
     /// The CPU it is loaded on, or [`NO_CPU`] (D1; `cpus::loaded`). Set by that CPU: under the lock under which it chose the
     /// vCPU, and again when nothing of the vCPU or of its domain is left on it.

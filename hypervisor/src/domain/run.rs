@@ -5,6 +5,7 @@ use crate::arch::regs::Regs;
 use crate::arch::{paging, percpu};
 use crate::debug::crash;
 use crate::domain::{Guest, Vcpu, exposed_area, inject, park, switch, teardown, unfinished};
+use crate::event::pollers;
 use crate::layout::{PAGE, is_canonical};
 use crate::mmu::work;
 use crate::schedule;
@@ -171,7 +172,7 @@ pub(super) fn reschedule(g: &mut Guest<'_>) {
 /// The vCPU in hand was chosen to run, whether it was in hand before or not.
 pub(super) fn serve(g: &Guest<'_>) {
     // Whatever it polled for, it runs now.
-    if g.vcpu.polling.swap(0, Ordering::AcqRel) != 0 {
+    if pollers::end(g.vcpu) {
         schedule::end_poll(g.vcpu);
     }
     if g.vcpu.period_ns.load(Ordering::Relaxed) != 0 {

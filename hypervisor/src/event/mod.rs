@@ -4,6 +4,7 @@
 //! and set pending (E9 of the crate `events`), and let go before anybody is woken for it.
 
 pub mod links;
+pub mod pollers;
 
 pub use links::close_some;
 
@@ -13,7 +14,7 @@ use crate::domain::{Domain, NO_CPU, Vcpu};
 use crate::memory::pieces::Charge;
 use crate::schedule;
 use core::sync::atomic::Ordering;
-use events::{EventError, PORTS_PER_BUCKET, Port, PortState, Raised, Target, VcpuId, Wake};
+use events::{EventError, PORTS_PER_BUCKET, PortState, Raised, Target, VcpuId, Wake};
 
 /// A domain's event channels.
 pub type DomainEvents = events::Ports<'static>;
@@ -40,7 +41,7 @@ pub fn tell(dom: &Domain, raised: Raised) {
     finish(dom, raised.wake);
     if raised.newly_pending {
         account::received(dom, u32::from(raised.vcpu.0));
-        wake_pollers(dom, raised.port);
+        pollers::wake(dom, raised.port);
     }
 }
 
@@ -103,16 +104,6 @@ pub fn interrupt_all(dom: &Domain) {
     for vcpu in dom.vcpus() {
         schedule::wake(vcpu);
         interrupt(vcpu);
-    }
-}
-
-/// Whoever polls the port is woken even if it is masked.
-fn wake_pollers(dom: &Domain, port: Port) {
-    for vcpu in dom.vcpus() {
-        let polled = vcpu.polling.load(Ordering::Acquire);
-        if polled == u32::MAX || polled == port.get() + 1 {
-            schedule::wake(vcpu);
-        }
     }
 }
 

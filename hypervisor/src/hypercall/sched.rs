@@ -4,6 +4,7 @@ use crate::control;
 use crate::domain::Guest;
 use crate::domain::life::{self, Reason};
 use crate::domain::watchdog;
+use crate::event::pollers;
 use crate::hypercall::{Args, Outcome, subject};
 use crate::schedule;
 use core::sync::atomic::Ordering;
@@ -104,11 +105,8 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
     if ports().any(|p| p >= capacity) {
         return Err(Errno::Inval.into());
     }
-    let single = if p.nr_ports == 1 {
-        ports().next().map_or(u32::MAX, |p| p + 1)
-    } else {
-        u32::MAX
-    };
+    let only = (p.nr_ports == 1).then(|| ports().next());
+    let only = only.flatten().and_then(Port::from_claim);
     let ready = || {
         ports().any(|p| Port::from_claim(p).is_some_and(|p| g.dom.is_pending(p)))
             || (g.vcpu.event_pending() && !g.vcpu.events_masked())
@@ -118,14 +116,15 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
         return Ok(0);
     }
     // Said before looked again: a port raised in between finds the poller.
-    g.vcpu.polling.store(single, Ordering::SeqCst);
+    pollers::begin(g.vcpu, only);
     match p.timeout {
         0 => schedule::block(g.vcpu),
         timeout => schedule::block_until(g.vcpu, timeout),
     }
     g.vcpu.notice.take();
-    if ready() {
-        g.vcpu.polling.store(0, Ordering::SeqCst);
+    // What ended it may have been taken by a sibling since, and wakes nobody a second time.
+    if pollers::has_ended(g.vcpu) || ready() {
+        pollers::end(g.vcpu);
         schedule::wake(g.vcpu);
         schedule::end_poll(g.vcpu);
     }

@@ -24,7 +24,7 @@ mod timers;
 
 pub use cpu::{kept_frames, runs_vcpus};
 pub use idle::{idle, keep};
-pub use timers::{end_poll, set_device_timer, set_period, set_timer, tick, ticks_go_on};
+pub use timers::{end_poll, set_device_timer, set_period, set_timer, tick, ticks_go_on, wake_soon};
 
 use crate::account;
 use crate::arch::cpu::rdtsc;

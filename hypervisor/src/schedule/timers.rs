@@ -14,7 +14,7 @@ use crate::account::{self, Cause};
 use crate::arch::{percpu, smp};
 use crate::device::{self, timer};
 use crate::domain::Vcpu;
-use crate::event;
+use crate::event::{self, pollers};
 use ::reservations::Next;
 use ::sched::{State, TimerQueue, VcpuHandle};
 use core::sync::atomic::Ordering;
@@ -24,7 +24,7 @@ use frames::DomId;
 const DEVICE_TIMER: u32 = 0;
 const DEVICE_CPU: u32 = 0;
 /// Timers each vCPU has, behind that.
-const TIMERS_EACH: u32 = 3;
+const TIMERS_EACH: u32 = 4;
 /// After so long no further timer's vCPU is told in a section, in nanoseconds: one takes about a thousand instructions, and as
 /// much again for each vCPU that polls for its event.
 const TELLING_NS: u64 = 4_000;
@@ -39,12 +39,14 @@ pub(super) enum Kind {
     Poll = 1,
     /// Ticks.
     Periodic = 2,
+    /// Wakes some of its domain's vCPUs whose polls have ended.
+    Woken = 3,
 }
 
 impl Kind {
-    pub const ALL: [Kind; TIMERS_EACH as usize] = [Kind::Own, Kind::Poll, Kind::Periodic];
+    pub const ALL: [Kind; TIMERS_EACH as usize] = [Kind::Own, Kind::Poll, Kind::Periodic, Kind::Woken];
     /// The one with the highest number.
-    pub const LAST: Kind = Kind::Periodic;
+    pub const LAST: Kind = Kind::Woken;
 
     /// The number of the timer of who has a seat.
     pub const fn of(self, seat: VcpuHandle) -> u32 {
@@ -59,8 +61,8 @@ impl Kind {
     }
 }
 
-/// Sets a timer of a vCPU's (system time in nanoseconds), or clears it.
-fn set(vcpu: &Vcpu, kind: Kind, deadline: Option<u64>) {
+/// Sets a timer of a vCPU's (system time in nanoseconds), or clears it. Says whether it has a home, and so timers.
+fn set(vcpu: &Vcpu, kind: Kind, deadline: Option<u64>) -> bool {
     let home = at_home(vcpu, |sched, seat| match deadline {
         // Every seat has its timers.
         Some(at) => drop(sched.timers.set(kind.of(seat), at)),
@@ -69,6 +71,7 @@ fn set(vcpu: &Vcpu, kind: Kind, deadline: Option<u64>) {
     if let (Some((home, ())), Some(at)) = (home, deadline) {
         arm(home, at, vcpu.domain.id);
     }
+    home.is_some()
 }
 
 /// Has a CPU set its hardware timer for a time at the latest, which is in its queue (T1), for a domain.
@@ -142,6 +145,12 @@ pub fn ticks_go_on(vcpu: &'static Vcpu) {
 pub(super) fn set_poll(sched: &mut CpuSched, seat: VcpuHandle, deadline: u64) {
     // Every seat has its timers.
     let _ = sched.timers.set(Kind::Poll.of(seat), deadline);
+}
+
+/// Has [`pollers::wake_more`] called for a vCPU's domain, from the timer interrupt of its home, which comes at once. Says whether it
+/// has a home.
+pub fn wake_soon(vcpu: &Vcpu) -> bool {
+    set(vcpu, Kind::Woken, Some(timer::now_here()))
 }
 
 /// A vCPU polls no more.
@@ -224,9 +233,10 @@ fn tell(due: Option<(Kind, &'static Vcpu)>) {
         Kind::Periodic => period_over(vcpu),
         Kind::Poll => {
             // It has no timer that would be to be cleared any more.
-            vcpu.polling.store(0, Ordering::SeqCst);
+            pollers::end(vcpu);
             wake(vcpu);
         }
+        Kind::Woken => pollers::wake_more(vcpu.domain),
         Kind::Own => {
             event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
             wake(vcpu);

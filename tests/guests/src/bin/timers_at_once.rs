@@ -13,14 +13,14 @@ use guest_runtime::frames::{self, Page};
 use guest_runtime::hypercall::{call, sched_op, vcpu_op};
 use guest_runtime::{Global, check, check_eq, control, events, guest, page_table, say};
 use guests::accepted;
-use guests::channels::{VIRQ_TIMER, bind_virq};
+use guests::channels::{VIRQ_TIMER, bind_ipi, bind_virq, notify};
 
 guest!(timers_at_once, main);
 
 /// As many as a domain may have.
 const VCPUS: usize = 64;
 const STACK: usize = 4096;
-/// Rounds.
+/// Rounds of each game.
 const ROUNDS: u64 = 4;
 /// How far ahead the moment is: all have set their timers by then.
 const AHEAD_NS: u64 = 40_000_000;
@@ -37,6 +37,8 @@ static PORTS: [AtomicU32; VCPUS] = [const { AtomicU32::new(0) }; VCPUS];
 /// The round, and the moment it is about.
 static ROUND: AtomicU64 = AtomicU64::new(0);
 static MOMENT: AtomicU64 = AtomicU64::new(0);
+/// Ports that each polls: its own; or with more than one any event wakes all of them.
+static POLLED: AtomicU32 = AtomicU32::new(1);
 /// How often one had set its timers in time, was told, was told early, and was done.
 static SET: AtomicU64 = AtomicU64::new(0);
 static TOLD: AtomicU64 = AtomicU64::new(0);
@@ -46,30 +48,48 @@ static DONE: AtomicU64 = AtomicU64::new(0);
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
 fn main() {
-    for id in 0..VCPUS {
+    for (id, place) in PORTS.iter().enumerate() {
         accepted("on one processor", control::set_affinity(0, id as u32, 1));
         let port = bind_virq(VIRQ_TIMER, id as u32).unwrap_or(0);
         check!(port != 0, "a timer's port");
         events::set_port_mask(port, true);
-        PORTS[id].store(port, Ordering::Relaxed);
+        place.store(port, Ordering::Relaxed);
     }
     let _ = vcpu_op(vcpu::STOP_PERIODIC_TIMER, 0, &mut 0u64);
     let infos = frames::allocate();
     (1..VCPUS).for_each(|id| start(id, infos));
-    for round in 1..=ROUNDS {
-        MOMENT.store(events::now_ns() + AHEAD_NS, Ordering::Relaxed);
-        ROUND.store(round, Ordering::Release);
-        play(0);
-        while DONE.load(Ordering::Acquire) < round * VCPUS as u64 {
-            nap(0);
+    for (polled, what) in [(1, "each its own port"), (2, "all of them two")] {
+        POLLED.store(polled, Ordering::Relaxed);
+        LATEST.store(0, Ordering::Relaxed);
+        for _ in 0..ROUNDS {
+            MOMENT.store(events::now_ns() + AHEAD_NS, Ordering::Relaxed);
+            let round = ROUND.fetch_add(1, Ordering::AcqRel) + 1;
+            play(0);
+            while DONE.load(Ordering::Acquire) < round * VCPUS as u64 {
+                nap();
+            }
         }
+        let latest = LATEST.load(Ordering::Relaxed);
+        say!("{what}: the last was told {latest} ns after the moment");
     }
-    let latest = LATEST.load(Ordering::Relaxed);
-    say!("the last was told {latest} ns after the moment");
-    let all = ROUNDS * VCPUS as u64;
+    one_event_for_all();
+    let all = 2 * ROUNDS * VCPUS as u64;
     check_eq!("in time", SET.load(Ordering::Relaxed), all);
     check_eq!("told", TOLD.load(Ordering::Relaxed), all);
     check_eq!("told early", EARLY.load(Ordering::Relaxed), 0);
+}
+
+/// An event for one that all others poll for, asleep.
+fn one_event_for_all() {
+    let port = bind_ipi(0).unwrap_or(0);
+    events::set_port_mask(port, true);
+    for _ in 0..ROUNDS {
+        // They nap again, for any event.
+        nap();
+        events::clear_port(port);
+        check_eq!("an event", notify(port), 0);
+        check!(events::port_pending(port), "is there");
+    }
 }
 
 /// Starts a vCPU, which is told of nothing while it runs.
@@ -101,7 +121,7 @@ extern "C" fn run(id: usize) -> ! {
     let mut round = 0;
     loop {
         while ROUND.load(Ordering::Acquire) == round {
-            nap(id);
+            nap();
         }
         round += 1;
         play(id);
@@ -119,10 +139,13 @@ fn play(id: usize) {
     call(nr::SET_TIMER_OP, [moment, 0, 0, 0, 0]);
     let in_time = events::now_ns() < moment;
     SET.fetch_add(u64::from(in_time), Ordering::Relaxed);
-    poll(port, moment);
-    // Its time may be over before its timer is told.
+    poll(
+        &[port; 2][..POLLED.load(Ordering::Relaxed) as usize],
+        moment,
+    );
+    // Whoever polls several may be woken by what is another's.
     while !events::port_pending(port) && events::now_ns() < moment + AHEAD_NS {
-        poll(port, moment + AHEAD_NS);
+        poll(&[port], moment + AHEAD_NS);
     }
     let now = events::now_ns();
     TOLD.fetch_add(u64::from(events::clear_port(port)), Ordering::Relaxed);
@@ -132,20 +155,17 @@ fn play(id: usize) {
     DONE.fetch_add(1, Ordering::AcqRel);
 }
 
-/// Sleeps until a port is pending, or until a time.
-fn poll(port: u32, timeout: u64) {
-    let ports = [port];
+/// Sleeps until one of some ports is pending, or until a time.
+fn poll(ports: &[u32], timeout: u64) {
     let mut poll = Poll {
         ports: ports.as_ptr() as u64,
-        nr_ports: 1,
+        nr_ports: ports.len() as u32,
         timeout,
         ..Poll::ZERO
     };
     let _ = sched_op(sched::POLL, &mut poll);
 }
 
-/// Sleeps a little: for its own port, so that what comes for others does not wake it.
-fn nap(id: usize) {
-    let port = PORTS[id].load(Ordering::Relaxed);
-    poll(port, events::now_ns() + 1_000_000);
+fn nap() {
+    poll(&[], events::now_ns() + 1_000_000);
 }
