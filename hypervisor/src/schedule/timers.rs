@@ -44,7 +44,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; TIMERS_EACH as usize] = [Kind::Own, Kind::Poll, Kind::Periodic, Kind::Woken];
+    pub const ALL: [Kind; TIMERS_EACH as usize] =
+        [Kind::Own, Kind::Poll, Kind::Periodic, Kind::Woken];
     /// The one with the highest number.
     pub const LAST: Kind = Kind::Woken;
 
