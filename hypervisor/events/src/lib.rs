@@ -35,6 +35,7 @@
 //! - E9: an event is raised while the table is held in which its port was found: in the guest's eyes it comes to what the
 //!   port is bound to, or not at all, and never to what it is bound to next. A [`Target`], which alone can be raised, lives
 //!   no longer than that.
+//! - O1 to O4: of whom an event wakes because it polls, see [`pollers`].
 //!
 //! # Locking
 //! One lock a table, the caller's. Where an operation takes two, the lower domain number goes first.
@@ -44,15 +45,27 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 mod bits;
 mod close;
 mod end;
 mod free_map;
 mod link;
+pub mod pollers;
 mod port;
 mod table;
 mod target;
 mod virq;
+
+mod atomic {
+    //! The atomics of `core`, and in tests ones that let a test choose who moves next.
+    #[cfg(not(test))]
+    pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
+    #[cfg(test)]
+    pub(crate) use interleave::{AtomicU32, AtomicU64};
+}
 
 pub use bits::{Raised, SharedBits, Wake, rescan};
 pub use close::{ClosePlan, Needs, Released};

@@ -15,7 +15,6 @@ use crate::domain::table::Claimed;
 use crate::domain::watchdog::Watchdogs;
 use crate::domain::{Affinity, Domain, Local, MAX_VCPUS, NO_CPU, Transit, Vcpu, unfinished};
 use crate::ends::DomainEnds;
-use crate::event::pollers::Pollers;
 use crate::hypercall::descriptor;
 use crate::hypercall::grant::{self, DomainGrants};
 use crate::layout::PAGE;
@@ -36,6 +35,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering,
 };
+use events::pollers::{Polled, Pollers};
 use frames::table::UndoList;
 use frames::{DomId, Mfn};
 use guest_abi::usage_area::usage_area_frames;
@@ -444,7 +444,7 @@ fn new_vcpu(domain: &'static Domain, id: u32, home: Home, own: Mfn, local: Local
         time_area: AtomicU64::new(0),
         time: Lock::new(()),
         time_shown: AtomicU64::new(0),
-        polling: AtomicU32::new(0),
+        polling: Polled::new(),
         loaded_on: AtomicU32::new(NO_CPU),
         notice: Notice::new(),
         local: UnsafeCell::new(local),

@@ -36,7 +36,6 @@ use crate::arch::walk_cache::WalkCache;
 use crate::domain::allotment::Allotment;
 use crate::ends::DomainEnds;
 use crate::event::DomainEvents;
-use crate::event::pollers::Pollers;
 use crate::hypercall::grant::DomainGrants;
 use crate::layout::PAGE;
 use crate::memory::owned::OwnedFrames;
@@ -50,6 +49,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering,
 };
+use events::pollers::{Polled, Pollers};
 use frames::table::UndoList;
 use frames::{DomId, Mfn};
 pub use guest::Guest;
@@ -297,8 +297,8 @@ pub struct Vcpu {
     pub time_shown: AtomicU64,
     /// Where its kernel's tables were found lately. Touched by its own CPU only (D1).
     pub walks: WalkCache,
-    /// Port it polls plus one: 0 none, or [`SEVERAL`](crate::event::pollers::SEVERAL). Written by `event::pollers`.
-    pub polling: AtomicU32,
+    /// What it polls. Written by its domain's `pollers`.
+    pub polling: Polled,
     /// The CPU it is loaded on, or [`NO_CPU`] (D1; `cpus::loaded`). Set by that CPU: under the lock under which it chose the
     /// vCPU, and again when nothing of the vCPU or of its domain is left on it.
     pub loaded_on: AtomicU32,

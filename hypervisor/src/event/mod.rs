@@ -41,7 +41,7 @@ pub fn tell(dom: &Domain, raised: Raised) {
     finish(dom, raised.wake);
     if raised.newly_pending {
         account::received(dom, u32::from(raised.vcpu.0));
-        pollers::wake(dom, raised.port);
+        dom.pollers.wake(dom, raised.port);
     }
 }
 
@@ -76,7 +76,7 @@ pub fn kick(vcpu: &'static Vcpu) {
     if !vcpu.notice.give() {
         return;
     }
-    if !vcpu.events_masked() || vcpu.polling.load(Ordering::Acquire) == 0 {
+    if !vcpu.events_masked() || vcpu.polling.is_nothing() {
         schedule::wake(vcpu);
     }
     interrupt(vcpu);

@@ -8,6 +8,7 @@ use crate::event::pollers;
 use crate::hypercall::{Args, Outcome, subject};
 use crate::schedule;
 use core::sync::atomic::Ordering;
+use events::pollers::Fate;
 use events::{Port, SharedBits};
 use guest_abi::sched::{Poll, RemoteShutdown, SchedOp, Shutdown, Watchdog};
 use guest_abi::{Errno, Wire};
@@ -116,15 +117,14 @@ fn poll(g: &mut Guest<'_>, arg: u64) -> Outcome {
         return Ok(0);
     }
     // Said before looked again: a port raised in between finds the poller.
-    pollers::begin(g.vcpu, only);
-    match p.timeout {
-        0 => schedule::block(g.vcpu),
-        timeout => schedule::block_until(g.vcpu, timeout),
-    }
-    g.vcpu.notice.take();
-    // What ended it may have been taken by a sibling since, and wakes nobody a second time.
-    if pollers::has_ended(g.vcpu) || ready() {
-        pollers::end(g.vcpu);
+    let sleep = || {
+        match p.timeout {
+            0 => schedule::block(g.vcpu),
+            timeout => schedule::block_until(g.vcpu, timeout),
+        }
+        g.vcpu.notice.take();
+    };
+    if pollers::poll(g.vcpu, only, sleep, ready) == Fate::Ended {
         schedule::wake(g.vcpu);
         schedule::end_poll(g.vcpu);
     }

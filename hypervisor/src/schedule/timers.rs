@@ -148,8 +148,8 @@ pub(super) fn set_poll(sched: &mut CpuSched, seat: VcpuHandle, deadline: u64) {
     let _ = sched.timers.set(Kind::Poll.of(seat), deadline);
 }
 
-/// Has [`pollers::wake_more`] called for a vCPU's domain, from the timer interrupt of its home, which comes at once. Says whether it
-/// has a home.
+/// Has [`Pollers::take_turn`](events::pollers::Pollers::take_turn) called for a vCPU's domain, from the timer interrupt of its home,
+/// which comes at once. Says whether it has a home.
 pub fn wake_soon(vcpu: &Vcpu) -> bool {
     set(vcpu, Kind::Woken, Some(timer::now_here()))
 }
@@ -233,11 +233,11 @@ fn tell(due: Option<(Kind, &'static Vcpu)>) {
     match kind {
         Kind::Periodic => period_over(vcpu),
         Kind::Poll => {
-            // It has no timer that would be to be cleared any more.
+            // It has no timer that would be to be cleared any more. Woken after that (O1 of `events::pollers`).
             pollers::end(vcpu);
             wake(vcpu);
         }
-        Kind::Woken => pollers::wake_more(vcpu.domain),
+        Kind::Woken => vcpu.domain.pollers.take_turn(vcpu.domain),
         Kind::Own => {
             event::raise_virq(vcpu.domain, events::Virq::TIMER, vcpu.id);
             wake(vcpu);
